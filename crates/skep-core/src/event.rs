@@ -1,0 +1,51 @@
+//! What is reported while a plan is carried out.
+
+use std::time::Duration;
+
+use crate::model::NodeName;
+
+/// One thing that happened. Renderers turn events into lines; nothing else speaks to the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A round of steps begins.
+    PlanStarted {
+        /// How many steps it has.
+        steps: usize,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Its place in the plan.
+        step: usize,
+        /// The node, or none if it concerns the whole cluster.
+        node: Option<NodeName>,
+        /// What is done, such as `create disk`.
+        title: String,
+    },
+    /// A step got further.
+    StepProgress {
+        /// Its place in the plan.
+        step: usize,
+        /// How far, in a few words.
+        text: String,
+    },
+    /// A step is done.
+    StepFinished {
+        /// Its place in the plan.
+        step: usize,
+        /// How long it took.
+        took: Duration,
+    },
+    /// A step failed.
+    StepFailed {
+        /// Its place in the plan.
+        step: usize,
+        /// How long it took.
+        took: Duration,
+        /// Why.
+        error: String,
+    },
+    /// Something that the user should know and that stops nothing.
+    Warning(String),
+    /// Something that the user may want to know.
+    Note(String),
+}

@@ -1,0 +1,10 @@
+//! The pure heart of skep: what a cluster is ([`model`]), what was seen of it ([`observed`]),
+//! what has to be done ([`plan`]) and what is reported while it is done ([`event`]).
+//!
+//! Nothing here touches the machine: no I/O, no clock, no randomness, no environment, no async.
+//! Every choice that skep makes is made in [`plan`], as a function of its arguments.
+
+pub mod event;
+pub mod model;
+pub mod observed;
+pub mod plan;

@@ -1,0 +1,16 @@
+//! What a user wants ([`ClusterSpec`]) and what is written down before it is made
+//! ([`ClusterRecord`], [`NodeRecord`]).
+//!
+//! Invariant: a value of one of these types is valid; text becomes a value only through a parser
+//! that says what is allowed.
+
+mod name;
+mod record;
+mod size;
+mod spec;
+
+pub use name::{ClusterName, Hostname, NameError, NodeName};
+pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
+pub use size::{Size, SizeError};
+pub(crate) use spec::node_room;
+pub use spec::{AptSource, ClusterSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape, SpecError};

@@ -1,0 +1,275 @@
+//! What a user wants.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{ClusterName, Hostname, NodeName, Size};
+
+/// A whole cluster as its user wants it, every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterSpec {
+    /// The cluster's name, unique in its store.
+    pub name: ClusterName,
+    /// The guest image of the nodes that are virtual machines.
+    pub image: ImageSpec,
+    /// The subnet of the nodes, or none to have a free one chosen.
+    pub subnet: Option<Ipv4Net>,
+    /// The nodes; the first manager forms the swarm.
+    pub nodes: Vec<NodeSpec>,
+    /// Names for the host's /etc/hosts.
+    pub hostnames: Vec<HostnameSpec>,
+}
+
+/// One node as its user wants it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// The node's name, unique in its cluster.
+    pub name: NodeName,
+    /// The node's part in the swarm.
+    pub role: Role,
+    /// The number of virtual CPUs.
+    pub cpus: u32,
+    /// The size of the memory.
+    pub memory: Size,
+    /// The virtual size of the disk; it takes room on the host as it fills.
+    pub disk: Size,
+    /// Swarm node labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What machines that are copies of one another have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shape {
+    /// The number of virtual CPUs.
+    pub cpus: u32,
+    /// The size of the memory.
+    pub memory: Size,
+    /// The virtual size of the disk.
+    pub disk: Size,
+}
+
+impl NodeSpec {
+    /// Returns the shape of the node's machine.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        Shape { cpus: self.cpus, memory: self.memory, disk: self.disk }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cpus = if self.cpus == 1 { "CPU" } else { "CPUs" };
+        write!(f, "{} {cpus}, {} of memory, {} of disk", self.cpus, self.memory, self.disk)
+    }
+}
+
+/// A node's part in the swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Takes part in the raft consensus, and runs tasks too.
+    Manager,
+    /// Runs tasks only.
+    Worker,
+}
+
+impl Role {
+    /// Returns the word that Docker uses for the role.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Worker => "worker",
+        }
+    }
+}
+
+/// What a guest image is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSpec {
+    /// The Debian suite.
+    pub suite: String,
+    /// The mirror, or none for the image builder's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// Further apt sources, such as Docker's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<AptSource>,
+    /// Further packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+}
+
+impl Default for ImageSpec {
+    fn default() -> Self {
+        Self { suite: "trixie".to_owned(), mirror: None, sources: Vec::new(), packages: Vec::new() }
+    }
+}
+
+/// An apt source beside the suite's own (sources.list(5), the one-line form).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AptSource {
+    /// The line, beginning with `deb `.
+    pub line: String,
+    /// The path on the host of the OpenPGP key that signs the source, or none if Debian's does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A name in the host's /etc/hosts and the node that it points at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct HostnameSpec {
+    /// The name.
+    pub name: Hostname,
+    /// The node, or none for the first manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeName>,
+}
+
+/// A specification that no cluster can follow.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SpecError {
+    /// There is nothing to make.
+    #[error("a cluster needs at least one node")]
+    NoNodes,
+    /// A swarm needs a manager.
+    #[error("a swarm needs at least one manager")]
+    NoManager,
+    /// Two nodes have one name.
+    #[error("two nodes are called `{0}`")]
+    DuplicateNode(NodeName),
+    /// One name is to point at two nodes.
+    #[error("the hostname `{0}` is given twice")]
+    DuplicateHostname(Hostname),
+    /// A hostname points at a node that is not there.
+    #[error("the hostname `{hostname}` points at `{node}`, which is not a node of the cluster")]
+    UnknownNode {
+        /// The hostname.
+        hostname: Hostname,
+        /// The node that does not exist.
+        node: NodeName,
+    },
+    /// The subnet has too few addresses.
+    #[error("the subnet {subnet} has room for {room} nodes, and {nodes} are wanted")]
+    SubnetTooSmall {
+        /// The subnet.
+        subnet: Ipv4Net,
+        /// How many nodes it can hold.
+        room: usize,
+        /// How many are wanted.
+        nodes: usize,
+    },
+    /// A node could not run.
+    #[error("{node}: {what}")]
+    Node {
+        /// The node.
+        node: NodeName,
+        /// What is wrong, and what is allowed.
+        what: String,
+    },
+}
+
+impl ClusterSpec {
+    /// Returns everything that is wrong with the specification.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SpecError> {
+        let mut problems = Vec::new();
+        if self.nodes.is_empty() {
+            problems.push(SpecError::NoNodes);
+        } else if self.managers().next().is_none() {
+            problems.push(SpecError::NoManager);
+        }
+        for (index, node) in self.nodes.iter().enumerate() {
+            if self.nodes[..index].iter().any(|other| other.name == node.name) {
+                problems.push(SpecError::DuplicateNode(node.name.clone()));
+            }
+            problems.extend(node.problems());
+        }
+        for (index, hostname) in self.hostnames.iter().enumerate() {
+            if self.hostnames[..index].iter().any(|other| other.name == hostname.name) {
+                problems.push(SpecError::DuplicateHostname(hostname.name.clone()));
+            }
+            if let Some(node) = &hostname.node
+                && self.node(node).is_none()
+            {
+                problems.push(SpecError::UnknownNode {
+                    hostname: hostname.name.clone(),
+                    node: node.clone(),
+                });
+            }
+        }
+        if let Some(subnet) = self.subnet {
+            let room = node_room(subnet);
+            if room < self.nodes.len() {
+                problems.push(SpecError::SubnetTooSmall { subnet, room, nodes: self.nodes.len() });
+            }
+        }
+        problems
+    }
+
+    /// Returns advice on a specification that works but is not what its user may think.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let managers = self.managers().count();
+        if managers > 0 && managers.is_multiple_of(2) {
+            let fewer = managers - 1;
+            let losses = fewer / 2;
+            return vec![format!(
+                "{managers} managers survive the loss of {losses}, no more than {fewer} would: \
+                 a majority must stay up, so choose an odd number"
+            )];
+        }
+        Vec::new()
+    }
+
+    /// Returns the managers in order.
+    pub fn managers(&self) -> impl Iterator<Item = &NodeSpec> {
+        self.nodes.iter().filter(|node| node.role == Role::Manager)
+    }
+
+    /// Returns the node of that name.
+    #[must_use]
+    pub fn node(&self, name: &NodeName) -> Option<&NodeSpec> {
+        self.nodes.iter().find(|node| node.name == *name)
+    }
+}
+
+impl NodeSpec {
+    /// Returns everything that is wrong with the node itself.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SpecError> {
+        let mut problems = Vec::new();
+        let mut report = |what: String| {
+            problems.push(SpecError::Node { node: self.name.clone(), what });
+        };
+        if !(1..=255).contains(&self.cpus) {
+            report(format!("cpus is {}; use 1 to 255", self.cpus));
+        }
+        // Below this the kernel, containerd and dockerd leave no room for a single container.
+        if self.memory < Size::mib(384) {
+            report(format!("memory is {}; an engine needs at least 384MiB", self.memory));
+        }
+        if self.disk < Size::gib(3) {
+            report(format!("disk is {}; the system and its engine need at least 3GiB", self.disk));
+        }
+        for key in self.labels.keys() {
+            if key.is_empty()
+                || key.contains(|c: char| c.is_whitespace() || c == '=' || c.is_control())
+            {
+                report(format!("the label key `{key}` is empty or has a blank or `=`"));
+            }
+        }
+        problems
+    }
+}
+
+/// Returns how many nodes a subnet can hold beside its gateway, network and broadcast addresses.
+pub(crate) fn node_room(subnet: Ipv4Net) -> usize {
+    let addresses = 1usize << (32 - subnet.prefix_len()).min(24);
+    addresses.saturating_sub(3)
+}

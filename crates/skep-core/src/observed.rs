@@ -1,0 +1,165 @@
+//! What was seen of a cluster and its host, at one moment.
+//!
+//! Nothing here is ever stored: it is looked up anew for every plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::Serialize;
+
+use crate::model::{ClusterRecord, NodeName, NodeRecord, Role};
+
+/// Everything that a plan is made from, beside what the user wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// The rest of the machine.
+    pub host: HostFacts,
+    /// What is written down of the cluster, if anything.
+    pub cluster: Option<ClusterRecord>,
+    /// Whether the cluster's certificate authority and client certificate are there.
+    pub certificates: bool,
+    /// Whether the cluster's bridge is there, up, and has its address.
+    pub bridge: bool,
+    /// Whether the cluster's firewall rules are there.
+    pub firewall: bool,
+    /// The names that the cluster has in the host's /etc/hosts.
+    pub hosts_entries: Vec<HostsEntry>,
+    /// The cluster's nodes.
+    pub nodes: BTreeMap<NodeName, ObservedNode>,
+    /// The swarm as its managers see it; none if no manager answered.
+    pub swarm: Option<ObservedSwarm>,
+    /// What carries the cluster's name but no record explains.
+    pub leftovers: Vec<Leftover>,
+}
+
+/// What is in use on the host beside the cluster itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// Subnets that are routed, or recorded by other clusters, each with what uses it.
+    pub subnets: Vec<(Ipv4Net, String)>,
+    /// Names of network interfaces, and of bridges recorded by other clusters.
+    pub links: BTreeSet<String>,
+}
+
+/// One name in /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct HostsEntry {
+    /// The name.
+    pub name: String,
+    /// The address it points at.
+    pub address: Ipv4Addr,
+}
+
+/// What was seen of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedNode {
+    /// What is written down of it.
+    pub record: NodeRecord,
+    /// Whether it has a disk: without one, its engine has no state.
+    pub disk: bool,
+    /// Its machine.
+    pub machine: MachineState,
+    /// Its engine.
+    pub engine: EngineState,
+}
+
+/// The state of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MachineState {
+    /// Its process runs and executes the guest.
+    Running,
+    /// Its process runs, the guest's processors are halted.
+    Paused,
+    /// No process.
+    Stopped,
+}
+
+/// The state of a node's engine, seen over TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineState {
+    /// The engine was not asked, as its machine does not run.
+    Off,
+    /// It gave no answer within its time.
+    Unreachable(String),
+    /// It answers, and belongs to no swarm.
+    Inactive {
+        /// The engine's version.
+        version: String,
+    },
+    /// It answers, and belongs to a swarm.
+    Member {
+        /// The engine's version.
+        version: String,
+        /// The node's ID in the swarm.
+        id: String,
+        /// Whether the engine runs the manager's part.
+        control: bool,
+    },
+}
+
+impl EngineState {
+    /// Returns the engine's version, if it answered.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match self {
+            Self::Inactive { version } | Self::Member { version, .. } => Some(version),
+            Self::Off | Self::Unreachable(_) => None,
+        }
+    }
+}
+
+/// The swarm as a manager sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObservedSwarm {
+    /// The swarm's ID.
+    pub id: String,
+    /// Its members.
+    pub members: Vec<Member>,
+    /// Whether the service of a verification that was cut off is still there.
+    pub probed: bool,
+}
+
+/// One member of a swarm (`docker node ls`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Member {
+    /// The node's ID in the swarm.
+    pub id: String,
+    /// The engine's host name.
+    pub hostname: String,
+    /// The part that it is asked to play.
+    pub role: Role,
+    /// Whether its state is `ready`.
+    pub ready: bool,
+    /// `active`, `pause` or `drain`.
+    pub availability: String,
+    /// Whether it leads the managers.
+    pub leader: bool,
+    /// For a manager: whether the others reach it.
+    pub reachable: bool,
+    /// Its node labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl ObservedSwarm {
+    /// Returns the member with that ID.
+    #[must_use]
+    pub fn member(&self, id: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+}
+
+/// Something on the host that carries the cluster's name and that no record explains.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Leftover {
+    /// A network interface.
+    Link(String),
+    /// A firewall table.
+    FirewallTable(String),
+    /// A directory of a node whose record cannot be read, by its name.
+    Node(String),
+    /// The cluster's directory, whose record cannot be read.
+    Directory,
+}

@@ -1,0 +1,220 @@
+//! What a step does.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::model::{ClusterRecord, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role, Shape};
+use crate::observed::HostsEntry;
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The node it concerns, or none for the cluster as a whole.
+    pub node: Option<NodeName>,
+    /// What is done.
+    pub action: Action,
+    /// The places of the steps that have to be done before.
+    pub needs: Vec<usize>,
+}
+
+/// Something that can be done, with all that has to be known to do it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Writes the cluster down.
+    RecordCluster(ClusterRecord),
+    /// Makes the certificate authority, the client certificate and the ssh key of the cluster.
+    EnsureCredentials,
+    /// Takes the image from the cache, or builds it.
+    EnsureImage(ImageSpec),
+    /// Makes the bridge and gives it its address.
+    EnsureBridge(NetworkRecord),
+    /// Makes the rules for forwarding and address translation.
+    EnsureFirewall(NetworkRecord),
+    /// Writes the node down.
+    RecordNode(NodeRecord),
+    /// Makes the node's server certificate and keys.
+    EnsureNodeKeys,
+    /// Makes the ssh key and the server certificate of a machine that is in no cluster.
+    EnsureMachineKeys,
+    /// Makes the server certificate of such a machine anew.
+    RenewMachineKeys,
+    /// Takes the warm machine that nodes of this shape are copies of from the cache, or makes it.
+    EnsureTemplate(Shape),
+    /// Makes the disk.
+    CreateDisk {
+        /// What it is made on.
+        on: DiskBase,
+    },
+    /// Starts the machine as a copy of the warm one.
+    ForkMachine,
+    /// Starts the machine.
+    StartMachine,
+    /// Waits until the guest answers.
+    AwaitGuest,
+    /// Lets a paused machine go on.
+    ResumeMachine,
+    /// Puts keys and certificates into the node and starts what needs them.
+    Provision,
+    /// Starts the engine anew, which gives it an ID of its own.
+    RestartEngine,
+    /// Gives the engine the options that are written down with the machine.
+    ConfigureEngine,
+    /// Waits until the engine answers over TLS.
+    AwaitEngine,
+    /// Forms the swarm.
+    InitSwarm,
+    /// Joins the swarm through the first of these managers that answers.
+    JoinSwarm {
+        /// The part that the node is to play.
+        role: Role,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Sets the node's role and labels.
+    ConfigureMember {
+        /// The part that it is to play.
+        role: Role,
+        /// Labels to set.
+        set: BTreeMap<String, String>,
+        /// Keys of labels to remove.
+        unset: Vec<String>,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Removes an entry of the swarm whose node is gone.
+    ForgetMember {
+        /// The ID in the swarm.
+        id: String,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Waits until every one of these nodes is Ready.
+    AwaitReady {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Publishes a port with a probe service.
+    StartProbe {
+        /// The nodes on which it may run.
+        nodes: Vec<NodeName>,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Fetches the probe service's port through every node, and removes the service.
+    VerifyIngress {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Removes the service of a verification that was cut off.
+    RemoveProbe {
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Writes the cluster's block of /etc/hosts; an empty list removes it.
+    PublishHosts(Vec<HostsEntry>),
+    /// Leaves the swarm: tasks move away, a manager is demoted first.
+    LeaveSwarm {
+        /// The ID in the swarm.
+        id: String,
+        /// Managers that stay, in this order; empty if the swarm has none left.
+        through: Vec<NodeName>,
+    },
+    /// Shuts the guest down, and kills it if it does not follow in time.
+    StopMachine,
+    /// Ends the machine at once.
+    KillMachine,
+    /// Removes what is left of the node.
+    RemoveNode,
+    /// Removes the firewall rules.
+    RemoveFirewall(String),
+    /// Removes the bridge, or another interface that carries the cluster's name.
+    RemoveLink(String),
+    /// Removes what is left of the cluster.
+    RemoveCluster,
+}
+
+/// What a node's disk is made on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskBase {
+    /// The image's root disk.
+    Image,
+    /// The disk of the warm machine of the node's shape.
+    Template,
+}
+
+impl Step {
+    /// Creates a step for the cluster as a whole.
+    #[must_use]
+    pub fn cluster(action: Action, needs: Vec<usize>) -> Self {
+        Self { node: None, action, needs }
+    }
+
+    /// Creates a step for one node.
+    #[must_use]
+    pub fn node(node: &NodeName, action: Action, needs: Vec<usize>) -> Self {
+        Self { node: Some(node.clone()), action, needs }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.node {
+            Some(node) => write!(f, "{node}: {}", self.action),
+            None => write!(f, "{}", self.action),
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    /// Writes what is done in the imperative, as progress lines and `--dry-run` show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordCluster(record) => {
+                write!(f, "record cluster {} with subnet {}", record.name, record.network.subnet)
+            }
+            Self::EnsureCredentials => f.write_str("make certificates and keys"),
+            Self::EnsureImage(image) => write!(f, "get image ({})", image.suite),
+            Self::EnsureBridge(network) => write!(f, "make bridge {}", network.bridge),
+            Self::EnsureFirewall(_) => f.write_str("set forwarding and address translation"),
+            Self::RecordNode(record) => write!(f, "record with address {}", record.address),
+            Self::EnsureTemplate(shape) => write!(f, "get warm machine ({shape})"),
+            Self::EnsureNodeKeys | Self::EnsureMachineKeys => {
+                f.write_str("make certificate and keys")
+            }
+            Self::RenewMachineKeys => f.write_str("make certificate anew"),
+            Self::CreateDisk { on: DiskBase::Image } => f.write_str("create disk"),
+            Self::CreateDisk { on: DiskBase::Template } => f.write_str("create disk on warm one"),
+            Self::ForkMachine => f.write_str("fork warm machine"),
+            Self::StartMachine => f.write_str("start machine"),
+            Self::AwaitGuest => f.write_str("boot"),
+            Self::ResumeMachine => f.write_str("resume"),
+            Self::Provision => f.write_str("provision"),
+            Self::RestartEngine => f.write_str("restart engine"),
+            Self::ConfigureEngine => f.write_str("set the engine's options"),
+            Self::AwaitEngine => f.write_str("wait for engine"),
+            Self::InitSwarm => f.write_str("form swarm"),
+            Self::JoinSwarm { role, .. } => write!(f, "join swarm as {}", role.as_str()),
+            Self::ConfigureMember { .. } => f.write_str("set role and labels"),
+            Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
+            Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
+            Self::StartProbe { .. } => f.write_str("start a service to verify with"),
+            Self::VerifyIngress { .. } => f.write_str("verify the routing mesh on every node"),
+            Self::RemoveProbe { .. } => f.write_str("remove what a verification left"),
+            Self::PublishHosts(entries) if entries.is_empty() => {
+                f.write_str("remove names from /etc/hosts")
+            }
+            Self::PublishHosts(_) => f.write_str("write names to /etc/hosts"),
+            Self::LeaveSwarm { .. } => f.write_str("leave swarm"),
+            Self::StopMachine => f.write_str("stop machine"),
+            Self::KillMachine => f.write_str("kill machine"),
+            Self::RemoveNode => f.write_str("remove node"),
+            Self::RemoveFirewall(name) => write!(f, "remove firewall rules {name}"),
+            Self::RemoveLink(name) => write!(f, "remove interface {name}"),
+            Self::RemoveCluster => f.write_str("remove cluster"),
+        }
+    }
+}

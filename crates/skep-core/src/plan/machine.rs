@@ -1,0 +1,177 @@
+//! The part of a plan that makes machines with engines that answer, and what they stand on.
+
+use std::collections::BTreeMap;
+
+use super::swarm::Progress;
+use super::{Action, Birth, DiskBase, Plan, Step};
+use crate::model::{ClusterRecord, NodeRecord, Role, Shape};
+use crate::observed::{EngineState, MachineState, Observed};
+
+/// What all nodes stand on: the places of its steps, empty where nothing has to be done.
+pub(super) struct Base {
+    /// What makes a node's certificate and keys.
+    keys: Action,
+    pub cluster: Vec<usize>,
+    credentials: Vec<usize>,
+    image: Vec<usize>,
+    /// By shape, where machines are forked.
+    templates: BTreeMap<Shape, usize>,
+    restart_engine: bool,
+    network: Vec<usize>,
+}
+
+/// Plans what all these nodes stand on.
+pub(super) fn plan_base(
+    plan: &mut Plan,
+    record: &ClusterRecord,
+    seen: &Observed,
+    nodes: &[&NodeRecord],
+    birth: Birth,
+) -> Base {
+    let mut base = Base {
+        keys: Action::EnsureNodeKeys,
+        cluster: Vec::new(),
+        credentials: Vec::new(),
+        image: Vec::new(),
+        templates: BTreeMap::new(),
+        restart_engine: false,
+        network: Vec::new(),
+    };
+    if seen.cluster.as_ref() != Some(record) {
+        base.cluster.push(plan.push(Step::cluster(Action::RecordCluster(record.clone()), vec![])));
+    }
+    if !seen.certificates {
+        let step = Step::cluster(Action::EnsureCredentials, base.cluster.clone());
+        base.credentials.push(plan.push(step));
+    }
+    // A disk that is there stands on an image of its own.
+    let needs_disk = |node: &NodeRecord| seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk);
+    if nodes.iter().any(|node| needs_disk(node)) {
+        let step = Step::cluster(Action::EnsureImage(record.image.clone()), base.cluster.clone());
+        base.image.push(plan.push(step));
+    }
+    if let Birth::Fork { restart_engine } = birth {
+        base.restart_engine = restart_engine;
+        for shape in nodes.iter().filter(|node| needs_disk(node)).map(|node| node.spec.shape()) {
+            base.templates.entry(shape).or_insert_with(|| {
+                plan.push(Step::cluster(Action::EnsureTemplate(shape), base.image.clone()))
+            });
+        }
+    }
+    if !seen.bridge {
+        let step =
+            Step::cluster(Action::EnsureBridge(record.network.clone()), base.cluster.clone());
+        base.network.push(plan.push(step));
+    }
+    if !seen.firewall {
+        // The rules name the bridge, and need not wait for it.
+        let step =
+            Step::cluster(Action::EnsureFirewall(record.network.clone()), base.cluster.clone());
+        base.network.push(plan.push(step));
+    }
+    base
+}
+
+impl Base {
+    /// Lets each machine have keys of its own kind.
+    pub(super) fn with_keys(self, keys: Action) -> Self {
+        Self { keys, ..self }
+    }
+}
+
+/// Plans a node up to an engine that answers, and tells how far the swarm's plan can rely on it.
+pub(super) fn plan_machine(
+    plan: &mut Plan,
+    node: &NodeRecord,
+    seen: &Observed,
+    base: &Base,
+) -> Progress {
+    let name = node.name();
+    let found = seen.nodes.get(name);
+    let machine = found.map_or(MachineState::Stopped, |found| found.machine);
+    let fresh = found.is_none_or(|found| !found.disk);
+    // Without the cluster's certificates no answer counts: the node needs a new one too.
+    let answered = seen.certificates
+        && machine == MachineState::Running
+        && found.is_some_and(|found| found.engine.version().is_some());
+
+    let mut ready = base.cluster.clone();
+    let record = interim_record(node, seen);
+    if found.is_none_or(|found| found.record != record) {
+        ready = vec![plan.push(Step::node(name, Action::RecordNode(record), ready))];
+    }
+    // A record that is there says nothing of the certificate and keys that belong to it. They may
+    // be missing, outdated or another authority's, so they are looked after before each start.
+    let keys = (!answered).then(|| {
+        let mut needs = [&ready[..], &base.credentials].concat();
+        needs.sort_unstable();
+        plan.push(Step::node(name, base.keys.clone(), needs))
+    });
+    let template = base.templates.get(&node.spec.shape()).filter(|_| fresh);
+    if fresh {
+        let (on, step) = match template {
+            Some(step) => (DiskBase::Template, Some(step)),
+            None => (DiskBase::Image, base.image.first()),
+        };
+        ready.extend(step);
+        ready = vec![plan.push(Step::node(name, Action::CreateDisk { on }, ready))];
+    }
+    if answered {
+        return Progress { fresh, answered, after: ready };
+    }
+    let guest = match machine {
+        MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),
+        MachineState::Paused => plan.push(Step::node(name, Action::ResumeMachine, ready)),
+        MachineState::Stopped => {
+            ready.extend(template.is_none().then_some(&base.image).into_iter().flatten());
+            ready.extend(&base.network);
+            ready.sort_unstable();
+            ready.dedup();
+            let start = match template {
+                Some(_) => Action::ForkMachine,
+                None => Action::StartMachine,
+            };
+            let start = plan.push(Step::node(name, start, ready));
+            plan.push(Step::node(name, Action::AwaitGuest, vec![start]))
+        }
+    };
+    let mut needs: Vec<_> = keys.into_iter().chain([guest]).collect();
+    needs.sort_unstable();
+    let mut provisioned = vec![plan.push(Step::node(name, Action::Provision, needs))];
+    if template.is_some() && base.restart_engine {
+        provisioned = vec![plan.push(Step::node(name, Action::RestartEngine, provisioned))];
+    }
+    if machine != MachineState::Stopped {
+        provisioned.extend(&base.network);
+        provisioned.sort_unstable();
+    }
+    let engine = plan.push(Step::node(name, Action::AwaitEngine, provisioned));
+    Progress { fresh, answered, after: vec![engine] }
+}
+
+/// Returns what is written down of a node before its swarm is asked to change.
+///
+/// What it gives up stays written down until the swarm has given it up: a label that no record has
+/// would never be removed, and a manager that no record calls one would not be missed.
+pub(super) fn interim_record(node: &NodeRecord, seen: &Observed) -> NodeRecord {
+    let Some(found) = seen.nodes.get(node.name()).filter(|found| found.disk) else {
+        return node.clone();
+    };
+    let mut record = node.clone();
+    let member = match &found.engine {
+        EngineState::Inactive { .. } => return record,
+        EngineState::Member { id, .. } => seen.swarm.as_ref().and_then(|swarm| swarm.member(id)),
+        EngineState::Off | EngineState::Unreachable(_) => None,
+    };
+    for (key, value) in &found.record.spec.labels {
+        if member.is_none_or(|member| member.labels.contains_key(key)) {
+            record.spec.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    if found.record.spec.role == Role::Manager
+        && member.is_none_or(|member| member.role == Role::Manager)
+    {
+        record.spec.role = Role::Manager;
+    }
+    record
+}

@@ -1,0 +1,70 @@
+//! Plans for machines that are in no swarm of skep's: docker-machine's, which share a network.
+//!
+//! What they share is a cluster without a swarm, whose record has no nodes: each machine's own record is
+//! what is wanted of it.
+
+use super::machine::{plan_base, plan_machine};
+use super::up::{Birth, cluster_record, node_records};
+use super::{Action, Plan, PlanError, Step, plan_down};
+use crate::model::{ClusterRecord, ClusterSpec, NodeName, NodeSpec};
+use crate::observed::{Leftover, Observed};
+
+/// Plans the machines of `spec` up to engines that answer, with all that they stand on; others are
+/// left alone.
+///
+/// # Errors
+///
+/// If a machine is described wrongly, or the host has no room for it.
+pub fn plan_machines_up(
+    spec: &ClusterSpec,
+    seen: &Observed,
+    birth: Birth,
+) -> Result<Plan, PlanError> {
+    let problems: Vec<_> = spec.nodes.iter().flat_map(NodeSpec::problems).collect();
+    if !problems.is_empty() {
+        return Err(PlanError::Spec(problems));
+    }
+    let mut plan = Plan::default();
+    let record = ClusterRecord { nodes: Vec::new(), ..cluster_record(spec, seen)? };
+    let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
+    let machines: Vec<_> = records.iter().collect();
+    let base = plan_base(&mut plan, &record, seen, &machines, birth);
+    let base = base.with_keys(Action::EnsureMachineKeys);
+    for machine in machines {
+        plan_machine(&mut plan, machine, seen, &base);
+    }
+    Ok(plan)
+}
+
+/// Plans the set-up of the engine of a machine that runs; `anew` makes its certificate anew first.
+#[must_use]
+pub fn plan_machine_engine(name: &NodeName, anew: bool) -> Plan {
+    let mut plan = Plan::default();
+    let mut last = Vec::new();
+    let renewal = [Action::RenewMachineKeys, Action::Provision];
+    let renewal = if anew { &renewal[..] } else { &[] };
+    for action in renewal.iter().chain(&[Action::ConfigureEngine, Action::AwaitEngine]) {
+        last = vec![plan.push(Step::node(name, action.clone(), last))];
+    }
+    plan
+}
+
+/// Plans the removal of a machine, and with the last one that of what they shared.
+///
+/// What is left of one whose record is gone or cannot be read is removed too: its directory says
+/// which process is its own.
+#[must_use]
+pub fn plan_machine_removal(seen: &Observed, name: &NodeName) -> Plan {
+    let own = Leftover::Node(name.to_string());
+    let mut all = seen.clone();
+    if !all.nodes.contains_key(name) && !all.leftovers.contains(&own) {
+        all.leftovers.push(own.clone());
+    }
+    let is_other = |it: &Leftover| matches!(it, Leftover::Node(_)) && *it != own;
+    if all.nodes.keys().any(|other| other != name) || all.leftovers.iter().any(is_other) {
+        all.nodes.retain(|other, _| other == name);
+        all.leftovers.retain(|leftover| *leftover == own);
+        all = Observed { nodes: all.nodes, leftovers: all.leftovers, ..Observed::default() };
+    }
+    plan_down(&all)
+}

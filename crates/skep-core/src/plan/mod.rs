@@ -1,0 +1,153 @@
+//! Plans: what has to be done to get from what is there to what is wanted.
+//!
+//! A plan is a flat list of [`Step`]s. Each names the earlier steps that it needs, so an executor
+//! can run what does not depend on each other at the same time; it has no choice beyond that. Every
+//! step can be run again: a plan that was cut off anywhere is followed by a new look and a new plan.
+
+mod action;
+mod down;
+mod hosts;
+mod machine;
+mod machines;
+mod network;
+mod nodes;
+mod power;
+mod swarm;
+mod up;
+
+use std::fmt;
+
+use ipnet::Ipv4Net;
+use thiserror::Error;
+
+pub use action::{Action, DiskBase, Step};
+pub use down::plan_down;
+pub use hosts::plan_hostnames;
+pub use machines::{plan_machine_engine, plan_machine_removal, plan_machines_up};
+pub use nodes::plan_remove_nodes;
+pub use power::{StopMode, plan_start, plan_stop};
+pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};
+
+use crate::model::{ClusterName, NodeName, Size, SpecError};
+
+/// What to do, in an order in which every step comes after those it needs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// Whether more may have to be done that can only be known after these steps: look again then.
+    pub look_again: bool,
+    /// What the user should know about the plan.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Tells whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    fn push(&mut self, step: Step) -> usize {
+        self.steps.push(step);
+        self.steps.len() - 1
+    }
+}
+
+impl fmt::Display for Plan {
+    /// Writes one step a line with the numbers of the steps that it needs, as `--dry-run` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.steps.iter().enumerate() {
+            write!(f, "{:>3}. {}", index + 1, step)?;
+            if !step.needs.is_empty() {
+                let needs: Vec<_> = step.needs.iter().map(|need| (need + 1).to_string()).collect();
+                write!(f, "  (after {})", needs.join(", "))?;
+            }
+            writeln!(f)?;
+        }
+        if self.look_again {
+            writeln!(f, "     then look again: what the engines say decides the rest")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why there is no plan. Nothing was touched.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PlanError {
+    /// The specification contradicts itself.
+    #[error("the cluster cannot be made as it is described: {}", join(.0))]
+    Spec(Vec<SpecError>),
+    /// The subnet that was asked for is in use.
+    #[error("the subnet {subnet} overlaps {used}, which {by} uses")]
+    SubnetTaken {
+        /// The subnet that was asked for.
+        subnet: Ipv4Net,
+        /// The subnet that is in use.
+        used: Ipv4Net,
+        /// What uses it.
+        by: String,
+    },
+    /// The subnet cannot hold a cluster.
+    #[error("{subnet} is not a subnet for a cluster: {rule}")]
+    SubnetUnfit {
+        /// The subnet that was asked for.
+        subnet: Ipv4Net,
+        /// What is allowed.
+        rule: &'static str,
+    },
+    /// All subnets that skep chooses from are in use.
+    #[error("no free subnet in {pool}")]
+    NoFreeSubnet {
+        /// Where skep looks for one.
+        pool: Ipv4Net,
+    },
+    /// The subnet of a cluster cannot change.
+    #[error("cluster {cluster} has the subnet {recorded} and cannot move to {wanted}")]
+    SubnetFixed {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The subnet that it has.
+        recorded: Ipv4Net,
+        /// The subnet that was asked for.
+        wanted: Ipv4Net,
+    },
+    /// The subnet has no address left.
+    #[error("the subnet {subnet} has no address left for {node}")]
+    SubnetFull {
+        /// The subnet.
+        subnet: Ipv4Net,
+        /// The node that found no place.
+        node: NodeName,
+    },
+    /// A disk cannot shrink.
+    #[error("the disk of {node} is {recorded} and cannot shrink to {wanted}")]
+    DiskShrinks {
+        /// The node.
+        node: NodeName,
+        /// The size that it has.
+        recorded: Size,
+        /// The size that was asked for.
+        wanted: Size,
+    },
+    /// There is no such node.
+    #[error("cluster {cluster} has no node {node}; it has {known}")]
+    UnknownNode {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The node.
+        node: NodeName,
+        /// The nodes that exist, joined by commas.
+        known: String,
+    },
+    /// There is no cluster, or only the beginnings of one.
+    #[error("nothing is written down of the cluster")]
+    NotRecorded,
+    /// The managers that would stay are no majority, or none.
+    #[error("{0}")]
+    Quorum(String),
+}
+
+fn join(errors: &[SpecError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,162 @@
+//! Plans for single nodes of a cluster.
+
+use super::hosts::plan_hosts;
+use super::{Action, Plan, PlanError, Step};
+use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
+use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode};
+
+/// Plans the removal of nodes with their data.
+///
+/// A node that can be asked leaves the swarm first; the swarm forgets one that cannot. `force` goes
+/// on where the managers that stay are no majority or do not answer, and tells the swarm nothing.
+/// Hostnames that point at a node go with it.
+///
+/// # Errors
+///
+/// If a node does not exist, if no node would stay, or, without `force`, if the managers that would
+/// stay could not go on.
+pub fn plan_remove_nodes(
+    seen: &Observed,
+    names: &[NodeName],
+    force: bool,
+) -> Result<Plan, PlanError> {
+    let cluster = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
+    names.iter().try_for_each(|name| find(seen, name).map(|_| ()))?;
+    let (mut leaving, staying): (Vec<&ObservedNode>, Vec<_>) =
+        seen.nodes.values().partition(|node| names.contains(node.record.name()));
+    if staying.is_empty() {
+        return Err(PlanError::Quorum(
+            "no node would stay; remove the whole cluster instead: skep down".to_owned(),
+        ));
+    }
+    let through = match ask_through(seen, &leaving, &staying) {
+        Ok(through) => through,
+        Err(_) if force => Vec::new(),
+        Err(error) => return Err(error),
+    };
+
+    // A manager that is down weighs on the majority for as long as it is counted.
+    leaving.sort_by_key(|node| is_in_control(node));
+    let mut plan = Plan::default();
+    let recorded = plan_smaller(&mut plan, cluster, names);
+    let mut previous_leave: Option<usize> = None;
+    for node in leaving {
+        let name = node.record.name();
+        let mut gone = recorded.clone();
+        for id in if through.is_empty() { Vec::new() } else { swarm_ids(node, seen) } {
+            // One after the other: each demotion changes what is a majority.
+            let needs = previous_leave.map_or_else(|| recorded.clone(), |last| vec![last]);
+            let action = Action::LeaveSwarm { id, through: through.clone() };
+            let leave = plan.push(Step::node(name, action, needs));
+            previous_leave = Some(leave);
+            gone.push(leave);
+        }
+        if node.machine != MachineState::Stopped {
+            gone = vec![plan.push(Step::node(name, Action::KillMachine, gone))];
+        }
+        plan.push(Step::node(name, Action::RemoveNode, gone));
+    }
+    let records: Vec<NodeRecord> = staying.iter().map(|node| node.record.clone()).collect();
+    let hostnames = kept_hostnames(cluster, names);
+    plan_hosts(&mut plan, &hostnames, &records, seen, &recorded);
+    Ok(plan)
+}
+
+/// Returns the managers that stay and answer, if they can go on after the others have left.
+fn ask_through(
+    seen: &Observed,
+    leaving: &[&ObservedNode],
+    staying: &[&ObservedNode],
+) -> Result<Vec<NodeName>, PlanError> {
+    let is_manager = |node: &&&ObservedNode| node.record.spec.role == Role::Manager;
+    let total = staying.iter().filter(is_manager).count();
+    if total == 0 {
+        return Err(PlanError::Quorum(
+            "no manager would stay, and the swarm would be lost with the last one".to_owned(),
+        ));
+    }
+    let answering = staying.iter().filter(|node| is_in_control(node));
+    let through: Vec<_> = answering.map(|node| node.record.name().clone()).collect();
+    if leaving.iter().all(|node| !node.disk && swarm_ids(node, seen).is_empty()) {
+        return Ok(through);
+    }
+    if through.is_empty() {
+        return Err(PlanError::Quorum(
+            "no manager that would stay answers; start the cluster first (skep start), \
+             or remove without telling the swarm (--force)"
+                .to_owned(),
+        ));
+    }
+    let Some(swarm) = &seen.swarm else {
+        let all = total + leaving.iter().filter(is_manager).count();
+        let answer = through.len() + leaving.iter().filter(|node| is_in_control(node)).count();
+        return Err(PlanError::Quorum(format!(
+            "{answer} of the {all} managers answer, and they have no majority to let a node go; \
+             start the others first (skep start), or remove without telling the swarm (--force)"
+        )));
+    };
+    let gone: Vec<String> = leaving.iter().flat_map(|node| swarm_ids(node, seen)).collect();
+    let stay = |member: &&Member| member.role == Role::Manager && !gone.contains(&member.id);
+    let total = swarm.members.iter().filter(stay).count();
+    let reachable = swarm.members.iter().filter(stay).filter(|member| member.reachable).count();
+    if reachable * 2 <= total {
+        return Err(PlanError::Quorum(format!(
+            "{reachable} of the {total} managers that would stay answer, which is no majority; \
+             start them first (skep start)"
+        )));
+    }
+    Ok(through)
+}
+
+fn is_in_control(node: &ObservedNode) -> bool {
+    matches!(node.engine, EngineState::Member { control: true, .. })
+}
+
+/// Returns the IDs of all the swarm's entries that are this node, or were.
+fn swarm_ids(node: &ObservedNode, seen: &Observed) -> Vec<String> {
+    let own = match &node.engine {
+        EngineState::Member { id, .. } => Some(id),
+        _ => None,
+    };
+    let members = seen.swarm.iter().flat_map(|swarm| &swarm.members);
+    let name = node.record.name().as_str();
+    // Beside an engine that answers, an entry that is ready is somebody else's.
+    let others = members
+        .filter(|member| member.hostname == name && (own.is_none() || !member.ready))
+        .map(|member| &member.id)
+        .filter(|id| Some(*id) != own);
+    own.into_iter().chain(others).cloned().collect()
+}
+
+fn kept_hostnames(cluster: &ClusterRecord, leaving: &[NodeName]) -> Vec<HostnameSpec> {
+    let stays = |hostname: &&HostnameSpec| {
+        hostname.node.as_ref().is_none_or(|node| !leaving.contains(node))
+    };
+    cluster.hostnames.iter().filter(stays).cloned().collect()
+}
+
+/// Plans a record without the nodes that leave and without names that point at them: a cluster whose
+/// names point at nothing could not be started any more.
+fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) -> Vec<usize> {
+    let hostnames = kept_hostnames(cluster, leaving);
+    let mut record = ClusterRecord { hostnames, ..cluster.clone() };
+    record.nodes.retain(|node| !leaving.contains(&node.name));
+    if record == *cluster {
+        return Vec::new();
+    }
+    let lost = cluster.hostnames.iter().filter(|it| !record.hostnames.contains(it));
+    plan.warnings.extend(lost.filter_map(|hostname| {
+        let node = hostname.node.as_ref()?;
+        Some(format!("the name {} points at {node} and goes with it", hostname.name))
+    }));
+    vec![plan.push(Step::cluster(Action::RecordCluster(record), vec![]))]
+}
+
+pub(super) fn find<'a>(seen: &'a Observed, name: &NodeName) -> Result<&'a ObservedNode, PlanError> {
+    let cluster = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
+    seen.nodes.get(name).ok_or_else(|| PlanError::UnknownNode {
+        cluster: cluster.name.clone(),
+        node: name.clone(),
+        known: seen.nodes.keys().map(NodeName::as_str).collect::<Vec<_>>().join(", "),
+    })
+}

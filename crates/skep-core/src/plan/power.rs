@@ -1,0 +1,109 @@
+//! Plans that stop and start what exists.
+
+use super::{Action, Plan, PlanError, Step, UpOptions, plan_up};
+use crate::model::{NodeName, Role};
+use crate::observed::{MachineState, Observed, ObservedNode};
+
+/// How a machine is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// The guest shuts down; it is killed only if it does not follow in time.
+    Graceful,
+    /// The process ends at once.
+    Kill,
+}
+
+/// Plans the stop of some nodes, or of all if none is named.
+///
+/// Workers go first, so that the managers' last word is about a whole swarm.
+///
+/// # Errors
+///
+/// If a node does not exist.
+pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    let nodes = chosen(seen, names)?;
+    let action = match mode {
+        StopMode::Graceful => Action::StopMachine,
+        StopMode::Kill => Action::KillMachine,
+    };
+    let mut workers = Vec::new();
+    for role in [Role::Worker, Role::Manager] {
+        let needs = workers.clone();
+        for node in nodes.iter().filter(|node| node.record.spec.role == role) {
+            if node.machine != MachineState::Stopped {
+                let step = Step::node(node.record.name(), action.clone(), needs.clone());
+                let step = plan.push(step);
+                if role == Role::Worker && mode == StopMode::Graceful {
+                    workers.push(step);
+                }
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans the start of some nodes, or of all if none is named, up to a swarm that is whole again.
+///
+/// # Errors
+///
+/// If the cluster or a node does not exist, or its record cannot be followed on this host.
+pub fn plan_start(
+    seen: &Observed,
+    names: &[NodeName],
+    options: UpOptions,
+) -> Result<Plan, PlanError> {
+    let cluster = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
+    let chosen = chosen(seen, names)?;
+    let spec = cluster.spec(seen.nodes.values().map(|node| &node.record));
+    let plan = plan_up(&spec, seen, options)?;
+    match names.is_empty() {
+        true => Ok(plan),
+        false => Ok(part(plan, &chosen)),
+    }
+}
+
+/// Returns what starts these nodes, and what that needs; a whole swarm is not waited for.
+fn part(plan: Plan, chosen: &[&ObservedNode]) -> Plan {
+    let is_chosen = |name: &NodeName| chosen.iter().any(|node| node.record.name() == name);
+    let mut wanted = vec![false; plan.steps.len()];
+    for (index, step) in plan.steps.iter().enumerate().rev() {
+        let starts = step.node.as_ref().is_some_and(is_chosen) && !is_swarm_step(&step.action);
+        if starts || wanted[index] {
+            wanted[index] = true;
+            step.needs.iter().for_each(|need| wanted[*need] = true);
+        }
+    }
+    Plan { steps: kept(plan.steps, &wanted), look_again: false, ..plan }
+}
+
+fn is_swarm_step(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::InitSwarm
+            | Action::JoinSwarm { .. }
+            | Action::ConfigureMember { .. }
+            | Action::LeaveSwarm { .. }
+    )
+}
+
+/// Returns the steps that are wanted, with all that they need, numbered anew.
+pub(super) fn kept(steps: Vec<Step>, wanted: &[bool]) -> Vec<Step> {
+    let mut places = Vec::new();
+    let mut kept = Vec::new();
+    for (step, wanted) in steps.into_iter().zip(wanted) {
+        places.push(kept.len());
+        if *wanted {
+            let needs = step.needs.iter().map(|need| places[*need]).collect();
+            kept.push(Step { needs, ..step });
+        }
+    }
+    kept
+}
+
+fn chosen<'a>(seen: &'a Observed, names: &[NodeName]) -> Result<Vec<&'a ObservedNode>, PlanError> {
+    if names.is_empty() {
+        return Ok(seen.nodes.values().collect());
+    }
+    names.iter().map(|name| super::nodes::find(seen, name)).collect()
+}

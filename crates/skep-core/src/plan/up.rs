@@ -1,0 +1,237 @@
+//! The plan that makes a cluster what its specification says.
+
+use std::collections::BTreeMap;
+
+use super::hosts::plan_hosts;
+use super::machine::{plan_base, plan_machine};
+use super::network::{choose_network, user_of};
+use super::power::kept;
+use super::swarm::plan_swarm;
+use super::{Action, Plan, PlanError, Step};
+use crate::model::{
+    ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, node_room,
+};
+use crate::observed::{MachineState, Observed, ObservedNode};
+
+/// How machines that are not there yet come to life. One that has a disk always boots it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Birth {
+    /// As copies of a warm machine.
+    Fork {
+        /// Whether their engines are started anew, as each has the warm machine's ID until then.
+        restart_engine: bool,
+    },
+    /// By booting the image.
+    Boot,
+}
+
+/// What `up` is asked to do beside making the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpOptions {
+    /// How new machines come to life.
+    pub birth: Birth,
+    /// Wait until every node is Ready.
+    pub wait: bool,
+    /// Then verify the routing mesh on every node.
+    pub verify: bool,
+}
+
+impl Default for UpOptions {
+    fn default() -> Self {
+        Self { birth: Birth::Fork { restart_engine: false }, wait: true, verify: true }
+    }
+}
+
+/// Plans what makes the cluster that was seen the one that is wanted.
+///
+/// Nodes that exist and are not wanted are kept, with a warning: losing data takes a command that
+/// says so.
+///
+/// # Errors
+///
+/// If the specification contradicts itself, or what exists, or the host has no room for it.
+pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Result<Plan, PlanError> {
+    let problems = spec.problems();
+    if !problems.is_empty() {
+        return Err(PlanError::Spec(problems));
+    }
+    let mut plan = Plan { warnings: spec.warnings(), ..Plan::default() };
+    let record = cluster_record(spec, seen)?;
+    let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
+    warn_about_unwanted(spec, seen, &mut plan.warnings);
+    if record.image != spec.image {
+        plan.warnings.push(format!(
+            "the image stays as it is, as the nodes' disks are built on it; to change it: \
+             skep down {name}, then up again",
+            name = spec.name
+        ));
+    }
+
+    let needed = unwanted_but_needed(spec, seen, &mut plan.warnings);
+    let machines: Vec<&NodeRecord> = records.iter().chain(needed).collect();
+    let base = plan_base(&mut plan, &record, seen, &machines, options.birth);
+    let mut progress = BTreeMap::new();
+    for node in machines {
+        let done = plan_machine(&mut plan, node, seen, &base);
+        progress.insert(node.name().clone(), done);
+    }
+    plan_swarm(&mut plan, &records, seen, &progress, options);
+    plan_hosts(&mut plan, &spec.hostnames, &records, seen, &base.cluster);
+    Ok(plan)
+}
+
+/// Plans only what makes a new cluster's choice of a subnet and a bridge known to all: whoever holds
+/// the right to choose carries it out before anybody else may.
+///
+/// # Errors
+///
+/// As [`plan_up`].
+pub fn plan_reservation(spec: &ClusterSpec, seen: &Observed) -> Result<Plan, PlanError> {
+    plan_up(spec, seen, UpOptions::default()).map(reservation)
+}
+
+/// Returns the part of a plan that makes the choice of a subnet and a bridge known.
+#[must_use]
+pub fn reservation(plan: Plan) -> Plan {
+    let reserves =
+        |step: &Step| matches!(step.action, Action::RecordCluster(_) | Action::EnsureBridge(_));
+    let wanted: Vec<bool> = plan.steps.iter().map(reserves).collect();
+    Plan { steps: kept(plan.steps, &wanted), look_again: true, warnings: Vec::new() }
+}
+
+/// Plans what makes the record of a cluster another one, and nothing else.
+#[must_use]
+pub fn plan_record(seen: &Observed, record: &ClusterRecord) -> Plan {
+    let mut plan = Plan::default();
+    if seen.cluster.as_ref() != Some(record) {
+        plan.push(Step::cluster(Action::RecordCluster(record.clone()), vec![]));
+    }
+    plan
+}
+
+pub(super) fn cluster_record(
+    spec: &ClusterSpec,
+    seen: &Observed,
+) -> Result<ClusterRecord, PlanError> {
+    let network = match &seen.cluster {
+        Some(recorded) => {
+            if let Some(wanted) = spec.subnet.filter(|wanted| *wanted != recorded.network.subnet) {
+                return Err(PlanError::SubnetFixed {
+                    cluster: spec.name.clone(),
+                    recorded: recorded.network.subnet,
+                    wanted,
+                });
+            }
+            let user = user_of(recorded.network.subnet, &seen.host);
+            if let (false, Some((used, by))) = (seen.bridge, user) {
+                // Somebody else came to it while the cluster was down.
+                return Err(PlanError::SubnetTaken { subnet: recorded.network.subnet, used, by });
+            }
+            recorded.network.clone()
+        }
+        None => choose_network(&spec.name, spec.subnet, &seen.host)?,
+    };
+    // A cluster keeps the image that it began with: its nodes' disks are built on it.
+    let image = seen.cluster.as_ref().map_or_else(|| spec.image.clone(), |old| old.image.clone());
+    Ok(ClusterRecord {
+        name: spec.name.clone(),
+        network,
+        image,
+        nodes: spec.nodes.clone(),
+        hostnames: spec.hostnames.clone(),
+    })
+}
+
+/// Returns a record for each wanted node, with the identity that it has or a new one.
+pub(super) fn node_records(
+    spec: &ClusterSpec,
+    seen: &Observed,
+    network: &NetworkRecord,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<NodeRecord>, PlanError> {
+    let mut taken: Vec<u32> = seen.nodes.values().map(|node| node.record.index).collect();
+    let room = u32::try_from(node_room(network.subnet)).unwrap_or(u32::MAX);
+    let mut records = Vec::new();
+    for node in &spec.nodes {
+        let record = match seen.nodes.get(&node.name) {
+            Some(existing) => {
+                check_change(node, existing, warnings)?;
+                NodeRecord { spec: node.clone(), ..existing.record.clone() }
+            }
+            None => {
+                let index = (0..room).find(|index| !taken.contains(index)).ok_or_else(|| {
+                    PlanError::SubnetFull { subnet: network.subnet, node: node.name.clone() }
+                })?;
+                taken.push(index);
+                new_record(node, index, network)
+            }
+        };
+        records.push(record);
+    }
+    Ok(records)
+}
+
+fn new_record(node: &NodeSpec, index: u32, network: &NetworkRecord) -> NodeRecord {
+    let address = network.node_address(index);
+    NodeRecord {
+        spec: node.clone(),
+        index,
+        address,
+        mac: Mac::for_address(address),
+        // Subnets of clusters on one host do not overlap, so the address makes a unique name.
+        tap: format!("skt{:08x}", u32::from(address)),
+    }
+}
+
+fn check_change(
+    wanted: &NodeSpec,
+    existing: &ObservedNode,
+    warnings: &mut Vec<String>,
+) -> Result<(), PlanError> {
+    let recorded = &existing.record.spec;
+    if wanted.disk < recorded.disk {
+        return Err(PlanError::DiskShrinks {
+            node: wanted.name.clone(),
+            recorded: recorded.disk,
+            wanted: wanted.disk,
+        });
+    }
+    let hardware = |node: &NodeSpec| (node.cpus, node.memory, node.disk);
+    if hardware(wanted) != hardware(recorded) && existing.machine != MachineState::Stopped {
+        warnings.push(format!(
+            "{name}: the new size takes effect when the machine next starts: \
+             skep node restart {name}",
+            name = wanted.name
+        ));
+    }
+    Ok(())
+}
+
+fn warn_about_unwanted(spec: &ClusterSpec, seen: &Observed, warnings: &mut Vec<String>) {
+    for name in seen.nodes.keys().filter(|name| spec.node(name).is_none()) {
+        warnings.push(format!(
+            "{name} is no longer wanted and is kept; to remove it with its data: \
+             skep node rm {name} --cluster {}",
+            spec.name
+        ));
+    }
+}
+
+/// Returns managers that are not wanted and sleep, if no manager tells of the swarm: they may be the
+/// ones that hold it, or that the others miss for a majority.
+fn unwanted_but_needed<'a>(
+    spec: &ClusterSpec,
+    seen: &'a Observed,
+    warnings: &mut Vec<String>,
+) -> Vec<&'a NodeRecord> {
+    if seen.swarm.is_some() {
+        return Vec::new();
+    }
+    let sleeps = |node: &&ObservedNode| node.disk && node.engine.version().is_none();
+    let records = seen.nodes.values().filter(sleeps).map(|node| &node.record);
+    let managers = records.filter(|record| record.spec.role == Role::Manager);
+    let needed: Vec<_> = managers.filter(|record| spec.node(record.name()).is_none()).collect();
+    let started = needed.iter().map(|record| record.name());
+    warnings.extend(started.map(|name| format!("{name} is started, as it may hold the swarm")));
+    needed
+}

@@ -1,0 +1,274 @@
+//! Plans as `--dry-run` prints them, each with the warnings that come with it.
+
+use std::collections::BTreeMap;
+
+use insta::assert_snapshot;
+use skep_core::model::{ClusterSpec, Role};
+use skep_core::observed::{EngineState, Observed};
+use skep_core::plan::{
+    Plan, StopMode, UpOptions, plan_down, plan_hostnames, plan_remove_nodes, plan_start, plan_stop,
+    plan_up,
+};
+
+use crate::carry_out::{Dice, End, execute, up};
+use crate::specs::{demo, hostname, name, node};
+use crate::world::{Damage, World};
+
+/// Returns a world in which that cluster is up.
+fn world_of(spec: &ClusterSpec) -> World {
+    let mut world = World::default();
+    assert_eq!(up(&mut world, spec, &mut Dice(0), None), Ok(End::Done));
+    world
+}
+
+fn damaged(spec: &ClusterSpec, damage: &[Damage]) -> Observed {
+    let mut world = world_of(spec);
+    damage.iter().for_each(|damage| world.suffer(*damage));
+    world.look()
+}
+
+fn show(plan: &Plan) -> String {
+    let warnings: String =
+        plan.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
+    match plan.is_empty() {
+        true => format!("{warnings}nothing to do\n{plan}"),
+        false => format!("{warnings}{plan}"),
+    }
+}
+
+fn show_up(spec: &ClusterSpec, seen: &Observed) -> String {
+    show(&plan_up(spec, seen, UpOptions::default()).unwrap())
+}
+
+fn labelled() -> ClusterSpec {
+    let mut spec = demo(3, 2);
+    for node in &mut spec.nodes[3..] {
+        node.labels = BTreeMap::from([("tier".to_owned(), "web".to_owned())]);
+    }
+    spec.hostnames = vec![hostname("data.example", None), hostname("web.example", Some(4))];
+    spec
+}
+
+#[test]
+fn up_of_a_new_cluster() {
+    assert_snapshot!(show_up(&demo(1, 1), &Observed::default()));
+}
+
+#[test]
+fn up_of_a_new_cluster_with_labels_and_hostnames() {
+    assert_snapshot!(show_up(&labelled(), &Observed::default()));
+}
+
+#[test]
+fn up_of_a_new_cluster_that_nobody_waits_for() {
+    let plan = |options| show(&plan_up(&demo(1, 1), &Observed::default(), options).unwrap());
+    assert_snapshot!(
+        "up_without_wait",
+        plan(UpOptions { wait: false, verify: false, ..UpOptions::default() })
+    );
+    assert_snapshot!(
+        "up_without_verify",
+        plan(UpOptions { verify: false, ..UpOptions::default() })
+    );
+}
+
+#[test]
+fn up_of_a_cluster_that_is_up() {
+    let spec = labelled();
+    assert_eq!(show_up(&spec, &world_of(&spec).look()), "nothing to do\n");
+}
+
+#[test]
+fn up_after_a_verification_that_was_cut_off() {
+    let spec = demo(1, 1);
+    let mut world = world_of(&spec);
+    world.probed = true;
+    assert_snapshot!(show_up(&spec, &world.look()));
+    let plan =
+        plan_up(&spec, &world.look(), UpOptions { verify: false, ..UpOptions::default() }).unwrap();
+    assert_snapshot!("up_without_verify_after_one_that_was_cut_off", show(&plan));
+}
+
+#[test]
+fn up_with_an_even_number_of_managers() {
+    let spec = demo(2, 0);
+    assert_snapshot!(show_up(&spec, &world_of(&spec).look()));
+}
+
+#[test]
+fn up_with_one_machine_stopped() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::Killed(1)])));
+}
+
+#[test]
+fn up_with_one_machine_paused() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::Paused(1)])));
+}
+
+#[test]
+fn up_after_the_host_restarted() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::Restarted])));
+}
+
+#[test]
+fn up_with_a_node_whose_disk_is_gone() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::NoDisk(1)])));
+}
+
+#[test]
+fn up_with_a_node_whose_record_is_gone() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::NoNode(1)])));
+}
+
+#[test]
+fn up_with_an_engine_that_does_not_answer() {
+    let spec = demo(1, 1);
+    let mut seen = world_of(&spec).look();
+    let node = seen.nodes.get_mut(&name(1)).unwrap();
+    node.engine = EngineState::Unreachable("no answer within 2.0s".to_owned());
+    assert_snapshot!(show_up(&spec, &seen));
+}
+
+#[test]
+fn up_where_the_managers_cannot_tell_of_the_swarm() {
+    let spec = labelled();
+    let seen = Observed { swarm: None, ..world_of(&spec).look() };
+    assert_snapshot!(show_up(&spec, &seen));
+}
+
+#[test]
+fn up_without_certificates() {
+    let spec = demo(1, 0);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::NoCertificates])));
+}
+
+#[test]
+fn up_with_another_image() {
+    let mut spec = demo(1, 1);
+    let seen = world_of(&spec).look();
+    spec.image.suite = "forky".to_owned();
+    assert_snapshot!(show_up(&spec, &seen));
+}
+
+#[test]
+fn up_with_other_labels_and_roles() {
+    let before = labelled();
+    let mut spec = before.clone();
+    spec.nodes[4].labels = BTreeMap::from([("disk".to_owned(), "ssd".to_owned())]);
+    spec.nodes[0].role = Role::Worker;
+    spec.nodes[3].role = Role::Manager;
+    assert_snapshot!(show_up(&spec, &world_of(&before).look()));
+}
+
+#[test]
+fn up_with_another_size() {
+    let mut spec = demo(1, 0);
+    let seen = world_of(&spec).look();
+    spec.nodes[0].cpus = 2;
+    assert_snapshot!(show_up(&spec, &seen));
+}
+
+#[test]
+fn up_with_a_node_more() {
+    let mut spec = demo(1, 1);
+    let seen = world_of(&spec).look();
+    spec.nodes.push(node(2, Role::Worker));
+    assert_snapshot!(show_up(&spec, &seen));
+}
+
+#[test]
+fn up_with_a_worker_that_is_not_wanted_any_more() {
+    let seen = world_of(&demo(1, 1)).look();
+    assert_snapshot!(show_up(&demo(1, 0), &seen));
+}
+
+#[test]
+fn up_where_a_manager_that_is_not_wanted_any_more_sleeps() {
+    let seen = damaged(&demo(2, 0), &[Damage::Restarted]);
+    assert_snapshot!(show_up(&demo(1, 0), &seen));
+}
+
+#[test]
+fn up_of_a_cluster_whose_last_manager_was_removed_by_force() {
+    let spec = demo(1, 1);
+    let mut world = world_of(&spec);
+    let removal = plan_remove_nodes(&world.look(), &[name(0)], true).unwrap();
+    assert_eq!(execute(&mut world, &removal, &mut Dice(0), &mut None), End::Done);
+    assert_snapshot!(show_up(&spec, &world.look()));
+    assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
+    world.assert_meets(&spec);
+}
+
+#[test]
+fn down_of_a_cluster_that_is_up() {
+    assert_snapshot!(show(&plan_down(&world_of(&labelled()).look())));
+}
+
+#[test]
+fn down_of_a_cluster_after_the_host_restarted() {
+    assert_snapshot!(show(&plan_down(&damaged(&demo(1, 1), &[Damage::Restarted]))));
+}
+
+#[test]
+fn down_of_nothing() {
+    assert_eq!(show(&plan_down(&Observed::default())), "nothing to do\n");
+}
+
+#[test]
+fn start_after_the_host_restarted() {
+    let seen = damaged(&demo(1, 1), &[Damage::Restarted]);
+    let start = |names: &[_]| show(&plan_start(&seen, names, UpOptions::default()).unwrap());
+    assert_snapshot!("start_of_all", start(&[]));
+    assert_snapshot!("start_of_one", start(&[name(1)]));
+}
+
+#[test]
+fn start_of_a_node_that_runs() {
+    let seen = damaged(&demo(1, 1), &[Damage::Killed(0)]);
+    let plan = plan_start(&seen, &[name(1)], UpOptions::default()).unwrap();
+    assert_eq!(show(&plan), "nothing to do\n");
+}
+
+#[test]
+fn stop_of_all_and_of_one() {
+    let seen = world_of(&demo(1, 2)).look();
+    let stop = |names: &[_], mode| show(&plan_stop(&seen, names, mode).unwrap());
+    assert_snapshot!("stop_of_all", stop(&[], StopMode::Graceful));
+    assert_snapshot!("kill_of_all", stop(&[], StopMode::Kill));
+    assert_snapshot!("stop_of_one", stop(&[name(1)], StopMode::Graceful));
+}
+
+#[test]
+fn removal_of_a_worker_with_a_hostname() {
+    let plan = plan_remove_nodes(&world_of(&labelled()).look(), &[name(4)], false).unwrap();
+    assert_snapshot!(show(&plan));
+}
+
+#[test]
+fn removal_of_managers_one_of_which_is_down() {
+    let seen = damaged(&demo(5, 0), &[Damage::Killed(1)]);
+    let plan = plan_remove_nodes(&seen, &[name(0), name(1)], false).unwrap();
+    assert_snapshot!(show(&plan));
+}
+
+#[test]
+fn removal_by_force_where_no_majority_would_stay() {
+    let seen = damaged(&demo(3, 0), &[Damage::Killed(2)]);
+    let plan = plan_remove_nodes(&seen, &[name(0)], true).unwrap();
+    assert_snapshot!(show(&plan));
+}
+
+#[test]
+fn other_hostnames() {
+    let seen = world_of(&labelled()).look();
+    let plan = |hostnames: &[_]| show(&plan_hostnames(&seen, hostnames).unwrap());
+    assert_snapshot!("hostnames_changed", plan(&[hostname("data.example", Some(1))]));
+    assert_snapshot!("hostnames_removed", plan(&[]));
+    assert_eq!(plan(&labelled().hostnames), "nothing to do\n");
+    assert_eq!(show(&plan_hostnames(&Observed::default(), &[]).unwrap()), "nothing to do\n");
+}

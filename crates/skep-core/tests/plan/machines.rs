@@ -1,0 +1,104 @@
+//! Machines without a swarm of skep's: plans as they would be printed, and crashes.
+
+use insta::assert_snapshot;
+use skep_core::model::{ClusterSpec, Role};
+use skep_core::observed::{Leftover, Observed};
+use skep_core::plan::{
+    Birth, Plan, plan_machine_engine, plan_machine_removal, plan_machines_up, reservation,
+};
+
+use crate::carry_out::{Crash, Dice, End, execute};
+use crate::specs::{demo, name, node};
+use crate::world::{Damage, World};
+
+fn one(index: usize) -> ClusterSpec {
+    ClusterSpec { nodes: vec![node(index, Role::Worker)], ..demo(0, 0) }
+}
+
+/// Certificates are each machine's own affair, so they are never missed.
+fn look(world: &World) -> Observed {
+    Observed { certificates: true, ..world.look() }
+}
+
+fn plan_up(world: &World, index: usize) -> Plan {
+    plan_machines_up(&one(index), &look(world), Birth::Fork { restart_engine: false }).unwrap()
+}
+
+fn carry_out(world: &mut World, plan: &Plan) {
+    assert_eq!(execute(world, plan, &mut Dice(0), &mut None), End::Done);
+}
+
+fn machines(count: usize) -> World {
+    let mut world = World::default();
+    for index in 0..count {
+        let plan = plan_up(&world, index);
+        carry_out(&mut world, &plan);
+    }
+    world
+}
+
+#[test]
+fn the_first_machine_and_the_second() {
+    let world = World::default();
+    assert_snapshot!("first_machine", plan_up(&world, 0));
+    assert_snapshot!("reservation_of_machines", reservation(plan_up(&world, 0)));
+    assert_snapshot!("second_machine", plan_up(&machines(1), 1));
+    assert!(plan_up(&machines(2), 1).is_empty());
+}
+
+#[test]
+fn a_machine_starts_after_the_host_did() {
+    let mut world = machines(2);
+    world.suffer(Damage::Restarted);
+    assert_snapshot!(plan_up(&world, 1));
+}
+
+#[test]
+fn a_machines_engine_is_set_up() {
+    assert_snapshot!("engine_of_a_new_machine", plan_machine_engine(&name(0), false));
+    assert_snapshot!("engine_of_an_old_machine", plan_machine_engine(&name(0), true));
+    let mut world = machines(1);
+    carry_out(&mut world, &plan_machine_engine(&name(0), true));
+}
+
+#[test]
+fn the_last_machine_takes_all_with_it() {
+    let mut world = machines(2);
+    let first = plan_machine_removal(&look(&world), &name(0));
+    assert_snapshot!("removal_of_the_first", first);
+    carry_out(&mut world, &first);
+    let last = plan_machine_removal(&look(&world), &name(1));
+    assert_snapshot!("removal_of_the_last", last);
+    carry_out(&mut world, &last);
+    assert_snapshot!("removal_of_none", plan_machine_removal(&look(&world), &name(1)));
+}
+
+#[test]
+fn one_that_cannot_be_read_keeps_what_it_needs() {
+    let mut seen = look(&machines(1));
+    seen.leftovers.push(Leftover::Node("node1".to_owned()));
+    assert_snapshot!("removal_beside_a_damaged_one", plan_machine_removal(&seen, &name(0)));
+    seen.nodes.clear();
+    assert_snapshot!("removal_of_a_damaged_one", plan_machine_removal(&seen, &name(1)));
+}
+
+#[test]
+fn wherever_it_is_cut_off_it_can_be_gone_on_with_and_removed() {
+    let steps = plan_up(&World::default(), 0).steps.len();
+    for after in 0..steps {
+        for midway in [false, true] {
+            let mut world = World::default();
+            let plan = plan_up(&world, 0);
+            let end = execute(&mut world, &plan, &mut Dice(7), &mut Some(Crash { after, midway }));
+            assert_eq!(end, End::Crashed);
+            let mut mended = world.clone();
+            let plan = plan_up(&mended, 0);
+            carry_out(&mut mended, &plan);
+            assert!(plan_up(&mended, 0).is_empty(), "after {after}");
+            let plan = plan_machine_removal(&look(&world), &name(0));
+            carry_out(&mut world, &plan);
+            assert!(world.cluster.is_none() && world.nodes.is_empty(), "after {after}");
+            assert!(world.links.is_empty() && world.tables.is_empty(), "after {after}");
+        }
+    }
+}

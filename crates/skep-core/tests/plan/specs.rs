@@ -1,0 +1,106 @@
+//! Clusters to plan, named and random ones.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use skep_core::model::{ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+
+use crate::carry_out::Crash;
+use crate::world::Damage;
+
+/// Returns the specification of a cluster `demo`: first the managers, then the workers.
+pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
+    let role = |index| if index < managers { Role::Manager } else { Role::Worker };
+    ClusterSpec {
+        name: "demo".parse().unwrap(),
+        image: ImageSpec::default(),
+        subnet: None,
+        nodes: (0..managers + workers).map(|index| node(index, role(index))).collect(),
+        hostnames: Vec::new(),
+    }
+}
+
+pub fn node(index: usize, role: Role) -> NodeSpec {
+    NodeSpec {
+        name: NodeName::numbered(index),
+        role,
+        cpus: 1,
+        memory: Size::gib(1),
+        disk: Size::gib(10),
+        labels: BTreeMap::new(),
+    }
+}
+
+pub fn name(index: usize) -> NodeName {
+    NodeName::numbered(index)
+}
+
+pub fn hostname(name: &str, node: Option<usize>) -> HostnameSpec {
+    HostnameSpec { name: name.parse().unwrap(), node: node.map(NodeName::numbered) }
+}
+
+/// Any cluster of 1 to 5 managers and up to 4 workers, in any order, with labels and hostnames.
+pub fn any_spec() -> impl Strategy<Value = ClusterSpec> {
+    let roles = (1usize..=5, 0usize..=4).prop_flat_map(|(managers, workers)| {
+        let mut roles = vec![Role::Manager; managers];
+        roles.resize(managers + workers, Role::Worker);
+        Just(roles).prop_shuffle()
+    });
+    roles.prop_flat_map(any_spec_of)
+}
+
+/// Any cluster whose nodes have these roles.
+pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
+    let labels = proptest::collection::btree_map("[a-c]", "[12]", 0..3);
+    let labels = proptest::collection::vec(labels, roles.len());
+    let target = proptest::option::of(0..roles.len());
+    let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
+    (labels, hostnames).prop_map(move |(labels, hostnames)| {
+        let mut spec = demo(0, 0);
+        let nodes = roles.iter().zip(labels).enumerate();
+        spec.nodes =
+            nodes.map(|(at, (role, labels))| NodeSpec { labels, ..node(at, *role) }).collect();
+        spec.hostnames =
+            hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
+        spec
+    })
+}
+
+/// Where a run may be cut off: most often while machines and the swarm are made.
+pub fn any_crash() -> impl Strategy<Value = Crash> {
+    (0usize..60, any::<bool>()).prop_map(|(after, midway)| Crash { after, midway })
+}
+
+pub fn any_damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        4 => any::<u8>().prop_map(Damage::Killed),
+        1 => any::<u8>().prop_map(Damage::Paused),
+        1 => Just(Damage::Restarted),
+        1 => Just(Damage::NoBridge),
+        1 => Just(Damage::NoFirewall),
+        1 => Just(Damage::NoHosts),
+        1 => Just(Damage::NoCertificates),
+        1 => Just(Damage::NoImage),
+        2 => any::<u8>().prop_map(Damage::NoDisk),
+        2 => any::<u8>().prop_map(Damage::NoNode),
+    ]
+}
+
+/// Any two specifications of one cluster. Roles change only where no node is dropped: a node that
+/// is kept and not wanted may be needed for a majority, and Docker rightly refuses then.
+pub fn any_change() -> impl Strategy<Value = (ClusterSpec, ClusterSpec)> {
+    any_spec().prop_flat_map(|before| {
+        let count = before.nodes.len();
+        let roles: Vec<_> = before.nodes.iter().map(|node| node.role).collect();
+        let promote = vec![Role::Manager; count];
+        let changed = prop_oneof![3 => Just(roles.clone()).prop_shuffle(), 1 => Just(promote)];
+        let grown = [&roles[..], &[Role::Manager, Role::Worker]].concat();
+        let fewer = (Just(roles), 1..=count).prop_map(|(mut roles, kept)| {
+            roles.truncate(kept);
+            roles[0] = Role::Manager;
+            roles
+        });
+        let roles = prop_oneof![2 => changed, 1 => fewer, 1 => Just(grown)];
+        (Just(before), roles.prop_flat_map(any_spec_of))
+    })
+}

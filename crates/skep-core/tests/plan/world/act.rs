@@ -1,0 +1,288 @@
+//! What each step does to the world.
+
+use skep_core::model::{NodeName, NodeRecord};
+use skep_core::observed::{EngineState, MachineState};
+use skep_core::plan::{Action, DiskBase, Step};
+
+use super::{Disk, Node, Part, World};
+
+/// Why a step is not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// What it waits for is not there yet.
+    NotYet(String),
+    /// It failed.
+    Failed(String),
+}
+
+fn failed(text: impl Into<String>) -> Result<(), Fault> {
+    Err(Fault::Failed(text.into()))
+}
+
+impl World {
+    /// Does one step.
+    pub fn apply(&mut self, step: &Step) -> Result<(), Fault> {
+        let result = match &step.node {
+            Some(node) => self.apply_to(node, &step.action),
+            None => self.apply_to_cluster(&step.action),
+        };
+        self.settle();
+        result
+    }
+
+    fn apply_to_cluster(&mut self, action: &Action) -> Result<(), Fault> {
+        match action {
+            Action::RecordCluster(record) => {
+                let moved = self.cluster.as_ref().is_some_and(|it| it.network != record.network);
+                assert!(!moved, "the network of a cluster changed");
+                self.cluster = Some(record.clone());
+            }
+            Action::EnsureCredentials => {
+                assert!(self.cluster.is_some(), "certificates before the record");
+                let number = self.next();
+                self.authority.get_or_insert(number);
+            }
+            Action::EnsureImage(_) => self.image = true,
+            Action::EnsureTemplate(shape) => {
+                if !self.image {
+                    return failed("there is no image");
+                }
+                self.templates.insert(*shape);
+            }
+            Action::EnsureBridge(network) => {
+                self.assert_recorded(&network.bridge);
+                self.links.insert(network.bridge.clone(), Part::Whole);
+            }
+            Action::EnsureFirewall(network) => {
+                self.assert_recorded(&network.bridge);
+                self.tables.insert(network.bridge.clone(), Part::Whole);
+            }
+            Action::ForgetMember { id, through } => {
+                let swarm = self.ask(through)?;
+                self.forget(swarm, id)?;
+            }
+            Action::AwaitReady { nodes, through } => self.await_ready(nodes, through)?,
+            Action::StartProbe { through, .. } => {
+                self.ask(through)?;
+                self.probed = true;
+            }
+            Action::VerifyIngress { nodes, through } => {
+                if !self.probed {
+                    return failed("there is no service to verify with");
+                }
+                self.await_ready(nodes, through)?;
+                self.probed = false;
+            }
+            Action::RemoveProbe { through } => {
+                self.ask(through)?;
+                self.probed = false;
+            }
+            Action::PublishHosts(entries) => self.hosts.clone_from(entries),
+            Action::RemoveFirewall(name) => {
+                self.tables.remove(name);
+            }
+            Action::RemoveLink(name) => {
+                self.links.remove(name);
+            }
+            Action::RemoveCluster => {
+                assert!(self.nodes.is_empty(), "machines lost their records");
+                (self.cluster, self.authority) = (None, None);
+            }
+            other => panic!("`{other}` has no node"),
+        }
+        Ok(())
+    }
+
+    fn assert_recorded(&self, bridge: &str) {
+        let recorded = self.cluster.as_ref().map(|cluster| cluster.network.bridge.as_str());
+        assert_eq!(recorded, Some(bridge), "the network is made before it is recorded");
+    }
+
+    fn apply_to(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
+        match action {
+            Action::RecordNode(record) => self.record_node(record),
+            Action::EnsureNodeKeys => {
+                let Some(authority) = self.authority else { return failed("no authority") };
+                self.node_mut(name).keys = Some(authority);
+            }
+            Action::EnsureMachineKeys | Action::RenewMachineKeys => {
+                let authority = self.authority.unwrap_or(0);
+                self.authority = Some(authority);
+                self.node_mut(name).keys = Some(authority);
+            }
+            Action::ConfigureEngine => self.expect_running(name)?,
+            Action::CreateDisk { on } => {
+                let shape = self.node(name).record.spec.shape();
+                let base = match on {
+                    DiskBase::Image => self.image,
+                    DiskBase::Template => self.templates.contains(&shape),
+                };
+                if !base {
+                    return failed("what the disk is made on is not there");
+                }
+                let node = self.node_mut(name);
+                assert!(node.disk.is_none(), "{name} has data on the disk that is made anew");
+                node.disk = Some(Disk { virgin: *on == DiskBase::Template, ..Disk::default() });
+            }
+            Action::ForkMachine => {
+                let virgin = self.node(name).disk.as_ref().is_some_and(|disk| disk.virgin);
+                assert!(virgin, "{name} is made a copy of another over what is on its disk");
+                self.start(name)?;
+            }
+            Action::StartMachine => self.start(name)?,
+            Action::AwaitGuest => self.expect_running(name)?,
+            Action::ResumeMachine => {
+                if self.node(name).machine == MachineState::Stopped {
+                    return failed("it does not run");
+                }
+                self.node_mut(name).machine = MachineState::Running;
+            }
+            Action::Provision => self.provision(name)?,
+            Action::RestartEngine => self.expect_running(name)?,
+            Action::AwaitEngine => {
+                self.expect_running(name)?;
+                if let EngineState::Unreachable(why) = self.engine(self.node(name)) {
+                    return Err(Fault::NotYet(why));
+                }
+            }
+            Action::StopMachine | Action::KillMachine => self.kill(name),
+            Action::RemoveNode => {
+                let running =
+                    self.nodes.get(name).is_some_and(|it| it.machine != MachineState::Stopped);
+                assert!(!running, "{name} runs and loses its directory");
+                self.nodes.remove(name);
+            }
+            membership => self.apply_to_member(name, membership)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_member(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
+        match action {
+            Action::InitSwarm => match self.engine(self.node(name)) {
+                EngineState::Member { .. } => {}
+                EngineState::Inactive { .. } => self.form_swarm(name),
+                other => return failed(format!("{other:?}")),
+            },
+            Action::JoinSwarm { role, through } => match self.engine(self.node(name)) {
+                EngineState::Member { .. } => {}
+                EngineState::Inactive { .. } => {
+                    let swarm = self.ask(through)?;
+                    self.enter(swarm, name, *role);
+                }
+                other => return failed(format!("{other:?}")),
+            },
+            Action::ConfigureMember { role, set, unset, through } => {
+                let EngineState::Member { id, .. } = self.engine(self.node(name)) else {
+                    return failed("it is no member");
+                };
+                let swarm = self.ask(through)?;
+                if !self.swarms[swarm].members.contains_key(&id) {
+                    return failed("the swarm does not know it");
+                }
+                self.set_role(swarm, &id, *role).map_err(Fault::Failed)?;
+                let member = self.swarms[swarm].members.get_mut(&id).expect("it was just there");
+                member.labels.retain(|key, _| !unset.contains(key));
+                member.labels.extend(set.clone());
+            }
+            Action::LeaveSwarm { through, .. } if through.is_empty() => self.leave(name),
+            Action::LeaveSwarm { id, through } => {
+                let swarm = self.ask(through)?;
+                if self.swarms[swarm].members.contains_key(id) {
+                    self.set_role(swarm, id, skep_core::model::Role::Worker)
+                        .map_err(Fault::Failed)?;
+                    if self.is_up(swarm, id) {
+                        self.leave(name);
+                    }
+                    self.forget(swarm, id)?;
+                }
+            }
+            other => panic!("`{other}` has a node"),
+        }
+        Ok(())
+    }
+
+    pub(super) fn record_node(&mut self, record: &NodeRecord) {
+        assert!(self.cluster.is_some(), "a node before its cluster");
+        let fixed =
+            |record: &NodeRecord| (record.index, record.address, record.mac, record.tap.clone());
+        for (name, other) in &self.nodes {
+            let same = fixed(&other.record) == fixed(record);
+            assert_eq!(same, name == record.name(), "identities of {name} and {}", record.name());
+        }
+        let new = Node {
+            record: record.clone(),
+            keys: None,
+            disk: None,
+            machine: MachineState::Stopped,
+            session: false,
+        };
+        self.nodes.entry(record.name().clone()).or_insert(new).record = record.clone();
+    }
+
+    fn start(&mut self, name: &NodeName) -> Result<(), Fault> {
+        // The image under a disk is the disk's own: another one in its place would not do.
+        if !self.bridge_works() || self.node(name).disk.is_none() {
+            return failed("bridge or disk is missing");
+        }
+        let node = self.node_mut(name);
+        node.machine = MachineState::Running;
+        if let Some(disk) = &mut node.disk {
+            disk.virgin = false;
+        }
+        Ok(())
+    }
+
+    fn expect_running(&self, name: &NodeName) -> Result<(), Fault> {
+        match self.node(name).machine {
+            MachineState::Running => Ok(()),
+            other => failed(format!("its machine is {other:?}")),
+        }
+    }
+
+    fn provision(&mut self, name: &NodeName) -> Result<(), Fault> {
+        self.expect_running(name)?;
+        let node = self.node_mut(name);
+        let Some(keys) = node.keys else { return failed("it has no certificate") };
+        node.disk.as_mut().expect("it runs").delivered = Some(keys);
+        Ok(())
+    }
+
+    fn await_ready(&self, nodes: &[NodeName], through: &[NodeName]) -> Result<(), Fault> {
+        let Ok(swarm) = self.ask(through) else {
+            return Err(Fault::NotYet("no manager answers".to_owned()));
+        };
+        let ready = |name: &&NodeName| {
+            self.swarms[swarm]
+                .members
+                .iter()
+                .any(|(id, member)| member.hostname == name.as_str() && self.is_up(swarm, id))
+        };
+        match nodes.iter().find(|name| !ready(name)) {
+            Some(name) => Err(Fault::NotYet(format!("{name} is not Ready"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the swarm of the first of these managers that answers.
+    pub(super) fn ask(&self, through: &[NodeName]) -> Result<usize, Fault> {
+        let answer = through.iter().find_map(|name| self.manager_of(name));
+        answer.ok_or_else(|| Fault::Failed(format!("no manager of {through:?} answers")))
+    }
+
+    pub(super) fn leave(&mut self, name: &NodeName) {
+        let node = self.node_mut(name);
+        node.session = false;
+        if let Some(disk) = &mut node.disk {
+            disk.membership = None;
+        }
+    }
+
+    fn forget(&mut self, swarm: usize, id: &str) -> Result<(), Fault> {
+        if self.swarms[swarm].members.contains_key(id) {
+            self.set_role(swarm, id, skep_core::model::Role::Worker).map_err(Fault::Failed)?;
+            self.swarms[swarm].members.remove(id);
+        }
+        Ok(())
+    }
+}

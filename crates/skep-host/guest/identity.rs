@@ -1,0 +1,455 @@
+//! Makes a guest the node that its host says it is; runs in the guest, once per start.
+//!
+//! A copy of a running machine has the clock, the random state, the name and the addresses of what
+//! it is a copy of, until this has run. One small program without a shared library does in a few
+//! system calls what takes a script a dozen programs: under emulation a program's start alone is
+//! some 30 ms. It brings a guest to what is asked for: what is so already is left alone, so that it
+//! may run again in a node that works.
+//!
+//! On its standard input are lines of a word and its values, of which `file` is followed by as many
+//! bytes as it says and an end of line:
+//!
+//! ```text
+//! clock NANOSECONDS             to add to the clock
+//! seed HEX                      randomness from the host
+//! hostname NAME
+//! address ADDRESS/PREFIX
+//! gateway ADDRESS
+//! mac MAC
+//! dns ADDRESS[,ADDRESS...]
+//! digest TEXT                   of the files: the same as last time, and they are not written
+//! file MODE PATH LENGTH
+//! service NAME                  is started, or restarted if the files are new
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The interface to the host's bridge.
+const LINK: &str = "eth0";
+/// Where it is remembered which files were delivered.
+const DELIVERED: &str = "/var/lib/skep/delivery";
+/// Where supervisors keep the pipes through which services are told what to do (runsv(8)).
+const SUPERVISORS: &str = "/run/service";
+/// Where services are described.
+const SERVICES: &str = "/etc/skep/sv";
+
+fn main() -> ExitCode {
+    let mut input = Vec::new();
+    let result = io::stdin()
+        .read_to_end(&mut input)
+        .map_err(|error| format!("cannot read the standard input: {error}"))
+        .and_then(|_| Wanted::parse(&input))
+        .and_then(|wanted| wanted.apply());
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("identity: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the guest is to be.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    words: BTreeMap<String, String>,
+    files: Vec<File>,
+    services: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct File {
+    path: String,
+    mode: u32,
+    content: Vec<u8>,
+}
+
+impl Wanted {
+    fn parse(mut input: &[u8]) -> Result<Self, String> {
+        let mut wanted = Self::default();
+        while !input.is_empty() {
+            let end = input.iter().position(|byte| *byte == b'\n').ok_or("a line has no end")?;
+            let line = std::str::from_utf8(&input[..end]).map_err(|_| "a line is no text")?;
+            input = &input[end + 1..];
+            let bad = || format!("not understood: {line}");
+            let (word, value) = line.split_once(' ').ok_or_else(bad)?;
+            match word {
+                "service" => wanted.services.push(value.to_owned()),
+                "file" => {
+                    let parts: Vec<_> = value.split(' ').collect();
+                    let [mode, path, length] = parts[..] else { return Err(bad()) };
+                    let mode = u32::from_str_radix(mode, 8).map_err(|_| bad())?;
+                    let length: usize = length.parse().map_err(|_| bad())?;
+                    let content = input.get(..length).ok_or_else(bad)?.to_vec();
+                    input = input.get(length + 1..).ok_or_else(bad)?;
+                    wanted.files.push(File { path: path.to_owned(), mode, content });
+                }
+                _ => drop(wanted.words.insert(word.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn word(&self, word: &str) -> Option<&str> {
+        self.words.get(word).map(String::as_str)
+    }
+
+    fn apply(&self) -> Result<(), String> {
+        // First what would be wrong later: the time it takes to get here, and random numbers.
+        if let Some(shift) = self.word("clock") {
+            let shift = shift.parse().map_err(|_| "the clock's shift is no number")?;
+            said("set the clock", kernel::shift_clock(shift))?;
+        }
+        if let Some(seed) = self.word("seed") {
+            said("reseed the random number generator", kernel::reseed(&bytes(seed)?))?;
+        }
+        self.set_names()?;
+        let fresh = self.deliver()?;
+        if self.set_link()? {
+            // The console of a copy is new and empty; this is what a boot says there.
+            let name = self.word("hostname").unwrap_or_default();
+            let address = self.word("address").unwrap_or_default();
+            let text = format!("skep: {name} has {address}, copied while it ran; services start\n");
+            let _ = fs::write("/dev/console", text);
+        }
+        for service in &self.services {
+            said(&format!("start {service}"), start(service, fresh))?;
+        }
+        if let Some(digest) = self.word("digest") {
+            said("note the delivery", fs::write(DELIVERED, digest))?;
+        }
+        Ok(())
+    }
+
+    fn set_names(&self) -> Result<(), String> {
+        if let Some(name) = self.word("hostname") {
+            said("set the host name", fs::write("/proc/sys/kernel/hostname", name))?;
+            put("/etc/hostname", &format!("{name}\n"))?;
+            let address = self.word("address").and_then(|it| it.split('/').next());
+            let address = address.unwrap_or("127.0.1.1");
+            put("/etc/hosts", &format!("127.0.0.1 localhost\n{address} {name}\n"))?;
+        }
+        if let Some(servers) = self.word("dns") {
+            let lines = servers.split(',').map(|server| format!("nameserver {server}\n"));
+            put("/etc/resolv.conf", &lines.collect::<String>())?;
+        }
+        // Empty in an image and in what nodes are copied from; a number of its own from then on.
+        if fs::metadata("/etc/machine-id").is_ok_and(|found| found.len() == 0) {
+            let random = said("draw a machine ID", random_bytes::<16>())?;
+            let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            put("/etc/machine-id", &format!("{id}\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes the files, unless they are those of the last time; tells whether it did.
+    fn deliver(&self) -> Result<bool, String> {
+        let digest = self.word("digest").unwrap_or_default();
+        if fs::read_to_string(DELIVERED).is_ok_and(|last| last.trim() == digest) {
+            return Ok(false);
+        }
+        for file in &self.files {
+            said(&format!("write {}", file.path), file.write())?;
+        }
+        Ok(true)
+    }
+
+    /// Gives the guest its place in the network, unless it has it; tells whether it did.
+    fn set_link(&self) -> Result<bool, String> {
+        let Some(address) = self.word("address") else { return Ok(false) };
+        let bad = || format!("not an address: {address}");
+        let (address, prefix) = address.split_once('/').ok_or_else(bad)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| bad())?;
+        let prefix = prefix.parse::<u32>().ok().filter(|prefix| (1..=32).contains(prefix));
+        let mask = Ipv4Addr::from(u32::MAX << (32 - prefix.ok_or_else(bad)?));
+        let links = said("open a socket", kernel::Links::open())?;
+        if links.address(LINK) == Some(address) {
+            return Ok(false);
+        }
+        if let Some(mac) = self.word("mac") {
+            said("set the hardware address", links.set_mac(LINK, parse_mac(mac)?))?;
+            // The engine's bridges are as old as the machine that this one is a copy of.
+            for bridge in bridges() {
+                let [b, c, d, e] = said("draw a hardware address", random_bytes::<4>())?;
+                let mac = [0x02, 0x42, b, c, d, e];
+                said(
+                    &format!("set the hardware address of {bridge}"),
+                    links.set_mac(&bridge, mac),
+                )?;
+            }
+        }
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{LINK}/disable_ipv6"), "1");
+        said("set the address", links.set_address(LINK, address, mask))?;
+        said(&format!("start {LINK}"), links.start(LINK))?;
+        if let Some(gateway) = self.word("gateway") {
+            let gateway = gateway.parse().map_err(|_| format!("not an address: {gateway}"))?;
+            said("set the route", links.route_through(gateway))?;
+        }
+        Ok(true)
+    }
+}
+
+impl File {
+    /// Writes the file under another name first; its owner is that of the directory.
+    fn write(&self) -> io::Result<()> {
+        let path = Path::new("/").join(&self.path);
+        let new = path.with_extension("new");
+        let _ = fs::remove_file(&new);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(&self.content)?;
+        file.set_permissions(fs::Permissions::from_mode(self.mode))?;
+        let dir = fs::metadata(path.parent().expect("a path below /"))?;
+        std::os::unix::fs::fchown(&file, Some(dir.uid()), Some(dir.gid()))?;
+        fs::rename(&new, &path)
+    }
+}
+
+/// Starts a service through its supervisor, which may itself still be starting.
+fn start(service: &str, fresh: bool) -> io::Result<()> {
+    let _ = fs::remove_file(format!("{SERVICES}/{service}/down"));
+    let supervisor = format!("{SUPERVISORS}/{service}");
+    let mut tries = 0;
+    while !Path::new(&supervisor).join("ok").exists() && tries < 500 {
+        // wait: a supervisor does not announce itself; it is up as soon as init has started it.
+        std::thread::sleep(Duration::from_millis(20));
+        tries += 1;
+    }
+    // Without a reader, opening a pipe so fails at once.
+    let mut control = fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(kernel::O_NONBLOCK)
+        .open(format!("{supervisor}/control"))?;
+    control.write_all(if fresh { b"tcu" } else { b"u" })
+}
+
+fn bridges() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let entries = entries.filter_map(|entry| entry.ok());
+    entries
+        .filter(|entry| entry.path().join("bridge").exists())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn put(path: &str, text: &str) -> Result<(), String> {
+    if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(());
+    }
+    said(&format!("write {path}"), fs::write(path, text))
+}
+
+fn said<T>(what: &str, result: io::Result<T>) -> Result<T, String> {
+    result.map_err(|error| format!("cannot {what}: {error}"))
+}
+
+fn bytes(hex: &str) -> Result<Vec<u8>, String> {
+    let digits = hex.as_bytes().chunks(2);
+    let byte = |pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    digits.map(byte).collect::<Option<_>>().ok_or_else(|| "not hexadecimal".to_owned())
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6], String> {
+    let parts: Option<Vec<u8>> =
+        text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    parts.and_then(|parts| parts.try_into().ok()).ok_or_else(|| format!("not a MAC: {text}"))
+}
+
+/// The few calls that the standard library does not have (netdevice(7), random(4)).
+#[allow(unsafe_code)]
+mod kernel {
+    use std::io;
+    use std::net::Ipv4Addr;
+    use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+    pub const O_NONBLOCK: i32 = 0o4000;
+    const CLOCK_REALTIME: i32 = 0;
+    const RNDADDENTROPY: u64 = 0x4008_5203;
+    const RNDRESEEDCRNG: u64 = 0x5207;
+    const SIOCADDRT: u64 = 0x890b;
+    const SIOCGIFFLAGS: u64 = 0x8913;
+    const SIOCSIFFLAGS: u64 = 0x8914;
+    const SIOCGIFADDR: u64 = 0x8915;
+    const SIOCSIFADDR: u64 = 0x8916;
+    const SIOCSIFBRDADDR: u64 = 0x891a;
+    const SIOCSIFNETMASK: u64 = 0x891c;
+    const SIOCSIFHWADDR: u64 = 0x8924;
+    const AF_INET: u16 = 2;
+    const SOCK_DGRAM_CLOEXEC: i32 = 0o2_000_002;
+    const ARPHRD_ETHER: u16 = 1;
+    const IFF_UP: u16 = 1;
+    const RTF_UP: u16 = 1;
+    const RTF_GATEWAY: u16 = 2;
+
+    unsafe extern "C" {
+        fn clock_gettime(clock: i32, time: *mut Time) -> i32;
+        fn clock_settime(clock: i32, time: *const Time) -> i32;
+        fn ioctl(fd: i32, request: u64, argument: *mut u8) -> i32;
+        fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
+    }
+
+    #[repr(C)]
+    struct Time {
+        seconds: i64,
+        nanoseconds: i64,
+    }
+
+    fn checked(result: i32) -> io::Result<i32> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    }
+
+    /// Calls ioctl(2) with an argument that is large enough for what the request reads and writes.
+    fn control(fd: &impl AsRawFd, request: u64, argument: &mut [u8]) -> io::Result<()> {
+        // SAFETY: the descriptor is open, and each caller below passes a buffer of at least the
+        // size of the structure that its request is documented to use, which the kernel only
+        // reads or fills.
+        checked(unsafe { ioctl(fd.as_raw_fd(), request, argument.as_mut_ptr()) })?;
+        Ok(())
+    }
+
+    /// Adds nanoseconds to the clock.
+    pub fn shift_clock(shift: i64) -> io::Result<()> {
+        const SECOND: i64 = 1_000_000_000;
+        let mut time = Time { seconds: 0, nanoseconds: 0 };
+        // SAFETY: `time` is a timespec of this platform, valid for the call.
+        checked(unsafe { clock_gettime(CLOCK_REALTIME, &raw mut time) })?;
+        let total = time.nanoseconds + shift.rem_euclid(SECOND);
+        time.seconds += shift.div_euclid(SECOND) + total / SECOND;
+        time.nanoseconds = total % SECOND;
+        // SAFETY: as above.
+        checked(unsafe { clock_settime(CLOCK_REALTIME, &raw const time) })?;
+        Ok(())
+    }
+
+    /// Gives randomness to the kernel, and has it used from now on.
+    pub fn reseed(seed: &[u8]) -> io::Result<()> {
+        let device = std::fs::OpenOptions::new().write(true).open("/dev/urandom")?;
+        let length = i32::try_from(seed.len()).map_err(io::Error::other)?;
+        let mut pool = Vec::new();
+        pool.extend((length * 8).to_ne_bytes());
+        pool.extend(length.to_ne_bytes());
+        pool.extend(seed);
+        control(&device, RNDADDENTROPY, &mut pool)?;
+        control(&device, RNDRESEEDCRNG, &mut [])
+    }
+
+    /// A socket to speak of network interfaces through.
+    pub struct Links(OwnedFd);
+
+    impl Links {
+        pub fn open() -> io::Result<Self> {
+            // SAFETY: no memory is involved, and the descriptor is nobody else's.
+            let fd = checked(unsafe { socket(i32::from(AF_INET), SOCK_DGRAM_CLOEXEC, 0) })?;
+            // SAFETY: the descriptor was just opened.
+            Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        }
+
+        pub fn address(&self, link: &str) -> Option<Ipv4Addr> {
+            let mut request = named(link);
+            control(&self.0, SIOCGIFADDR, &mut request).ok()?;
+            Some(Ipv4Addr::from(*request[20..].first_chunk::<4>()?))
+        }
+
+        pub fn set_mac(&self, link: &str, mac: [u8; 6]) -> io::Result<()> {
+            let mut request = named(link);
+            request[16..18].copy_from_slice(&ARPHRD_ETHER.to_ne_bytes());
+            request[18..24].copy_from_slice(&mac);
+            control(&self.0, SIOCSIFHWADDR, &mut request)
+        }
+
+        pub fn set_address(&self, link: &str, at: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+            let broadcast = Ipv4Addr::from(u32::from(at) | !u32::from(mask));
+            for (request, value) in
+                [(SIOCSIFADDR, at), (SIOCSIFNETMASK, mask), (SIOCSIFBRDADDR, broadcast)]
+            {
+                let mut argument = named(link);
+                argument[16..32].copy_from_slice(&socket_address(value));
+                control(&self.0, request, &mut argument)?;
+            }
+            Ok(())
+        }
+
+        pub fn start(&self, link: &str) -> io::Result<()> {
+            let mut request = named(link);
+            control(&self.0, SIOCGIFFLAGS, &mut request)?;
+            let flags = u16::from_ne_bytes([request[16], request[17]]) | IFF_UP;
+            request[16..18].copy_from_slice(&flags.to_ne_bytes());
+            control(&self.0, SIOCSIFFLAGS, &mut request)
+        }
+
+        /// Sets the default route; one that is there is fine.
+        pub fn route_through(&self, gateway: Ipv4Addr) -> io::Result<()> {
+            // struct rtentry: a long, then destination, gateway and mask, then the flags.
+            let mut route = [0; 120];
+            route[8..24].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
+            route[24..40].copy_from_slice(&socket_address(gateway));
+            route[40..56].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
+            route[56..58].copy_from_slice(&(RTF_UP | RTF_GATEWAY).to_ne_bytes());
+            match control(&self.0, SIOCADDRT, &mut route) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                result => result,
+            }
+        }
+    }
+
+    /// Returns a struct ifreq with that name.
+    fn named(link: &str) -> [u8; 40] {
+        let mut request = [0; 40];
+        let name = link.as_bytes();
+        let length = name.len().min(15);
+        request[..length].copy_from_slice(&name[..length]);
+        request
+    }
+
+    /// Returns a struct `sockaddr_in`.
+    fn socket_address(address: Ipv4Addr) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&address.octets());
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_files_and_services_are_told_apart() {
+        let input = b"hostname node0\nfile 0600 etc/a 3\nb\nc\nservice tls\nservice sshd\n";
+        let wanted = Wanted::parse(input).unwrap();
+        assert_eq!(wanted.word("hostname"), Some("node0"));
+        assert_eq!(wanted.services, ["tls", "sshd"]);
+        let file = File { path: "etc/a".into(), mode: 0o600, content: b"b\nc".to_vec() };
+        assert_eq!(wanted.files, [file]);
+    }
+
+    #[test]
+    fn what_is_cut_off_is_refused() {
+        for input in ["hostname node0", "hostname\n", "file 0600 a 9\nabc\n", "file 0600 a 3\nabc"]
+        {
+            assert!(Wanted::parse(input.as_bytes()).is_err(), "{input}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_they_are_written() {
+        assert_eq!(bytes("00ff10").unwrap(), [0, 255, 16]);
+        assert!(bytes("0g").is_err());
+        assert_eq!(parse_mac("52:53:0a:c1:00:02").unwrap(), [0x52, 0x53, 10, 193, 0, 2]);
+        assert!(parse_mac("52:53").is_err());
+    }
+}

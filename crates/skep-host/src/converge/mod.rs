@@ -1,0 +1,304 @@
+//! Carries a plan out.
+//!
+//! The only module that sees plan, drivers, engines and store together. It decides nothing: each
+//! step is done when those it needs are done, as many at the same time as that allows. A step that
+//! fails takes with it only those that need it; whether the others go on is the caller's word.
+
+mod machines;
+mod members;
+mod options;
+mod provision;
+mod ready;
+mod steps;
+mod verify;
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use skep_core::event::Event;
+use skep_core::model::{ImageSpec, NetworkRecord, NodeName, NodeRecord};
+use skep_core::plan::{Action, Plan, Step};
+use thiserror::Error;
+
+use ready::Ready;
+
+pub use options::EngineSetup;
+pub use provision::{Delivery, Identity, PROGRAM, render};
+
+use crate::driver::{self, Driver};
+use crate::engine::{self, Engine, Engines};
+use crate::image::{self, Images};
+use crate::net::{self, Network};
+use crate::pki::{self, Credentials};
+use crate::shell;
+use crate::store::{self, LockedCluster, Machine, Owner};
+use crate::{firewall, hosts};
+
+/// Everything that steps act on.
+pub struct World<'a> {
+    /// The cluster's directory.
+    pub cluster: &'a LockedCluster,
+    /// Machines.
+    pub driver: &'a dyn Driver,
+    /// The host's network.
+    pub network: &'a dyn Network,
+    /// Guest images.
+    pub images: &'a dyn Images,
+    /// Engines.
+    pub engines: &'a dyn Engines,
+    /// What the user chose for this machine.
+    pub settings: &'a Settings,
+    /// Is told what happens.
+    pub events: &'a (dyn Fn(Event) + Send + Sync),
+}
+
+/// What is the same for all clusters on this host.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file of host names.
+    pub hosts_file: PathBuf,
+    /// Addresses of DNS servers for the guests.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// The name in the certificates' subjects.
+    pub user: String,
+    /// How long anything that is waited for may take; none for the driver's own measure.
+    pub timeout: Option<Duration>,
+    /// Where it is remembered that skep switched forwarding on.
+    pub forwarding_file: PathBuf,
+    /// How many nodes may be busy starting or joining at the same time.
+    pub at_once: usize,
+    /// Whether other clusters are there, which still need forwarding.
+    pub other_clusters: bool,
+}
+
+/// What becomes of the other steps when one fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// They are given up at once.
+    Stop,
+    /// Those that do not need it are done.
+    GoOn,
+}
+
+/// A step that failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// The node, if it concerns one.
+    pub node: Option<NodeName>,
+    /// What was to be done.
+    pub title: String,
+    /// Why it was not.
+    pub error: Error,
+    /// The last lines of the node's console, where there are any.
+    pub console: String,
+    /// Whether it can be had without what failed, by booting nodes in the place of forking them.
+    pub forking: bool,
+}
+
+/// Why a step failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Certificates or keys.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    /// The image.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The host's network.
+    #[error(transparent)]
+    Network(#[from] net::Error),
+    /// The host's firewall.
+    #[error(transparent)]
+    Firewall(#[from] firewall::Error),
+    /// The host's file of names.
+    #[error(transparent)]
+    Hosts(#[from] hosts::Error),
+    /// The machine.
+    #[error(transparent)]
+    Driver(#[from] driver::Error),
+    /// A command in the node.
+    #[error(transparent)]
+    Shell(#[from] shell::Error),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] crate::sys::FileError),
+    /// Something did not happen in time.
+    #[error("{what} within {} s: {last}", .limit.as_secs())]
+    Late {
+        /// What did not happen.
+        what: String,
+        /// The limit.
+        limit: Duration,
+        /// What was seen last.
+        last: String,
+    },
+    /// What a step acts on is not written down.
+    #[error("{0} is not written down")]
+    NoRecord(String),
+    /// A file in the node does not hold what it should.
+    #[error("{file} in the node is damaged")]
+    Guest {
+        /// The file.
+        file: &'static str,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// No manager could be asked.
+    #[error("no manager answers ({0})")]
+    NoManager(String),
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+///
+/// Returns the steps that failed, in the order in which they did.
+pub async fn execute(
+    plan: &Plan,
+    world: &World<'_>,
+    on_failure: OnFailure,
+) -> Result<(), Vec<Failure>> {
+    (world.events)(Event::PlanStarted { steps: plan.steps.len() });
+    let mut open: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
+    let mut dropped = vec![false; plan.steps.len()];
+    let mut ready = Ready::new(plan, world.settings.at_once);
+    let mut running = FuturesUnordered::new();
+    let mut failures = Vec::new();
+    let run =
+        |index: usize| async move { (index, run_step(index, &plan.steps[index], world).await) };
+    for (index, _) in open.iter().enumerate().filter(|(_, needs)| **needs == 0) {
+        ready.add(index);
+    }
+    loop {
+        while let Some(index) = ready.next() {
+            running.push(run(index));
+        }
+        let Some((done, result)) = running.next().await else { break };
+        ready.ended(done);
+        if let Err(failure) = result {
+            failures.push(failure);
+            if on_failure == OnFailure::Stop {
+                // What runs is dropped where it is: every step can be run again.
+                break;
+            }
+            dropped[done] = true;
+        }
+        for (index, step) in plan.steps.iter().enumerate().skip(done + 1) {
+            if step.needs.contains(&done) {
+                open[index] -= 1;
+                if dropped[done] {
+                    dropped[index] = true;
+                }
+                if open[index] == 0 && !dropped[index] {
+                    ready.add(index);
+                }
+            }
+        }
+        drop_dependents(plan, &mut dropped);
+    }
+    drop(running);
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+/// Marks what needs a step that was dropped; steps come after those they need.
+fn drop_dependents(plan: &Plan, dropped: &mut [bool]) {
+    for (index, step) in plan.steps.iter().enumerate() {
+        dropped[index] |= step.needs.iter().any(|need| dropped[*need]);
+    }
+}
+
+async fn run_step(index: usize, step: &Step, world: &World<'_>) -> Result<(), Failure> {
+    let started = Instant::now();
+    (world.events)(Event::StepStarted {
+        step: index,
+        node: step.node.clone(),
+        title: step.action.to_string(),
+    });
+    let result = world.perform(index, step).await;
+    let took = started.elapsed();
+    match result {
+        Ok(()) => {
+            (world.events)(Event::StepFinished { step: index, took });
+            Ok(())
+        }
+        Err(error) => {
+            (world.events)(Event::StepFailed { step: index, took, error: error.to_string() });
+            Err(world.failure(step, error))
+        }
+    }
+}
+
+impl World<'_> {
+    fn failure(&self, step: &Step, error: Error) -> Failure {
+        let machine = step.node.as_ref().and_then(|node| self.machine(node).ok());
+        // What the driver says of a guest that did not come up has its console's words in it.
+        let console = match (&error, machine) {
+            (Error::Driver(_) | Error::Store(_), _) | (_, None) => String::new(),
+            (_, Some(machine)) => self.driver.last_words(&machine),
+        };
+        let forking = matches!(step.action, Action::EnsureTemplate(_) | Action::ForkMachine);
+        // Where there was no time, booting takes longer still.
+        let late = matches!(error, Error::Driver(driver::Error::NoGuest { .. }));
+        Failure {
+            node: step.node.clone(),
+            title: step.action.to_string(),
+            error,
+            console,
+            forking: forking && !late,
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::of(self.cluster.dir())
+    }
+
+    fn machine(&self, node: &NodeName) -> Result<Machine, Error> {
+        let record = self.record(node)?;
+        Ok(Machine { record, dir: self.cluster.dir().machine_dir(node) })
+    }
+
+    fn record(&self, node: &NodeName) -> Result<NodeRecord, Error> {
+        Ok(self.cluster.dir().node(node)?)
+    }
+
+    fn network_record(&self) -> Result<NetworkRecord, Error> {
+        Ok(self.cluster_record()?.network)
+    }
+
+    fn image_spec(&self) -> Result<ImageSpec, Error> {
+        Ok(self.cluster_record()?.image)
+    }
+
+    fn cluster_record(&self) -> Result<skep_core::model::ClusterRecord, Error> {
+        let name = self.cluster.dir().name();
+        self.cluster.dir().record()?.ok_or_else(|| Error::NoRecord(format!("cluster {name}")))
+    }
+
+    fn engine(&self, node: &NodeName) -> Result<Box<dyn Engine>, Error> {
+        let machine = self.machine(node)?;
+        let credentials = Credentials::of_node(self.cluster.dir(), node);
+        let patience = Duration::from_secs(10) * self.driver.slowness(&machine);
+        Ok(self.engines.engine(machine.record.address, &credentials, patience)?)
+    }
+
+    /// Returns how long to wait for what takes `native` at most on hardware virtualization.
+    fn limit(&self, node: Option<&NodeName>, native: Duration) -> Duration {
+        self.settings.timeout.unwrap_or_else(|| {
+            let machine = node.and_then(|node| self.machine(node).ok());
+            native * machine.map_or(1, |machine| self.driver.slowness(&machine))
+        })
+    }
+
+    fn progress(&self, step: usize, text: impl Into<String>) {
+        (self.events)(Event::StepProgress { step, text: text.into() });
+    }
+}

@@ -1,0 +1,111 @@
+//! The engine's options as docker-machine's users give them, for the service that starts the engine.
+
+use crate::store::dm::Config;
+
+/// What an engine is started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineSetup {
+    /// Options with their values; none for one that is only switched on.
+    flags: Vec<(String, Option<String>)>,
+    /// Variables of its environment.
+    env: Vec<(String, String)>,
+}
+
+impl EngineSetup {
+    /// Returns what a machine's record asks for. The driver's name is added as a label where anything is
+    /// asked for at all: an engine as it is in the image need not be started anew.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let options = &config.host_options.engine_options;
+        let mut flags = Vec::new();
+        let mut add = |name: &str, value: &str| {
+            flags.push((name.to_owned(), Some(value.to_owned())));
+        };
+        if !options.storage_driver.is_empty() {
+            add("storage-driver", &options.storage_driver);
+        }
+        let lists = [
+            ("label", &options.labels),
+            ("insecure-registry", &options.insecure_registry),
+            ("registry-mirror", &options.registry_mirror),
+        ];
+        for (name, values) in lists {
+            values.iter().flatten().for_each(|value| add(name, value));
+        }
+        for flag in options.arbitrary_flags.iter().flatten() {
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (flag.as_str(), None),
+            };
+            flags.push((name.trim_start_matches('-').to_owned(), value));
+        }
+        let pairs =
+            options.env.iter().flatten().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let env: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        if !flags.is_empty() || !env.is_empty() {
+            flags.push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
+        }
+        Self { flags, env }
+    }
+
+    /// Tells whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+
+    /// Tells whether an option of that name is among them.
+    #[must_use]
+    pub fn has_flag(&self, name: &str) -> bool {
+        self.flags.iter().any(|(flag, _)| flag == name)
+    }
+
+    /// Returns a fragment for sh(1) that sets variables and arguments; empty if nothing is asked for.
+    #[must_use]
+    pub fn render(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let mut text = "# Written by skep from what docker-machine has in its record.\n".to_owned();
+        for (key, value) in self.env.iter().filter(|(key, _)| is_variable(key)) {
+            text += &format!("export {key}={}\n", quoted(value));
+        }
+        let words = self.flags.iter().map(|(name, value)| match value {
+            Some(value) => quoted(&format!("--{name}={value}")),
+            None => quoted(&format!("--{name}")),
+        });
+        text + "set -- " + &words.collect::<Vec<_>>().join(" ") + "\n"
+    }
+}
+
+fn is_variable(key: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    key.chars().all(fits) && key.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn all_options_arrive_as_they_were_given() {
+        let mut config = Config::new(Path::new("/s"), "box", "kvm");
+        assert_eq!(EngineSetup::of(&config).render(), "");
+        let list = |values: &[&str]| Some(values.iter().map(|it| (*it).to_owned()).collect());
+        let options = &mut config.host_options.engine_options;
+        options.storage_driver = "vfs".into();
+        options.labels = list(&["a=b c"]);
+        options.insecure_registry = list(&["r.example:5000"]);
+        options.registry_mirror = list(&["https://m.example"]);
+        options.arbitrary_flags = list(&["log-driver=none", "--experimental", "dns=192.0.2.1"]);
+        options.env = list(&["A=it's $HOME \"x\"", "B", "bad-name=1"]);
+        let setup = EngineSetup::of(&config);
+        assert!(setup.has_flag("log-driver") && setup.has_flag("experimental"));
+        insta::assert_snapshot!(setup.render());
+    }
+}

@@ -1,0 +1,270 @@
+//! What each step does.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skep_core::model::{NodeName, Shape};
+use skep_core::plan::{Action, DiskBase, Step};
+
+use super::{Error, World, provision};
+use crate::driver::{self, Boot, Fork};
+use crate::engine::{PROBE, Part};
+use crate::image::Image;
+use crate::net::render_ifup_script;
+use crate::store::Machine;
+use crate::{hosts, pki};
+
+/// How soon something is looked at again that announces nothing.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl World<'_> {
+    pub(super) async fn perform(&self, index: usize, step: &Step) -> Result<(), Error> {
+        match &step.node {
+            Some(node) => self.perform_on(index, node, &step.action).await,
+            None => self.perform_for_cluster(index, &step.action).await,
+        }
+    }
+
+    async fn perform_for_cluster(&self, index: usize, action: &Action) -> Result<(), Error> {
+        match action {
+            Action::RecordCluster(record) => self.cluster.write_cluster(record)?,
+            Action::EnsureCredentials => self.ensure_credentials().await?,
+            Action::EnsureImage(spec) => {
+                let progress = |text: &str| self.progress(index, text);
+                self.images.ensure(spec, &progress).await?;
+            }
+            Action::EnsureTemplate(shape) => {
+                self.ensure_template(index, *shape).await?;
+            }
+            Action::EnsureBridge(network) => {
+                self.network.ensure_bridge(network, &self.owner()).await?;
+            }
+            Action::EnsureFirewall(network) => {
+                self.network.ensure_forwarding(&self.settings.forwarding_file).await?;
+                self.network.ensure_firewall(network, &self.owner()).await?;
+            }
+            Action::ForgetMember { id, through } => self.forget_member(id, through).await?,
+            Action::AwaitReady { nodes, through } => {
+                self.await_ready(index, nodes, through).await?;
+            }
+            Action::StartProbe { nodes, through } => {
+                self.start_probe(index, nodes, through).await?;
+            }
+            Action::VerifyIngress { nodes, through } => {
+                self.verify_ingress(index, nodes, through).await?;
+            }
+            Action::RemoveProbe { through } => {
+                self.manager(through).await?.remove_probe(PROBE).await?;
+            }
+            Action::PublishHosts(entries) => {
+                hosts::write_block(&self.settings.hosts_file, &self.owner(), entries)?;
+            }
+            Action::RemoveFirewall(name) => self.network.remove_firewall(name).await?,
+            Action::RemoveLink(name) => self.network.remove_link(name).await?,
+            Action::RemoveCluster => {
+                if !self.settings.other_clusters {
+                    self.network.restore_forwarding(&self.settings.forwarding_file).await?;
+                }
+                self.cluster.remove_cluster()?;
+            }
+            other => unreachable!("a plan gives `{other}` a node"),
+        }
+        Ok(())
+    }
+
+    async fn perform_on(
+        &self,
+        index: usize,
+        node: &NodeName,
+        action: &Action,
+    ) -> Result<(), Error> {
+        match action {
+            Action::RecordNode(record) => {
+                let bridge = self.network_record()?.bridge;
+                self.cluster.write_node(&bridge, record)?;
+            }
+            Action::EnsureNodeKeys => self.ensure_node_keys(node).await?,
+            Action::EnsureMachineKeys => self.ensure_machine_keys(node).await?,
+            Action::RenewMachineKeys => self.renew_machine_keys(node).await?,
+            Action::CreateDisk { on } => {
+                let machine = self.machine(node)?;
+                let base = match on {
+                    DiskBase::Image => self.image().await?.root_disk(),
+                    DiskBase::Template => {
+                        self.ensure_template(index, machine.record.spec.shape()).await?
+                    }
+                };
+                self.driver.create_disk(&machine, &base).await?;
+            }
+            Action::ForkMachine | Action::StartMachine => {
+                self.start(index, node, *action == Action::ForkMachine).await?;
+            }
+            Action::AwaitGuest => {
+                let machine = self.machine(node)?;
+                self.driver.await_guest(&machine, self.settings.timeout).await?;
+            }
+            Action::ResumeMachine => self.driver.resume(&self.machine(node)?).await?,
+            Action::Provision => self.provision(node).await?,
+            Action::RestartEngine => self.restart_engine(node).await?,
+            Action::ConfigureEngine => self.configure_engine(node).await?,
+            Action::AwaitEngine => self.await_engine(node).await?,
+            Action::InitSwarm => {
+                let address = self.record(node)?.address;
+                self.engine(node)?.init_swarm(address).await?;
+            }
+            Action::JoinSwarm { role, through } => self.join(node, *role, through).await?,
+            Action::ConfigureMember { role, set, unset, through } => {
+                self.configure_member(node, *role, set, unset, through).await?;
+            }
+            Action::LeaveSwarm { id, through } => self.leave(node, id, through).await?,
+            Action::StopMachine => {
+                if !self.driver.stop(&self.machine(node)?).await? {
+                    self.progress(index, "the guest did not shut down in time and was killed");
+                }
+            }
+            Action::KillMachine => self.driver.kill(&self.cluster.dir().machine_dir(node)).await?,
+            Action::RemoveNode => self.cluster.remove_node(node)?,
+            other => unreachable!("a plan gives `{other}` no node"),
+        }
+        Ok(())
+    }
+
+    async fn ensure_credentials(&self) -> Result<(), Error> {
+        let store = self.cluster.dir().path();
+        pki::ensure_authority(store, &self.settings.user)?;
+        pki::ensure_ssh_key(store).await?;
+        Ok(())
+    }
+
+    async fn ensure_node_keys(&self, node: &NodeName) -> Result<(), Error> {
+        let record = self.record(node)?;
+        let store = self.cluster.dir().path();
+        let user = &self.settings.user;
+        pki::ensure_server(store, record.name(), record.address, user, &[])?;
+        pki::ensure_host_key(store, record.name(), record.address).await?;
+        Ok(())
+    }
+
+    async fn image(&self) -> Result<Image, Error> {
+        Ok(self.images.ensure(&self.image_spec()?, &|_| ()).await?)
+    }
+
+    async fn ensure_template(&self, index: usize, shape: Shape) -> Result<PathBuf, Error> {
+        let image = self.image().await?;
+        let progress = |text: &str| self.progress(index, text);
+        Ok(self.forks()?.ensure_template(&image, shape, &progress).await?)
+    }
+
+    fn forks(&self) -> Result<&dyn Fork, Error> {
+        let none = || driver::Error::Unfit("these machines cannot be forked".to_owned());
+        Ok(self.driver.forks().ok_or_else(none)?)
+    }
+
+    async fn start(&self, index: usize, node: &NodeName, as_copy: bool) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let image = self.image_under(&machine)?;
+        let network = self.network_record()?;
+        let boot = Boot {
+            cluster: self.cluster.dir().name().clone(),
+            ifup: render_ifup_script(&network, &self.owner()),
+            network,
+            kernel: image.kernel(),
+            initrd: image.initrd(),
+            resolvers: self.settings.resolvers.clone(),
+        };
+        let progress = |text: &str| self.progress(index, text);
+        if as_copy {
+            return Ok(self.forks()?.fork(&machine, &boot, &progress).await?);
+        }
+        Ok(self.driver.start(&machine, &boot, &progress).await?)
+    }
+
+    /// Returns the image on which a machine's disk stands; a newer skep would build another one, whose
+    /// kernel does not fit the modules on the disk.
+    pub(super) fn image_under(&self, machine: &Machine) -> Result<Image, Error> {
+        let base = self.driver.base(machine);
+        let base = base.ok_or_else(|| Error::NoRecord("the image of the disk".to_owned()))?;
+        Ok(self.images.with_root_disk(&base)?)
+    }
+
+    async fn provision(&self, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let delivery = self.delivery(&machine)?;
+        let limit = self.limit(Some(node), Duration::from_secs(15));
+        let shell = self.driver.shell(&machine);
+        let mut seed = [0; 32];
+        crate::sys::fill_random(&mut seed)?;
+        let identity = provision::Identity {
+            node: &machine.record,
+            network: &self.network_record()?,
+            resolvers: &self.settings.resolvers,
+            behind_ns: shell.clock_behind(limit).await?,
+            seed,
+        };
+        let input = provision::render(&identity, &delivery);
+        shell
+            .succeed("the set-up of identity and keys", &[provision::PROGRAM], &input, limit)
+            .await?;
+        Ok(())
+    }
+
+    fn delivery(&self, machine: &Machine) -> Result<provision::Delivery, Error> {
+        let read = |path: &Path| crate::sys::read(path);
+        let dir = &machine.dir;
+        Ok(provision::Delivery {
+            authorized_keys: read(&dir.join("id_rsa.pub"))?,
+            host_key: read(&dir.join("ssh_host_ed25519_key"))?,
+            host_key_public: read(&dir.join("ssh_host_ed25519_key.pub"))?,
+            ca: read(&dir.join("ca.pem"))?,
+            server: read(&dir.join("server.pem"))?,
+            server_key: read(&dir.join("server-key.pem"))?,
+        })
+    }
+
+    async fn restart_engine(&self, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let limit = self.limit(Some(node), Duration::from_secs(20));
+        let restart = ["/etc/init.d/docker", "restart"];
+        self.driver.shell(&machine).succeed("the engine's restart", &restart, b"", limit).await?;
+        Ok(())
+    }
+
+    async fn await_engine(&self, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let engine = self.engine(node)?;
+        let limit = self.limit(Some(node), Duration::from_secs(20));
+        self.poll("the engine did not answer", limit, async || match engine.part().await {
+            Ok(Part::Unsettled(state)) => Ok(Err(format!("its part in the swarm is {state}"))),
+            Ok(_) => Ok(Ok(())),
+            Err(error) => {
+                self.driver.check_alive(&machine)?;
+                Ok(Err(crate::sys::chain(&error)))
+            }
+        })
+        .await
+    }
+
+    /// Looks again and again until the answer is `Ok`, or the time is over; the last `Err` is told.
+    pub(super) async fn poll<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl AsyncFnMut() -> Result<Result<T, String>, Error>,
+    ) -> Result<T, Error> {
+        let mut last = String::from("no answer");
+        let looking = async {
+            loop {
+                match look().await? {
+                    Ok(value) => return Ok(value),
+                    Err(text) => last = text,
+                }
+                // wait: neither an engine that starts nor a swarm that forms announces itself.
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+        };
+        match tokio::time::timeout(limit, looking).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Late { what: what.to_owned(), limit, last }),
+        }
+    }
+}

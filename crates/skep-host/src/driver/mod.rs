@@ -1,0 +1,194 @@
+//! Machines: how one is made, started, stopped, removed and looked at.
+
+pub mod qemu;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::model::{ClusterName, NetworkRecord, Shape};
+use skep_core::observed::MachineState;
+use thiserror::Error;
+
+use crate::image::Image;
+use crate::shell::{self, NodeShell};
+use crate::store::Machine;
+use crate::sys::{CmdError, FileError, LockError, WireError};
+
+/// What a machine is started with, beside what is written down of it.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    /// The cluster that it belongs to.
+    pub cluster: ClusterName,
+    /// The network that it is connected to.
+    pub network: NetworkRecord,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// Addresses of DNS servers.
+    pub resolvers: Vec<std::net::Ipv4Addr>,
+    /// The script that connects the machine's interface to the bridge.
+    pub ifup: String,
+}
+
+/// What went wrong with a machine.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A program failed.
+    #[error(transparent)]
+    Cmd(#[from] CmdError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The machine's process ended while it was needed.
+    #[error("the machine died{}", said(.0))]
+    Died(String),
+    /// The guest did not come up in time.
+    #[error("the guest did not come up within {limit_s} s{}", said(.console))]
+    NoGuest {
+        /// The limit in seconds.
+        limit_s: u64,
+        /// The console's last lines.
+        console: String,
+    },
+    /// The machine does not run.
+    #[error("the machine does not run")]
+    NotRunning,
+    /// The machine did not end.
+    #[error("process {0} did not end")]
+    Immortal(u32),
+    /// The monitor could not be reached.
+    #[error("the machine's monitor does not answer")]
+    Monitor(#[source] std::io::Error),
+    /// The monitor broke off.
+    #[error("the machine's monitor broke off")]
+    Wire(#[from] WireError),
+    /// The monitor refused.
+    #[error("the machine's monitor refused {command}: {reason}")]
+    Refused {
+        /// The monitor's command.
+        command: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// The guest's agent failed.
+    #[error(transparent)]
+    Shell(#[from] shell::Error),
+    /// A choice is not possible here.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+fn said(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("; its last words:\n{text}") }
+}
+
+/// Is told what a user may want to know, such as how guests are executed.
+pub type Say<'a> = &'a (dyn for<'text> Fn(&'text str) + Send + Sync);
+
+/// A kind of machine that can be copied while it runs.
+#[async_trait]
+pub trait Fork: Send + Sync {
+    /// Makes sure that there is a warm machine of that shape to make copies of, and returns its disk,
+    /// on which the copies' disks are to be made.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    async fn ensure_template(
+        &self,
+        image: &Image,
+        shape: Shape,
+        say: Say<'_>,
+    ) -> Result<PathBuf, Error>;
+
+    /// Starts the machine as a copy of the one on whose disk its own was made; one that runs is left
+    /// as it is. It is everything that it is a copy of, and connected to its own network, until it is
+    /// told what it is.
+    ///
+    /// # Errors
+    ///
+    /// If the process does not start, or the copy does not run; with its own words.
+    async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error>;
+}
+
+/// A kind of machine.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Returns the driver's way to make machines that are copies of a running one, if it has one.
+    fn forks(&self) -> Option<&dyn Fork>;
+
+    /// Makes the machine's disk on an image's root disk or a template's disk; one that is there is
+    /// kept.
+    ///
+    /// # Errors
+    ///
+    /// If there is no room or the base is not there.
+    async fn create_disk(&self, machine: &Machine, base: &Path) -> Result<(), Error>;
+
+    /// Tells whether the machine has a disk.
+    fn has_disk(&self, machine: &Machine) -> bool;
+
+    /// Returns the root disk of the image on which the machine's disk stands.
+    fn base(&self, machine: &Machine) -> Option<PathBuf>;
+
+    /// Starts the machine; one that runs is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// If the process does not start; with its own words.
+    async fn start(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error>;
+
+    /// Waits until the guest takes commands, for `limit` or as long as the driver finds right.
+    ///
+    /// # Errors
+    ///
+    /// If the machine dies, or the guest does not come up in time; with the console's last lines.
+    async fn await_guest(&self, machine: &Machine, limit: Option<Duration>) -> Result<(), Error>;
+
+    /// Tells whether the machine still runs.
+    ///
+    /// # Errors
+    ///
+    /// If it does not; with its last words.
+    fn check_alive(&self, machine: &Machine) -> Result<(), Error>;
+
+    /// Lets a paused machine go on.
+    ///
+    /// # Errors
+    ///
+    /// If the machine does not run.
+    async fn resume(&self, machine: &Machine) -> Result<(), Error>;
+
+    /// Shuts the guest down, and ends the process if it does not follow in time. Returns whether
+    /// the guest followed.
+    ///
+    /// # Errors
+    ///
+    /// If the process does not end even when killed.
+    async fn stop(&self, machine: &Machine) -> Result<bool, Error>;
+
+    /// Ends at once the machine that has this directory, even if nothing else is known of it; one
+    /// that does not run is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the process does not end.
+    async fn kill(&self, dir: &Path) -> Result<(), Error>;
+
+    /// Returns the machine's state, quickly and without a word to the guest.
+    async fn state(&self, machine: &Machine) -> MachineState;
+
+    /// Returns by how much limits are stretched for this machine.
+    fn slowness(&self, machine: &Machine) -> u32;
+
+    /// Returns a shell in the node.
+    fn shell(&self, machine: &Machine) -> Box<dyn NodeShell>;
+
+    /// Returns the last lines of the machine's console.
+    fn last_words(&self, machine: &Machine) -> String;
+}

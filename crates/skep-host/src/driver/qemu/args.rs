@@ -1,0 +1,285 @@
+//! From a machine to QEMU's command line: a pure function.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use skep_core::model::{Mac, NetworkRecord, NodeRecord, Size};
+
+use super::{Accelerator, QemuVersion};
+use crate::shell::AGENT_SOCKET;
+
+/// The monitor that actions use; a monitor serves one client at a time.
+pub const MONITOR: &str = "qmp.sock";
+
+/// The monitor that looks use, so that a look never waits for an action.
+pub const SECOND_MONITOR: &str = "qmp-look.sock";
+
+/// The ID of the guest agent's port in the monitor's events.
+pub const AGENT_PORT: &str = "agent";
+
+/// The size of the translation cache under software emulation, in MiB: 128 costs no time against
+/// QEMU's default of up to 1 GiB, half of it costs a third more.
+const TRANSLATION_CACHE: u32 = 128;
+
+/// The machine type. No high precision timer: nothing needs it, and it wakes an idle guest's emulator.
+pub const MACHINE: &str = "q35,hpet=off,vmport=off";
+
+/// Where a machine's memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory<'a> {
+    /// Nowhere but in memory.
+    Anonymous,
+    /// In a file, to be copied from when the machine is frozen.
+    Written(&'a Path),
+    /// A private copy of what is in a file: pages that are not changed are shared by all copies.
+    Copied(&'a Path),
+}
+
+/// What a machine's network interface is connected to.
+#[derive(Debug)]
+pub struct Link<'a> {
+    /// The host's end.
+    pub tap: &'a str,
+    /// The guest's hardware address.
+    pub mac: Mac,
+    /// The script that connects the tap to a bridge, if it is to be connected.
+    pub ifup: Option<PathBuf>,
+}
+
+/// Everything that the command line depends on.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    /// What executes the guest's code.
+    pub accelerator: Accelerator,
+    /// The version of QEMU.
+    pub version: QemuVersion,
+    /// The name of the process.
+    pub name: String,
+    /// The number of virtual CPUs.
+    pub cpus: u32,
+    /// The memory's size.
+    pub size: Size,
+    /// Where the memory is.
+    pub memory: Memory<'a>,
+    /// The network interface.
+    pub link: Link<'a>,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// What the guest's set-up is told, beside what all are told.
+    pub words: Vec<String>,
+    /// The disk.
+    pub disk: PathBuf,
+    /// The console's log.
+    pub console: PathBuf,
+    /// QEMU's own log.
+    pub log: PathBuf,
+    /// Where QEMU writes its process number; none if it is to stay our child.
+    pub pid: Option<PathBuf>,
+}
+
+impl Invocation<'_> {
+    /// Returns the arguments of QEMU. It has to be started in the machine's directory: the sockets'
+    /// paths are relative to it.
+    ///
+    /// A machine and its copies need the same devices in the same order.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let mut args = Vec::new();
+        let mut option = |name: &str, value: String| {
+            args.push(format!("-{name}"));
+            args.push(value);
+        };
+        option("name", self.name.clone());
+        option("machine", self.machine());
+        option("accel", self.accel());
+        option("cpu", cpu(self.accelerator, self.version).to_owned());
+        option("smp", self.cpus.to_string());
+        option("m", format!("{}M", self.size.as_mib()));
+        if let Some(backend) = self.memory_backend() {
+            option("object", backend);
+        }
+        option("kernel", path(&self.kernel));
+        option("initrd", path(&self.initrd));
+        option("append", self.kernel_command_line());
+        option(
+            "blockdev",
+            format!(
+                "driver=qcow2,node-name=root,discard=unmap,file.driver=file,file.filename={}",
+                value(&self.disk)
+            ),
+        );
+        option("device", "virtio-blk-pci,drive=root".into());
+        let Link { tap, mac, ifup } = &self.link;
+        let script = ifup.as_ref().map_or_else(|| "no".to_owned(), |script| value(script));
+        option("netdev", format!("tap,id=net0,ifname={tap},script={script},downscript=no"));
+        option("device", format!("virtio-net-pci,netdev=net0,mac={mac},romfile="));
+        option("device", "virtio-rng-pci".into());
+        // Tells the kernel of a copy that it is one, to change its random numbers.
+        option("device", "vmgenid,guid=auto".into());
+        option("device", "virtio-serial-pci".into());
+        option("chardev", format!("socket,id=agent,path={AGENT_SOCKET},server=on,wait=off"));
+        option(
+            "device",
+            format!("virtserialport,chardev=agent,name=org.qemu.guest_agent.0,id={AGENT_PORT}"),
+        );
+        option("chardev", format!("file,id=console,path={}", value(&self.console)));
+        option("serial", "chardev:console".into());
+        option("qmp", format!("unix:{MONITOR},server=on,wait=off"));
+        option("qmp", format!("unix:{SECOND_MONITOR},server=on,wait=off"));
+        option("D", path(&self.log));
+        option("display", "none".into());
+        if let Memory::Copied(_) = self.memory {
+            option("incoming", "defer".into());
+        }
+        if let Some(pid) = &self.pid {
+            option("pidfile", path(pid));
+            args.push("-daemonize".into());
+        }
+        args.extend(["-nodefaults".into(), "-no-user-config".into()]);
+        args
+    }
+
+    fn machine(&self) -> String {
+        // The memory is the machine's own, or an object beside it.
+        match self.memory {
+            Memory::Anonymous => MACHINE.to_owned(),
+            _ => format!("{MACHINE},memory-backend=mem"),
+        }
+    }
+
+    fn memory_backend(&self) -> Option<String> {
+        let (file, how) = match self.memory {
+            Memory::Anonymous => return None,
+            Memory::Written(file) => (file, "share=on"),
+            // What would punch a hole into the file, and so into all copies, is refused: from 8.2 on.
+            Memory::Copied(file) if self.version >= QemuVersion::new(8, 2) => {
+                (file, "share=off,readonly=on,rom=off")
+            }
+            Memory::Copied(file) => (file, "share=off"),
+        };
+        let (size, file) = (self.size.as_mib(), value(file));
+        Some(format!("memory-backend-file,id=mem,size={size}M,mem-path={file},{how}"))
+    }
+
+    fn accel(&self) -> String {
+        match self.accelerator {
+            Accelerator::Kvm => "kvm".into(),
+            Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE}"),
+        }
+    }
+
+    /// What is on the kernel's command line can be read by everyone in the guest: no secrets.
+    fn kernel_command_line(&self) -> String {
+        // Warnings and what is worse: the console is read when something went wrong, and each line
+        // on it costs an emulated boot time.
+        let mut line = "console=ttyS0 loglevel=5 root=/dev/vda rw".to_owned();
+        for word in &self.words {
+            line.push(' ');
+            line.push_str(word);
+        }
+        line
+    }
+}
+
+/// Returns what a guest's set-up is told on the kernel's command line to be this node.
+#[must_use]
+pub fn node_words(record: &NodeRecord, network: &NetworkRecord, dns: &[Ipv4Addr]) -> Vec<String> {
+    let mut words = vec![
+        format!("skep.hostname={}", record.name()),
+        format!("skep.address={}/{}", record.address, network.subnet.prefix_len()),
+        format!("skep.gateway={}", network.gateway()),
+    ];
+    if !dns.is_empty() {
+        let servers: Vec<_> = dns.iter().map(Ipv4Addr::to_string).collect();
+        words.push(format!("skep.dns={}", servers.join(",")));
+    }
+    words
+}
+
+/// Returns the processor that guests see.
+#[must_use]
+pub fn cpu(accelerator: Accelerator, version: QemuVersion) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "host",
+        // Before 8.0 the emulation of cmpxchg16b makes current kernels panic.
+        Accelerator::Tcg if version < QemuVersion::new(8, 0) => "max,cx16=off",
+        Accelerator::Tcg => "max",
+    }
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// Returns a path as a value among other key-value pairs, where a comma has to be doubled.
+fn value(path: &Path) -> String {
+    path.to_string_lossy().replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixtures;
+
+    fn arguments(accelerator: Accelerator, version: QemuVersion, memory: Memory<'_>) -> String {
+        let dir = PathBuf::from("/store, one/node0");
+        let mut record = fixtures::node();
+        record.spec.cpus = 2;
+        let network = fixtures::network();
+        let resolvers = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let invocation = Invocation {
+            accelerator,
+            version,
+            name: "skep-demo-node0".into(),
+            cpus: record.spec.cpus,
+            size: record.spec.memory,
+            memory,
+            link: Link { tap: &record.tap, mac: record.mac, ifup: Some(dir.join("ifup")) },
+            kernel: "/cache/kernel".into(),
+            initrd: "/cache/initrd".into(),
+            words: node_words(&record, &network, &resolvers),
+            disk: dir.join("disk.qcow2"),
+            console: dir.join("console.log"),
+            log: dir.join("qemu.log"),
+            pid: Some(dir.join("qemu.pid")),
+        };
+        invocation.args().join("\n")
+    }
+
+    #[test]
+    fn under_software_emulation() {
+        let version = QemuVersion::new(10, 0);
+        insta::assert_snapshot!(arguments(Accelerator::Tcg, version, Memory::Anonymous));
+    }
+
+    #[test]
+    fn what_differs_under_kvm_and_on_old_versions() {
+        let args = arguments(Accelerator::Kvm, QemuVersion::new(10, 0), Memory::Anonymous);
+        assert!(args.contains("-accel\nkvm\n-cpu\nhost\n"));
+        let args = arguments(Accelerator::Tcg, QemuVersion::new(7, 2), Memory::Anonymous);
+        assert!(args.contains("-cpu\nmax,cx16=off\n"));
+    }
+
+    #[test]
+    fn a_copy_has_the_devices_of_what_it_is_a_copy_of() {
+        let file = Path::new("/cache, two/ram");
+        for version in [QemuVersion::new(7, 2), QemuVersion::new(10, 0)] {
+            let written = arguments(Accelerator::Tcg, version, Memory::Written(file));
+            let copied = arguments(Accelerator::Tcg, version, Memory::Copied(file));
+            let devices = |args: &str| {
+                let lines: Vec<_> = args.lines().map(str::to_owned).collect();
+                let pairs = lines.windows(2).filter(|pair| pair[0] == "-device");
+                pairs.map(|pair| pair[1].clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(devices(&written), devices(&copied));
+            assert!(written.contains("mem-path=/cache,, two/ram,share=on\n"));
+            assert!(
+                copied.contains("memory-backend=mem\n") && copied.contains("-incoming\ndefer\n")
+            );
+            let guarded = copied.contains(",share=off,readonly=on,rom=off\n");
+            assert_eq!(guarded, version >= QemuVersion::new(8, 2));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Starting a machine as a copy of a template's running one.
+//!
+//! The copy's memory is the template's file, mapped privately: a page is the copy's own from when it
+//! is first written to. What is not memory (registers, the state of devices) is read from a second
+//! file, as if a machine moved here from elsewhere (QEMU docs/devel/migration).
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::args::{MONITOR, Memory};
+use super::launch::{self, last_words, process};
+use super::qmp::Qmp;
+use super::template::{self, Template};
+use super::{Emulator, Files, QemuVersion, disk, power};
+use crate::driver::{Boot, Error};
+use crate::store::Machine;
+
+/// How long the state may take to be read: it is a few hundred KiB.
+const LOAD: Duration = Duration::from_secs(10);
+
+/// Leaves the memory out of a state, as it is in a file that both ends map.
+pub(super) async fn leave_out_memory(qmp: &mut Qmp) -> Result<(), Error> {
+    let capabilities = json!([{"capability": "x-ignore-shared", "state": true}]);
+    let capabilities = json!({"capabilities": capabilities});
+    qmp.execute("migrate-set-capabilities", capabilities).await.map(|_| ())
+}
+
+/// Returns how QEMU is told to write a state to a file, or to read it from there.
+pub(super) fn uri(state: &Path, version: QemuVersion, program: &str) -> String {
+    let path = state.to_string_lossy();
+    if version >= QemuVersion::new(8, 2) {
+        return format!("file:{path}");
+    }
+    // Before, only through a program's pipe; the rest is for a shell.
+    format!("exec:{program} '{}'", path.replace('\'', "'\\''"))
+}
+
+/// Starts the machine as a copy of the template on which its disk stands.
+pub(super) async fn fork(machine: &Machine, boot: &Boot, emulator: &Emulator) -> Result<(), Error> {
+    let template = template_of(machine)?;
+    if template.manifest.emulator != *emulator {
+        return Err(Error::Unfit(format!("template {} was made by another QEMU", template.id)));
+    }
+    let ram = template.ram();
+    launch::start(machine, boot, emulator, Memory::Copied(&ram)).await?;
+    let loaded = load(&machine.dir, &template).await;
+    if loaded.is_err() {
+        // Half a copy is worth nothing, and its monitor would be taken for a machine's.
+        power::kill(&machine.dir).await?;
+    }
+    loaded
+}
+
+/// Lets a copy go on whose start was cut off before its state was read.
+pub(super) async fn finish(machine: &Machine) -> Result<(), Error> {
+    load(&machine.dir, &template_of(machine)?).await
+}
+
+fn template_of(machine: &Machine) -> Result<Template, Error> {
+    let disk = Files::of(machine).disk();
+    let template = disk::backing(&disk).and_then(|backing| template::around(&backing));
+    template.ok_or_else(|| Error::Unfit(format!("{} has no template", disk.display())))
+}
+
+async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
+    let emulator = &template.manifest.emulator;
+    let limit = LOAD * emulator.accelerator.slowness();
+    let loading = async {
+        let mut qmp = Qmp::open(dir, MONITOR).await?;
+        leave_out_memory(&mut qmp).await?;
+        let uri = uri(&template.state(), emulator.version, "cat");
+        qmp.execute("migrate-incoming", json!({"uri": uri})).await?;
+        loop {
+            let status = qmp.execute("query-status", json!({})).await?;
+            match status.get("status").and_then(Value::as_str) {
+                // wait: the end is announced only to those who asked for all events.
+                Some("inmigrate") => tokio::time::sleep(Duration::from_millis(5)).await,
+                // As the template was when it was saved.
+                Some("paused") => return qmp.execute("cont", json!({})).await.map(|_| ()),
+                other => return Err(Error::Unfit(format!("the copy does not run: {other:?}"))),
+            }
+        }
+    };
+    let files = Files::in_dir(dir);
+    match timeout(limit, loading).await {
+        Ok(Err(_)) if process(dir).is_none() => Err(Error::Died(last_words(&files))),
+        Ok(result) => result,
+        Err(_) => Err(Error::NoGuest { limit_s: limit.as_secs(), console: last_words(&files) }),
+    }
+}

@@ -1,0 +1,76 @@
+//! The QEMU machine protocol (QMP), as far as it is needed.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::driver::Error;
+use crate::sys::{JsonLines, connect_in};
+
+/// How long the monitor may take for an answer. QEMU's main loop answers, whatever the guest does;
+/// it is slow only when the host is.
+const ANSWER: Duration = Duration::from_secs(20);
+
+/// A conversation with a machine's monitor.
+#[derive(Debug)]
+pub struct Qmp {
+    lines: JsonLines<UnixStream>,
+}
+
+impl Qmp {
+    /// Opens a monitor in a machine's directory.
+    ///
+    /// # Errors
+    ///
+    /// If nobody listens, or another client keeps the monitor for too long.
+    pub async fn open(dir: &Path, socket: &str) -> Result<Self, Error> {
+        let stream = connect_in(dir, socket).await.map_err(Error::Monitor)?;
+        let mut qmp = Self { lines: JsonLines::new(stream) };
+        let busy = |_| Error::Monitor(std::io::ErrorKind::TimedOut.into());
+        timeout(ANSWER, qmp.lines.receive()).await.map_err(busy)??;
+        qmp.execute("qmp_capabilities", json!({})).await?;
+        Ok(qmp)
+    }
+
+    /// Runs a command and returns its answer; events that come before it are dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the monitor refuses, breaks off or does not answer.
+    pub async fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
+        self.lines.send(&json!({"execute": command, "arguments": arguments})).await?;
+        let answer = async {
+            loop {
+                let mut answer = self.lines.receive().await?;
+                if let Some(error) = answer.get("error") {
+                    let reason = error.get("desc").and_then(Value::as_str).unwrap_or_default();
+                    let (command, reason) = (command.to_owned(), reason.to_owned());
+                    return Err(Error::Refused { command, reason });
+                }
+                if answer.get("return").is_some() {
+                    return Ok(answer["return"].take());
+                }
+            }
+        };
+        let late = |_| Error::Monitor(std::io::ErrorKind::TimedOut.into());
+        timeout(ANSWER, answer).await.map_err(late)?
+    }
+
+    /// Waits for the next event and returns its name and data.
+    ///
+    /// # Errors
+    ///
+    /// If the monitor breaks off, as it does when the machine dies.
+    pub async fn event(&mut self) -> Result<(String, Value), Error> {
+        loop {
+            let mut message = self.lines.receive().await?;
+            if let Some(name) = message.get("event").and_then(Value::as_str) {
+                let name = name.to_owned();
+                return Ok((name, message["data"].take()));
+            }
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! Templates: machines with a warm engine, frozen, that nodes are copies of.
+//!
+//! ```text
+//! CACHE/templates/ID/ram            the guest's memory, with holes where it was never written
+//! CACHE/templates/ID/state          processors and devices
+//! CACHE/templates/ID/disk.qcow2     what differs from the image's root disk
+//! CACHE/templates/ID/template.json  what it was made from, and checksums
+//! ```
+//!
+//! A template belongs to one image, shape, accelerator, and build of QEMU: a state is never loaded
+//! by another QEMU than the one that saved it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use skep_core::model::{Mac, Shape};
+
+use super::args::{Invocation, Link, MACHINE, MONITOR, Memory, cpu};
+use super::fork::{leave_out_memory, uri};
+use super::launch::{await_guest, explained, last_words};
+use super::qmp::Qmp;
+use super::{Emulator, Files, QEMU, disk};
+use crate::driver::{Error, Say};
+use crate::image::Image;
+use crate::shell::{AgentShell, NodeShell as _};
+use crate::store::{Kind, Note};
+use crate::sys::{Checksum, Cmd, FileError, checksum, write_atomic};
+
+/// The number of the manifest's format.
+const FORMAT: u32 = 1;
+
+/// What warms a guest up, and leaves nothing in it that its copies may not share.
+const WARM_UP: &str = include_str!("warm.sh");
+
+/// How long a template may take on hardware virtualization, from its start to being warm.
+const WARM_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a template's disk and memory need at most beside what the memory's size tells.
+const ROOM: u64 = 512 << 20;
+
+const MANIFEST: &str = "template.json";
+
+/// A frozen machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// Its address.
+    pub id: String,
+    /// Its directory.
+    pub dir: PathBuf,
+    /// What it was made from.
+    pub manifest: Manifest,
+}
+
+/// What a template was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The number of the manifest's format.
+    pub format: u32,
+    /// The image.
+    pub image: String,
+    /// The shape of its machines.
+    pub shape: Shape,
+    /// What executed it.
+    pub emulator: Emulator,
+    /// Its files, with what tells damage.
+    pub files: Vec<(String, Checksum)>,
+}
+
+impl Template {
+    /// Returns the file of its memory.
+    #[must_use]
+    pub fn ram(&self) -> PathBuf {
+        self.dir.join("ram")
+    }
+
+    /// Returns the file of its processors' and devices' state.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Returns its disk, which disks of nodes are overlays of.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        Files::in_dir(&self.dir).disk()
+    }
+}
+
+/// Returns the address of a template.
+pub(super) fn template_id(image: &Image, shape: Shape, emulator: &Emulator) -> String {
+    let cpu = cpu(emulator.accelerator, emulator.version);
+    let machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, WARM_UP]);
+    let digest = Sha256::digest(machine.to_string());
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads the template whose disk that is, without a look at how whole it is.
+pub(super) fn around(disk: &Path) -> Option<Template> {
+    read(disk.parent()?)
+}
+
+pub(super) fn read(dir: &Path) -> Option<Template> {
+    let id = dir.file_name()?.to_str()?.to_owned();
+    let text = std::fs::read(dir.join(MANIFEST)).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&text).ok()?;
+    (manifest.format == FORMAT && !manifest.files.is_empty()).then(|| Template {
+        id,
+        dir: dir.to_owned(),
+        manifest,
+    })
+}
+
+/// The making of one template.
+pub(super) struct Making<'a> {
+    pub image: &'a Image,
+    pub shape: Shape,
+    pub emulator: &'a Emulator,
+    pub say: Say<'a>,
+}
+
+impl Kind for Making<'_> {
+    type Entry = Template;
+    type Error = Error;
+
+    async fn open(&self, dir: &Path) -> Option<Template> {
+        let template = read(dir)?;
+        let files = template.manifest.files.clone();
+        let place = dir.to_owned();
+        let whole = tokio::task::spawn_blocking(move || {
+            files.iter().all(|(name, sum)| checksum(&place.join(name)).is_ok_and(|it| it == *sum))
+        });
+        (whole.await.ok()? && template.manifest.image == self.image.id).then_some(template)
+    }
+
+    async fn make(&self, dir: &Path) -> Result<(), Error> {
+        let needed = self.shape.memory.bytes() + ROOM;
+        let free = crate::sys::free_space(dir)?;
+        if free < needed {
+            return Err(Error::Unfit(format!(
+                "{} has {} MiB free, and a template takes up to {} MiB",
+                dir.display(),
+                free >> 20,
+                needed >> 20
+            )));
+        }
+        let files = Files::in_dir(dir);
+        disk::overlay(&files.disk(), &self.image.root_disk(), self.shape.disk).await?;
+        (self.say)("booting a machine to copy nodes from");
+        let invocation = self.invocation(dir, &files);
+        let limit = WARM_LIMIT * self.emulator.accelerator.slowness();
+        // It stays our child and ends with us: a half-made template is of no use to anybody.
+        let machine = Cmd::new(QEMU).args(invocation.args()).dir(dir).timeout(limit).contained();
+        let machine = machine.run();
+        tokio::pin!(machine);
+        tokio::select! {
+            ended = &mut machine => {
+                explained(ended, &files)?;
+                return Err(Error::Died(last_words(&files)));
+            }
+            frozen = self.warm_and_freeze(dir, limit) => frozen?,
+        }
+        explained(machine.await, &files)?;
+        self.seal(dir).await
+    }
+
+    fn note(&self, note: Note) {
+        (self.say)(match note {
+            Note::Elsewhere => "another process makes this template",
+            Note::Damaged => "the cached template is damaged and another one is made",
+        });
+    }
+}
+
+impl Making<'_> {
+    fn invocation<'a>(&'a self, dir: &'a Path, files: &Files) -> Invocation<'a> {
+        Invocation {
+            accelerator: self.emulator.accelerator,
+            version: self.emulator.version,
+            name: "skep-template".to_owned(),
+            cpus: self.shape.cpus,
+            size: self.shape.memory,
+            // The directory is renamed when it is whole; QEMU is started in it.
+            memory: Memory::Written(Path::new("ram")),
+            // Connected to nothing: what matters is that a copy finds the same kind of interface.
+            link: Link { tap: "skt%d", mac: Mac::for_address([192, 0, 2, 1].into()), ifup: None },
+            kernel: self.image.kernel(),
+            initrd: self.image.initrd(),
+            words: Vec::new(),
+            disk: files.disk(),
+            console: dir.join("console.log"),
+            log: files.log(),
+            pid: None,
+        }
+    }
+
+    /// Brings the guest to a warm engine, saves it, and ends the machine.
+    async fn warm_and_freeze(&self, dir: &Path, limit: Duration) -> Result<(), Error> {
+        await_monitor(dir).await;
+        await_guest(dir, limit).await?;
+        (self.say)("warming its engine up");
+        let probe = crate::sys::read(&self.image.probe_archive())?;
+        let shell = AgentShell::new(dir.to_owned());
+        shell.succeed("the warm-up", &["/bin/sh", "-c", WARM_UP], &probe, limit).await?;
+        (self.say)("freezing it");
+        let mut qmp = Qmp::open(dir, MONITOR).await?;
+        qmp.execute("stop", json!({})).await?;
+        leave_out_memory(&mut qmp).await?;
+        let uri = uri(&dir.join("state"), self.emulator.version, "cat >");
+        qmp.execute("migrate", json!({"uri": uri})).await?;
+        loop {
+            let status = qmp.execute("query-migrate", json!({})).await?;
+            match status.get("status").and_then(Value::as_str) {
+                Some("completed") => break,
+                Some("failed" | "cancelled") => {
+                    let reason = status.get("error-desc").and_then(Value::as_str);
+                    let reason = reason.unwrap_or("no reason given");
+                    return Err(Error::Unfit(format!("the state cannot be saved: {reason}")));
+                }
+                // wait: the end is announced only to those who asked; the machine's limit bounds it.
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        // It may be gone before it has answered.
+        let _ = qmp.execute("quit", json!({})).await;
+        Ok(())
+    }
+
+    /// Leaves only what copies need, unwritable, with checksums.
+    async fn seal(&self, dir: &Path) -> Result<(), Error> {
+        let keep = ["ram", "state", "disk.qcow2"];
+        let fail = |path: &Path, source| FileError::new("seal", path, source);
+        for entry in std::fs::read_dir(dir).map_err(|source| fail(dir, source))?.flatten() {
+            if !keep.iter().any(|name| entry.file_name() == *name) {
+                std::fs::remove_file(entry.path()).map_err(|source| fail(&entry.path(), source))?;
+            }
+        }
+        let mut files = Vec::new();
+        for name in keep {
+            let path = dir.join(name);
+            let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
+            std::fs::set_permissions(&path, read_only).map_err(|source| fail(&path, source))?;
+            let file = std::fs::File::open(&path).map_err(|source| fail(&path, source))?;
+            // What the manifest vouches for has to be on the disk before it.
+            file.sync_all().map_err(|source| fail(&path, source))?;
+            files.push((name.to_owned(), checksum(&path)?));
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            image: self.image.id.clone(),
+            shape: self.shape,
+            emulator: self.emulator.clone(),
+            files,
+        };
+        let text = serde_json::to_vec_pretty(&manifest).expect("a manifest has only text keys");
+        Ok(write_atomic(&dir.join(MANIFEST), 0o644, &text)?)
+    }
+}
+
+/// Waits until a machine that was just started as our child listens; its end ends the wait.
+async fn await_monitor(dir: &Path) {
+    while crate::sys::connect_in(dir, MONITOR).await.is_err() {
+        // wait: a child does not announce that it has made its sockets.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::qemu::{Accelerator, QemuVersion};
+    use crate::image;
+    use skep_core::model::{ImageSpec, Size};
+
+    fn image(id: &str) -> Image {
+        let manifest = image::Manifest {
+            format: 1,
+            spec: ImageSpec::default(),
+            probe_image: "sha256:0".into(),
+            packages: Vec::new(),
+            files: Vec::new(),
+        };
+        Image { id: id.into(), dir: "/nowhere".into(), manifest }
+    }
+
+    fn emulator() -> Emulator {
+        Emulator {
+            version: QemuVersion::new(10, 0),
+            build: "QEMU emulator version 10.0.2".into(),
+            accelerator: Accelerator::Tcg,
+            processor: None,
+        }
+    }
+
+    const SHAPE: Shape = Shape { cpus: 1, memory: Size::gib(1), disk: Size::gib(20) };
+
+    #[test]
+    fn whatever_a_copy_would_notice_makes_another_template() {
+        let plain = template_id(&image("a"), SHAPE, &emulator());
+        let others = [
+            template_id(&image("b"), SHAPE, &emulator()),
+            template_id(&image("a"), Shape { cpus: 2, ..SHAPE }, &emulator()),
+            template_id(&image("a"), Shape { memory: Size::gib(2), ..SHAPE }, &emulator()),
+            template_id(&image("a"), Shape { disk: Size::gib(30), ..SHAPE }, &emulator()),
+            template_id(&image("a"), SHAPE, &Emulator { build: "other".into(), ..emulator() }),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &Emulator { accelerator: Accelerator::Kvm, ..emulator() },
+            ),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &Emulator { processor: Some("another".into()), ..emulator() },
+            ),
+        ];
+        assert_eq!(plain, template_id(&image("a"), SHAPE, &emulator()));
+        for (index, other) in others.iter().enumerate() {
+            assert!(*other != plain && !others[..index].contains(other), "{index}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_is_noticed_in_every_file() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("0123456789abcdef");
+        std::fs::create_dir(&dir).unwrap();
+        for name in ["ram", "state", "disk.qcow2", "console.log"] {
+            std::fs::write(dir.join(name), format!("{name}: {}", "x".repeat(5000))).unwrap();
+        }
+        let (image, emulator) = (image("a"), emulator());
+        let making = Making { image: &image, shape: SHAPE, emulator: &emulator, say: &|_| () };
+        assert_eq!(making.open(&dir).await, None, "without a manifest it is none");
+        making.seal(&dir).await.unwrap();
+        assert!(!dir.join("console.log").exists());
+        assert_eq!(making.open(&dir).await.unwrap().manifest.shape, SHAPE);
+        for name in ["ram", "state", "disk.qcow2", MANIFEST] {
+            let path = dir.join(name);
+            let whole = std::fs::read(&path).unwrap();
+            let mut damaged = whole.clone();
+            damaged[40] ^= 1;
+            let put = |bytes: &[u8]| {
+                std::fs::remove_file(&path).unwrap();
+                std::fs::write(&path, bytes).unwrap();
+            };
+            put(&damaged);
+            let found = making.open(&dir).await;
+            assert!(found.is_none() || name == MANIFEST, "{name}");
+            put(&whole[..whole.len() - 1]);
+            assert_eq!(making.open(&dir).await, None, "{name}");
+            put(&whole);
+            assert!(making.open(&dir).await.is_some(), "{name}");
+        }
+        let other = Image { id: "b".into(), ..image.clone() };
+        let making = Making { image: &other, shape: SHAPE, emulator: &emulator, say: &|_| () };
+        assert_eq!(making.open(&dir).await, None, "it is another image's");
+    }
+}

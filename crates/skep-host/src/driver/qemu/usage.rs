@@ -1,0 +1,68 @@
+//! What a machine takes of the host.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::launch::process;
+
+/// What a machine's process takes of the host (proc(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Memory that no other process has, in KiB.
+    pub private_kib: u64,
+    /// Its part of all memory, what is shared divided by those who share it (PSS), in KiB.
+    pub proportional_kib: u64,
+    /// Processor time that it has used since it was started.
+    pub cpu: Duration,
+    /// How often its threads have begun to wait since it was started: an idle machine's wake-ups.
+    pub waits: u64,
+}
+
+/// Returns what the machine that has this directory takes; none if it does not run.
+#[must_use]
+pub fn usage(dir: &Path) -> Option<Usage> {
+    let proc = Path::new("/proc").join(process(dir)?.pid.to_string());
+    let memory = std::fs::read_to_string(proc.join("smaps_rollup")).ok()?;
+    let field = |name: &str| {
+        let line = memory.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let private = ["Private_Clean:", "Private_Dirty:"].into_iter().filter_map(field).sum();
+    let mut waits = 0;
+    let mut ticks = 0;
+    for task in std::fs::read_dir(proc.join("task")).ok()?.flatten() {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"));
+        waits += line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0);
+        ticks += std::fs::read_to_string(task.path().join("stat"))
+            .ok()
+            .and_then(|stat| cpu_ticks(&stat))
+            .unwrap_or(0);
+    }
+    Some(Usage {
+        private_kib: private,
+        proportional_kib: field("Pss:")?,
+        cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
+        waits,
+    })
+}
+
+/// Returns the time in user and kernel mode of a line of /proc/PID/stat. The program's name in it may
+/// have blanks and parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    Some(ticks()? + ticks()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_is_read_past_a_name_with_blanks() {
+        let stat = "7 (CPU 0/KVM) x) S 1 7 7 0 -1 4194624 9 0 0 0 120 30 0 0 20 0 5 0 99";
+        assert_eq!(cpu_ticks(stat), Some(150));
+        assert_eq!(cpu_ticks("7 (x"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! Engines and the swarm, through the Docker Engine API over mutual TLS.
+//!
+//! Every call is bounded by the patience that the engine was opened with, connecting included. What
+//! an engine says is parsed and never executed.
+
+mod api;
+mod fetch;
+mod probe;
+pub mod remote;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::model::Role;
+use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use thiserror::Error;
+
+pub use fetch::fetch_soon;
+pub use tls::TlsEngines;
+
+use crate::pki::Credentials;
+use crate::sys::FileError;
+
+/// The port of every engine, as docker-machine has it.
+pub const PORT: u16 = 2376;
+
+/// The port on which managers take new members.
+pub const SWARM_PORT: u16 = 2377;
+
+/// The name of the service that verifies the routing mesh.
+pub const PROBE: &str = "skep-probe";
+
+/// What went wrong with an engine.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A certificate or key cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A certificate or key cannot be used.
+    #[error("the client's certificate cannot be used")]
+    Credentials(#[source] rustls::Error),
+    /// Nothing answers at the engine's address, or what answers is not trusted.
+    #[error("cannot reach the engine at {address}")]
+    Unreachable {
+        /// The engine's address.
+        address: Ipv4Addr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The engine refused.
+    #[error("the engine refuses: {message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The engine's own words.
+        message: String,
+    },
+    /// The engine answered what cannot be understood.
+    #[error("the engine's answer cannot be understood")]
+    Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It took too long.
+    #[error("the engine at {address} did not {what} within {} s", .limit.as_secs())]
+    Timeout {
+        /// The engine's address.
+        address: Ipv4Addr,
+        /// What it was asked to do.
+        what: &'static str,
+        /// The limit.
+        limit: Duration,
+    },
+}
+
+/// A service that only answers, to see whether it can be reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeService {
+    /// Its ID.
+    pub id: String,
+    /// The port that the swarm published it on.
+    pub port: u16,
+}
+
+/// An engine's part in a swarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// It belongs to none.
+    None,
+    /// It runs tasks.
+    Worker,
+    /// It takes part in the decisions.
+    Manager,
+    /// It belongs to one and cannot tell as what, for this reason; that may pass.
+    Unsettled(String),
+}
+
+/// Where engines are had from.
+pub trait Engines: Send + Sync {
+    /// Opens the engine at an address; nothing is sent yet. `patience` bounds each call.
+    ///
+    /// # Errors
+    ///
+    /// If the credentials cannot be read.
+    fn engine(
+        &self,
+        address: Ipv4Addr,
+        credentials: &Credentials,
+        patience: Duration,
+    ) -> Result<Box<dyn Engine>, Error>;
+}
+
+/// One engine.
+///
+/// All calls fail if the engine cannot be reached, refuses, or does not answer in time.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Returns the engine's part in a swarm: the cheapest question that there is.
+    async fn part(&self) -> Result<Part, Error>;
+
+    /// Returns the engine's version and its place in a swarm. The engine runs programs to answer
+    /// this, which takes long under emulation.
+    async fn state(&self) -> Result<EngineState, Error>;
+
+    /// Forms a swarm; being a member already is fine.
+    async fn init_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error>;
+
+    /// Returns the secret that lets another engine join in that role.
+    async fn join_token(&self, role: Role) -> Result<String, Error>;
+
+    /// Joins a swarm and waits until it is joined; being a member already is fine.
+    async fn join_swarm(
+        &self,
+        advertise: Ipv4Addr,
+        managers: &[Ipv4Addr],
+        token: &str,
+    ) -> Result<(), Error>;
+
+    /// Leaves the swarm; being in none is fine.
+    async fn leave_swarm(&self, force: bool) -> Result<(), Error>;
+
+    /// Returns the swarm's members; managers only.
+    async fn members(&self) -> Result<Vec<Member>, Error>;
+
+    /// Returns the swarm and its members; managers only.
+    async fn swarm(&self) -> Result<ObservedSwarm, Error>;
+
+    /// Sets a member's role and labels.
+    async fn configure_member(
+        &self,
+        id: &str,
+        role: Role,
+        set: &BTreeMap<String, String>,
+        unset: &[String],
+    ) -> Result<(), Error>;
+
+    /// Sets a member's availability: `active`, `pause` or `drain`.
+    async fn set_availability(&self, id: &str, availability: &str) -> Result<(), Error>;
+
+    /// Removes a member's entry; one that is gone is fine.
+    async fn forget_member(&self, id: &str, force: bool) -> Result<(), Error>;
+
+    /// Returns how many tasks run on a member.
+    async fn running_tasks(&self, id: &str) -> Result<usize, Error>;
+
+    /// Tells whether the engine has an image of that ID.
+    async fn has_image(&self, id: &str) -> Result<bool, Error>;
+
+    /// Loads the images of an archive, as `docker load` does.
+    async fn load_image(&self, archive: &Path) -> Result<(), Error>;
+
+    /// Creates a service of one task that publishes its port 80 on a port that the swarm chooses;
+    /// one of the same name is removed first.
+    async fn create_probe(&self, name: &str, image: &str) -> Result<(), Error>;
+
+    /// Waits until the swarm has chosen the port of such a service, and returns the service.
+    async fn probe(&self, name: &str) -> Result<ProbeService, Error>;
+
+    /// Removes a service and waits until its tasks are gone; one that is not there is fine.
+    async fn remove_probe(&self, name: &str) -> Result<(), Error>;
+
+    /// Returns what a service's newest task says of itself.
+    async fn service_problem(&self, id: &str) -> Option<String>;
+}

@@ -1,0 +1,244 @@
+//! A cluster's block in the host's file of names (hosts(5)).
+//!
+//! ```text
+//! # BEGIN skep:demo:0123456789ab
+//! 10.193.0.2 my-node.example
+//! # END skep:demo:0123456789ab
+//! ```
+//!
+//! All else in the file stays as it is, byte for byte.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use skep_core::observed::HostsEntry;
+use thiserror::Error;
+
+use crate::store::Owner;
+use crate::sys::{FileError, Lock, LockError, write_atomic};
+
+/// What is wrong with the file of names.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// It could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Its lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Something else stands in its place.
+    #[error("{} is not a plain file", .0.display())]
+    NotAFile(PathBuf),
+    /// A block begins and does not end.
+    #[error("{}:{line}: the block of {mark} has no end", .path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// The line on which the block begins, counted from 1.
+        line: usize,
+        /// Whose block it is.
+        mark: String,
+    },
+}
+
+/// Returns the names in a cluster's block.
+///
+/// # Errors
+///
+/// If the file cannot be read or the block is broken.
+pub fn read_block(path: &Path, owner: &Owner) -> Result<Vec<HostsEntry>, Error> {
+    let text = read(path)?;
+    let mark = owner.mark();
+    let Some(block) = find(path, &text, &mark)? else { return Ok(Vec::new()) };
+    Ok(text[block].lines().flat_map(entries_of).collect())
+}
+
+fn entries_of(line: &str) -> Vec<HostsEntry> {
+    let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+    let Some(address) = words.next().and_then(|word| word.parse().ok()) else { return Vec::new() };
+    words.map(|name| HostsEntry { name: name.to_owned(), address }).collect()
+}
+
+/// Puts these names into a cluster's block, in the place of what is there; no names remove it.
+///
+/// # Errors
+///
+/// If the file is not a plain file, cannot be written, or the block is broken. It is then untouched.
+pub fn write_block(path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result<(), Error> {
+    let found = std::fs::symlink_metadata(path);
+    let found = found.map_err(|source| FileError::new("read", path, source))?;
+    if !found.is_file() {
+        return Err(Error::NotAFile(path.to_owned()));
+    }
+    let lock = Lock::try_take(&lock_path(path)).or_else(|error| match error {
+        // Whoever has it is done in a moment: it is held for one read and one write.
+        LockError::Held(_) => Lock::take_blocking(&lock_path(path)),
+        error => Err(error),
+    })?;
+    let text = read(path)?;
+    let changed = replaced(path, &text, &owner.mark(), entries)?;
+    if changed != text {
+        write(path, &found, changed.as_bytes())?;
+    }
+    lock.remove();
+    Ok(())
+}
+
+/// The lock stands beside the file, for whoever can write to the one can write to the other.
+fn lock_path(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.skep-lock"))
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        bytes => bytes.map_err(|source| FileError::new("read", path, source))?,
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error());
+        FileError::new("read", path, source).into()
+    })
+}
+
+fn write(path: &Path, found: &std::fs::Metadata, content: &[u8]) -> Result<(), Error> {
+    let mode = found.permissions().mode() & 0o7777;
+    match write_atomic(path, mode, content) {
+        Ok(()) => {
+            let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
+            Ok(())
+        }
+        // In a container the file is often a mount of its own, which no other can take the place of.
+        Err(error) if error.source.kind() == std::io::ErrorKind::ResourceBusy => {
+            std::fs::write(path, content)
+                .map_err(|source| FileError::new("write", path, source).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns the place of the lines between the marks.
+fn find(path: &Path, text: &str, mark: &str) -> Result<Option<std::ops::Range<usize>>, Error> {
+    let (begin, end) = (format!("# BEGIN {mark}"), format!("# END {mark}"));
+    let mut inner = None;
+    let mut at = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        match line.trim_end() {
+            word if word == begin => inner = Some((at + line.len(), index + 1)),
+            word if word == end => {
+                if let Some((start, _)) = inner {
+                    return Ok(Some(start..at));
+                }
+            }
+            _ => {}
+        }
+        at += line.len();
+    }
+    match inner {
+        Some((_, line)) => {
+            Err(Error::Broken { path: path.to_owned(), line, mark: mark.to_owned() })
+        }
+        None => Ok(None),
+    }
+}
+
+fn replaced(path: &Path, text: &str, mark: &str, entries: &[HostsEntry]) -> Result<String, Error> {
+    let (begin, end) = (format!("# BEGIN {mark}\n"), format!("# END {mark}\n"));
+    let (before, after) = match find(path, text, mark)? {
+        Some(inner) => {
+            let after = text[inner.end..].split_once('\n').map_or("", |(_, after)| after);
+            (&text[..inner.start - begin.len()], after)
+        }
+        None => (text, ""),
+    };
+    if entries.is_empty() {
+        return Ok(format!("{before}{after}"));
+    }
+    // The line before the block may lack its end; it is given one, which then stays.
+    let gap = if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
+    let lines: String =
+        entries.iter().map(|entry| format!("{} {}\n", entry.address, entry.name)).collect();
+    Ok(format!("{before}{gap}{begin}{lines}{end}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn owner() -> Owner {
+        Owner { cluster: "demo".parse().unwrap(), store: "/store".into() }
+    }
+
+    fn entries(names: &[&str]) -> Vec<HostsEntry> {
+        let address = "10.193.0.2".parse().unwrap();
+        names.iter().map(|name| HostsEntry { name: (*name).to_owned(), address }).collect()
+    }
+
+    fn hosts(content: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        std::fs::write(&path, content).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_block_is_written_replaced_and_removed() {
+        let before = "127.0.0.1 localhost\n# mine\n";
+        let (dir, path) = hosts(before);
+        write_block(&path, &owner(), &entries(&["a.example", "b.example"])).unwrap();
+        write_block(&path, &owner(), &entries(&["c.example"])).unwrap();
+        assert_eq!(read_block(&path, &owner()).unwrap(), entries(&["c.example"]));
+        let other = Owner { store: "/elsewhere".into(), ..owner() };
+        write_block(&path, &other, &entries(&["d.example"])).unwrap();
+        write_block(&path, &owner(), &[]).unwrap();
+        assert_eq!(read_block(&path, &owner()).unwrap(), []);
+        assert_eq!(read_block(&path, &other).unwrap(), entries(&["d.example"]));
+        write_block(&path, &other, &[]).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_block_without_end_is_refused_and_nothing_touched() {
+        let broken = format!("127.0.0.1 localhost\n# BEGIN {}\n10.193.0.2 a\n", owner().mark());
+        let (_dir, path) = hosts(&broken);
+        let error = write_block(&path, &owner(), &[]).unwrap_err();
+        assert!(matches!(error, Error::Broken { line: 2, .. }), "{error}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
+    }
+
+    #[test]
+    fn a_link_in_the_files_place_is_refused() {
+        let (dir, path) = hosts("127.0.0.1 localhost\n");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(matches!(write_block(&link, &owner(), &[]), Err(Error::NotAFile(_))));
+    }
+
+    #[test]
+    fn the_files_mode_is_kept() {
+        let (_dir, path) = hosts("127.0.0.1 localhost\n");
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+        write_block(&path, &owner(), &entries(&["a"])).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_and_goes_again(
+            before in "([a-z0-9.# \t]{0,20}\n){0,5}",
+            names in proptest::collection::vec("[a-z]{1,8}", 1..4),
+        ) {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let wanted = entries(&names);
+            let mark = owner().mark();
+            let path = Path::new("hosts");
+            let with = replaced(path, &before, &mark, &wanted).unwrap();
+            let again = replaced(path, &with, &mark, &wanted).unwrap();
+            prop_assert_eq!(&with, &again);
+            prop_assert_eq!(replaced(path, &with, &mark, &[]).unwrap(), before);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+#!/bin/sh
+# Makes a node of a fresh Debian tree.
+#   finish.sh TREE FILES OUT: TREE is changed, FILES has the files beside this script,
+#   OUT gets what is used outside the guest.
+set -eu
+tree=$1 files=$2 out=$3
+kernel=$(ls "$tree/lib/modules")
+
+# The account of docker-machine's machines: keys only, sudo without password.
+chroot "$tree" useradd -m -u 1000 -g docker -G sudo,staff -s /bin/bash -p '*' docker
+install -d -m 700 -o 1000 -g "$(chroot "$tree" id -g docker)" "$tree/home/docker/.ssh"
+printf 'docker ALL=(ALL:ALL) NOPASSWD: ALL\n' >"$tree/etc/sudoers.d/docker"
+chmod 440 "$tree/etc/sudoers.d/docker"
+
+install -d "$tree/usr/lib/skep" "$tree/etc/skep/sv" "$tree/var/lib/skep"
+install -d -m 700 "$tree/etc/docker/tls"
+install -m 755 "$files/setup.sh" "$tree/usr/lib/skep/setup"
+install -m 755 "$files/shutdown.sh" "$tree/usr/lib/skep/shutdown"
+install -m 755 "$files/identity" "$tree/usr/lib/skep/identity"
+install -m 755 "$files/power.sh" "$tree/usr/lib/skep/power"
+for name in poweroff halt reboot shutdown; do
+	ln -sf /usr/lib/skep/power "$tree/usr/sbin/$name"
+done
+ln -sf /bin/busybox "$tree/usr/sbin/init"
+install -m 644 "$files/inittab" "$tree/etc/inittab"
+for service in agent containerd docker sshd tls; do
+	install -d "$tree/etc/skep/sv/$service/log"
+	install -m 755 "$files/run-$service.sh" "$tree/etc/skep/sv/$service/run"
+	install -m 755 "$files/run-log.sh" "$tree/etc/skep/sv/$service/log/run"
+	# What a supervisor keeps of its service does not outlive a boot.
+	ln -s "/run/service/$service" "$tree/etc/skep/sv/$service/supervise"
+	ln -s "/run/service/$service.log" "$tree/etc/skep/sv/$service/log/supervise"
+done
+install -m 644 "$files/stunnel.conf" "$tree/etc/skep/stunnel.conf"
+install -m 644 "$files/sshd_config" "$tree/etc/ssh/sshd_config"
+install -m 644 "$files/daemon.json" "$tree/etc/docker/daemon.json"
+install -m 755 "$files/init.d-docker.sh" "$tree/etc/init.d/docker"
+printf 'export SVDIR=/etc/skep/sv\n' >"$tree/etc/profile.d/skep.sh"
+
+# What has to differ between nodes is made by each of them.
+: >"$tree/etc/machine-id"
+rm -f "$tree"/etc/ssh/ssh_host_* "$tree/var/lib/dbus/machine-id"
+printf 'node\n' >"$tree/etc/hostname"
+: >"$tree/etc/resolv.conf"
+
+# Commands that only busybox has here. A link of Debian's alternatives leads nowhere from outside
+# the tree, and counts all the same.
+chroot "$tree" busybox --list | while read -r applet; do
+	for command in "$tree/usr/bin/$applet" "$tree/usr/sbin/$applet"; do
+		if [ -e "$command" ] || [ -L "$command" ]; then continue 2; fi
+	done
+	ln -s /bin/busybox "$tree/usr/bin/$applet"
+done
+
+# shellcheck disable=SC2016 # The fields are dpkg's.
+chroot "$tree" dpkg-query -W -f '${Package} ${Version}\n' >"$out/packages"
+cp "$tree/boot/vmlinuz-$kernel" "$out/kernel"
+cp "$tree/usr/bin/busybox" "$out/busybox"
+cp "$tree/usr/bin/docker" "$out/docker"
+
+# The initial RAM disk: busybox, and the one module between the kernel and the root disk.
+initrd=$out/initrd.tree
+mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/root" "$initrd/modules"
+cp "$out/busybox" "$initrd/bin/busybox"
+install -m 755 "$files/initrd-init.sh" "$initrd/init"
+xz -dc "$tree/lib/modules/$kernel/kernel/drivers/block/virtio_blk.ko.xz" \
+	>"$initrd/modules/00-virtio_blk.ko"
+(cd "$initrd" && find . | LC_ALL=C sort | "$out/busybox" cpio -o -H newc >"$out/initrd" 2>/dev/null)
+rm -rf "$initrd"
+
+rm -f "$tree/etc/apt/sources.list.d/skep.list"
+rm -rf "${tree:?}/boot"/* "$tree"/var/lib/apt/lists/* "$tree/var/cache/apt" "$tree"/var/log/* \
+	"$tree/var/lib/dpkg"/*-old "$tree/usr/share/doc" "$tree/usr/share/man"

@@ -1,0 +1,92 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Sets a node up at every boot. The emulator may run this twenty times slower than a processor
+# would, so it starts few programs.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t sysfs sys /sys
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
+mount -t tmpfs -o mode=755,nosuid,nodev run /run
+mount -t tmpfs -o mode=1777,nosuid,nodev,size=50% tmp /tmp
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep
+ln -sf /proc/self/fd /dev/fd
+ln -sf /proc/self/fd/0 /dev/stdin
+ln -sf /proc/self/fd/1 /dev/stdout
+ln -sf /proc/self/fd/2 /dev/stderr
+
+# What the host says of this machine, on the kernel's command line.
+hostname='' address='' gateway='' dns='' mtu=''
+read -r command_line </proc/cmdline
+for word in $command_line; do
+	case "$word" in
+	skep.hostname=*) hostname=${word#*=} ;;
+	skep.address=*) address=${word#*=} ;;
+	skep.gateway=*) gateway=${word#*=} ;;
+	skep.dns=*) dns=${word#*=} ;;
+	skep.mtu=*) mtu=${word#*=} ;;
+	esac
+done
+
+# What the engine, the swarm's overlay networks and its routing mesh need of the kernel.
+modprobe -a virtio_net virtio_rng overlay bridge br_netfilter veth vxlan nf_conntrack nf_nat \
+	nf_tables nft_compat nft_chain_nat xt_conntrack xt_MASQUERADE xt_addrtype xt_nat xt_mark \
+	xt_ipvs ip_vs ip_vs_rr iptable_nat iptable_filter 2>/dev/null
+
+if [ -n "$hostname" ]; then
+	echo "$hostname" >/etc/hostname
+fi
+read -r hostname </etc/hostname
+hostname "$hostname"
+ip link set lo up
+own_address=${address%/*}
+printf '127.0.0.1 localhost\n%s %s\n' "${own_address:-127.0.1.1}" "$hostname" >/etc/hosts
+if [ -n "$address" ]; then
+	echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6 2>/dev/null
+	ip link set eth0 ${mtu:+mtu "$mtu"} up
+	ip address add "$address" brd + dev eth0
+	[ -z "$gateway" ] || ip route add default via "$gateway"
+fi
+if [ -n "$dns" ]; then
+	IFS=,
+	for server in $dns; do
+		echo "nameserver $server"
+	done >/etc/resolv.conf
+	unset IFS
+fi
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1048576 >/proc/sys/fs/inotify/max_user_watches
+
+# Each node is itself: an empty file in the image, a number of its own from the first boot on.
+if [ ! -s /etc/machine-id ]; then
+	read -r uuid </proc/sys/kernel/random/uuid
+	echo "$uuid" | tr -d - >/etc/machine-id
+fi
+
+# The disk may have grown since the file system was made.
+read -r sectors </sys/class/block/vda/size
+grown=0
+[ ! -r /var/lib/skep/disk-sectors ] || read -r grown </var/lib/skep/disk-sectors
+if [ "$sectors" != "$grown" ] && resize2fs /dev/vda >/dev/null 2>&1; then
+	echo "$sectors" >/var/lib/skep/disk-sectors
+fi
+
+# The host's channel to the agent. There is no udev to make links of names.
+for port in /sys/class/virtio-ports/*; do
+	read -r name <"$port/name"
+	if [ "$name" = org.qemu.guest_agent.0 ]; then
+		ln -sf "/dev/${port##*/}" /run/skep/agent-port
+	fi
+done
+
+echo "skep: $hostname has ${address:-no address}, and $sectors sectors of disk; services start" >/dev/console
+
+# These services wait for what only the host can give a node: its keys.
+for pair in sshd:/etc/ssh/ssh_host_ed25519_key tls:/etc/docker/tls/server-key.pem; do
+	if [ -s "${pair#*:}" ]; then
+		rm -f "/etc/skep/sv/${pair%%:*}/down"
+	else
+		: >"/etc/skep/sv/${pair%%:*}/down"
+	fi
+done

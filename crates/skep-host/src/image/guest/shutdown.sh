@@ -1,0 +1,8 @@
+#!/bin/busybox sh
+# shellcheck shell=dash
+# Ends a node in order: the engine first, so that containers get their time to stop; then the rest.
+# The supervisors are told to stay down, because init ends them only after this script.
+export SVDIR=/etc/skep/sv
+sv -w 25 force-stop docker >/dev/null 2>&1
+sv -w 5 force-stop tls sshd containerd >/dev/null 2>&1
+sync

@@ -1,0 +1,22 @@
+//! Everything of skep that touches the machine.
+//!
+//! The modules stand on each other in this order, and an arrow only ever points up the list:
+//! [`sys`], [`store`], [`pki`], [`net`] with [`firewall`] and [`hosts`], [`image`], [`shell`],
+//! [`engine`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
+//!
+//! Nothing here prints, reads `$HOME` or knows of flags: paths and choices come from the caller,
+//! progress goes to it as events.
+
+pub mod converge;
+pub mod driver;
+pub mod engine;
+pub mod firewall;
+pub mod hosts;
+pub mod image;
+pub mod net;
+pub mod observe;
+pub mod pki;
+pub mod preflight;
+pub mod shell;
+pub mod store;
+pub mod sys;

@@ -1,0 +1,175 @@
+//! The program `ip` (iproute2): the one place that runs it.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde::Deserialize;
+use skep_core::model::NetworkRecord;
+
+use super::Error;
+use crate::store::Owner;
+use crate::sys::{Cmd, CmdError};
+
+/// What the names of machines' interfaces begin with.
+pub(super) const TAP: &str = "skt";
+
+/// An interface, as `ip -json address` tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Link {
+    pub ifname: String,
+    #[serde(default)]
+    pub ifalias: Option<String>,
+    #[serde(default)]
+    pub flags: Vec<String>,
+    #[serde(default)]
+    pub addr_info: Vec<Address>,
+}
+
+/// An address of an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Address {
+    #[serde(default)]
+    pub family: String,
+    #[serde(default)]
+    pub local: String,
+    #[serde(default)]
+    pub prefixlen: u8,
+}
+
+impl Address {
+    /// Returns the subnet of an IPv4 address.
+    pub fn subnet(&self) -> Option<Ipv4Net> {
+        if self.family != "inet" {
+            return None;
+        }
+        Some(Ipv4Net::new(self.local.parse().ok()?, self.prefixlen).ok()?.trunc())
+    }
+}
+
+/// A route, as `ip -json route` tells of it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Route {
+    pub dst: String,
+    #[serde(default)]
+    pub dev: Option<String>,
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+}
+
+impl Route {
+    /// Returns the subnet that the route leads to; none for the default route and for what the
+    /// kernel routes to itself.
+    pub fn subnet(&self) -> Option<Ipv4Net> {
+        if self.kind.as_deref().is_some_and(|kind| kind != "unicast") || self.dst == "default" {
+            return None;
+        }
+        let net = match self.dst.parse::<Ipv4Net>() {
+            Ok(net) => net,
+            Err(_) => Ipv4Net::from(self.dst.parse::<Ipv4Addr>().ok()?),
+        };
+        (!net.addr().is_loopback() && !net.addr().is_multicast()).then(|| net.trunc())
+    }
+}
+
+pub(super) async fn links() -> Result<Vec<Link>, Error> {
+    list(&["-json", "-details", "address", "show"]).await
+}
+
+pub(super) async fn routes() -> Result<Vec<Route>, Error> {
+    list(&["-json", "-4", "route", "show", "table", "all"]).await
+}
+
+async fn list<T: serde::de::DeserializeOwned>(args: &[&str]) -> Result<Vec<T>, Error> {
+    parse(&Cmd::new("ip").args(args).run().await?.stdout)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<Vec<T>, Error> {
+    // With nothing to list, `ip` prints nothing at all.
+    if output.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Vec::new());
+    }
+    serde_json::from_slice(output).map_err(|source| Error::Parse { program: "ip", source })
+}
+
+pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+    let bridge = network.bridge.as_str();
+    let links = links().await?;
+    if !links.iter().any(|link| link.ifname == bridge) {
+        // No spanning tree: its listening and learning would hold packets back for 30 s.
+        run(&[
+            "link",
+            "add",
+            "name",
+            bridge,
+            "type",
+            "bridge",
+            "stp_state",
+            "0",
+            "forward_delay",
+            "0",
+        ])
+        .await?;
+    }
+    run(&["link", "set", "dev", bridge, "alias", &owner.mark()]).await?;
+    // The guests have no IPv6 either; without the file the host has none.
+    let disable = format!("/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6");
+    let _ = std::fs::write(disable, "1");
+    let address = format!("{}/{}", network.gateway(), network.subnet.prefix_len());
+    run(&["address", "replace", &address, "brd", "+", "dev", bridge]).await?;
+    run(&["link", "set", "dev", bridge, "up"]).await?;
+    // Machines that run lost their place with a bridge that was removed under them.
+    let mark = owner.mark();
+    for link in links.iter().filter(|link| link.ifalias.as_deref() == Some(&mark)) {
+        if link.ifname != bridge && link.ifname.starts_with(TAP) {
+            run(&["link", "set", "dev", &link.ifname, "master", bridge, "up"]).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn remove_link(name: &str) -> Result<(), Error> {
+    match run(&["link", "delete", "dev", name]).await {
+        Err(Error::Cmd(CmdError::Failed { tail, .. })) if tail.contains("Cannot find device") => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+async fn run(args: &[&str]) -> Result<(), Error> {
+    Cmd::new("ip").args(args).run().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_read_as_ip_prints_them() {
+        let output = br#"[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK","UP"],"mtu":65536,
+            "addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8},
+                         {"family":"inet6","local":"::1","prefixlen":128}]},
+            {"ifindex":9,"ifname":"skep-demo","flags":["BROADCAST","UP"],"ifalias":"skep:demo:x",
+             "linkinfo":{"info_kind":"bridge"},
+             "addr_info":[{"family":"inet","local":"10.193.0.1","prefixlen":24}]}]"#;
+        let links: Vec<Link> = parse(output).unwrap();
+        assert_eq!(links[1].ifalias.as_deref(), Some("skep:demo:x"));
+        assert_eq!(links[1].addr_info[0].subnet(), Some("10.193.0.0/24".parse().unwrap()));
+        assert_eq!(links[0].addr_info[1].subnet(), None);
+        assert_eq!(parse::<Link>(b"\n").unwrap(), []);
+    }
+
+    #[test]
+    fn only_routes_that_lead_somewhere_count() {
+        let output = br#"[{"dst":"default","gateway":"192.0.2.1","dev":"eth0","flags":[]},
+            {"dst":"10.83.0.0/24","dev":"br0","protocol":"kernel"},
+            {"type":"local","dst":"10.83.0.1","dev":"br0","table":"local"},
+            {"type":"broadcast","dst":"10.83.0.255","dev":"br0","table":"local"},
+            {"dst":"198.51.100.7","dev":"eth0"}]"#;
+        let routes: Vec<Route> = parse(output).unwrap();
+        let subnets: Vec<_> =
+            routes.iter().filter_map(Route::subnet).map(|net| net.to_string()).collect();
+        assert_eq!(subnets, ["10.83.0.0/24", "198.51.100.7/32"]);
+    }
+}

@@ -1,0 +1,174 @@
+//! What is there of the host's network.
+
+use std::collections::BTreeMap;
+
+use skep_core::model::NetworkRecord;
+use skep_core::observed::{HostFacts, Leftover};
+
+use super::Error;
+use super::ip::{self, Link, Route};
+use crate::firewall::{self, Rules};
+use crate::store::Owner;
+
+/// What was seen of the host's network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostNetwork {
+    links: Vec<Link>,
+    routes: Vec<Route>,
+    rules: Rules,
+}
+
+pub(super) async fn look() -> Result<HostNetwork, Error> {
+    let (links, routes, rules) = tokio::join!(ip::links(), ip::routes(), firewall::look());
+    Ok(HostNetwork { links: links?, routes: routes?, rules: rules? })
+}
+
+impl HostNetwork {
+    /// Returns what a look would find of bridges and rules as skep makes them, for whoever stands in
+    /// for a host's network. `tables` are names of rules with the digests of their owners.
+    #[must_use]
+    pub fn of(
+        bridges: impl IntoIterator<Item = (NetworkRecord, Owner)>,
+        tables: BTreeMap<String, String>,
+    ) -> Self {
+        let link = |(network, owner): (NetworkRecord, Owner)| Link {
+            ifalias: Some(owner.mark()),
+            flags: vec!["UP".to_owned()],
+            addr_info: vec![ip::Address {
+                family: "inet".to_owned(),
+                local: network.gateway().to_string(),
+                prefixlen: network.subnet.prefix_len(),
+            }],
+            ifname: network.bridge,
+        };
+        let links = bridges.into_iter().map(link).collect();
+        Self { links, routes: Vec::new(), rules: Rules::of(tables) }
+    }
+
+    /// Returns what is in use, but for what is connected to one bridge.
+    #[must_use]
+    pub fn facts(&self, own_bridge: Option<&str>) -> HostFacts {
+        let own = |name: &str| Some(name) == own_bridge;
+        let routed = self.routes.iter().filter_map(|route| {
+            let by = route.dev.as_deref().unwrap_or("a route");
+            (!own(by)).then(|| Some((route.subnet()?, by.to_owned())))?
+        });
+        let addressed = self.links.iter().filter(|link| !own(&link.ifname)).flat_map(|link| {
+            let subnets = link.addr_info.iter().filter_map(super::ip::Address::subnet);
+            subnets.filter(|net| !net.addr().is_loopback()).map(|net| (net, link.ifname.clone()))
+        });
+        HostFacts {
+            subnets: routed.chain(addressed).collect(),
+            links: self
+                .links
+                .iter()
+                .map(|link| link.ifname.clone())
+                .filter(|it| !own(it))
+                .collect(),
+        }
+    }
+
+    /// Tells whether a cluster's bridge is there, up, and has its address.
+    #[must_use]
+    pub fn has_bridge(&self, network: &NetworkRecord) -> bool {
+        let gateway = network.gateway().to_string();
+        self.links.iter().any(|link| {
+            link.ifname == network.bridge
+                && link.flags.iter().any(|flag| flag == "UP")
+                && link.addr_info.iter().any(|address| address.local == gateway)
+        })
+    }
+
+    /// Tells whether a cluster's rules are there.
+    #[must_use]
+    pub fn has_firewall(&self, network: &NetworkRecord) -> bool {
+        self.rules.has(&network.bridge)
+    }
+
+    /// Returns what carries an owner's mark and is not part of its recorded network.
+    #[must_use]
+    pub fn leftovers(&self, owner: &Owner, network: Option<&NetworkRecord>) -> Vec<Leftover> {
+        let recorded = |name: &str| network.is_some_and(|network| network.bridge == name);
+        let mark = owner.mark();
+        let marked: Vec<&str> = self
+            .links
+            .iter()
+            // A machine's interface goes with its process, and must not be taken from a living one.
+            .filter(|link| {
+                link.ifalias.as_deref() == Some(&mark) && !link.ifname.starts_with(ip::TAP)
+            })
+            .map(|link| link.ifname.as_str())
+            .filter(|name| !recorded(name))
+            .collect();
+        let tables =
+            self.rules.tables_of(&owner.digest()).into_iter().filter(|table| !recorded(table));
+        let links = marked.iter().map(|name| Leftover::Link((*name).to_owned()));
+        links.chain(tables.map(|table| Leftover::FirewallTable(table.to_owned()))).collect()
+    }
+
+    /// Returns what would keep guests from the outside and is not ours to change: chains that drop
+    /// what they do not know.
+    #[must_use]
+    pub fn obstacles(&self) -> &[String] {
+        &self.rules.obstacles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::ip::Address;
+
+    fn link(name: &str, alias: Option<&str>, address: &str) -> Link {
+        let (local, prefixlen) = address.split_once('/').unwrap();
+        let address = Address {
+            family: "inet".into(),
+            local: local.into(),
+            prefixlen: prefixlen.parse().unwrap(),
+        };
+        Link {
+            ifname: name.into(),
+            ifalias: alias.map(str::to_owned),
+            flags: vec!["UP".into()],
+            addr_info: vec![address],
+        }
+    }
+
+    fn owner() -> Owner {
+        Owner { cluster: "demo".parse().unwrap(), store: "/store".into() }
+    }
+
+    fn network() -> NetworkRecord {
+        NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() }
+    }
+
+    #[test]
+    fn a_clusters_own_bridge_does_not_stand_in_its_way() {
+        let host = HostNetwork {
+            links: vec![
+                link("skep-demo", None, "10.193.0.1/24"),
+                link("eth0", None, "192.0.2.2/24"),
+            ],
+            ..HostNetwork::default()
+        };
+        let facts = host.facts(Some("skep-demo"));
+        assert_eq!(facts.subnets, [("192.0.2.0/24".parse().unwrap(), "eth0".to_owned())]);
+        assert_eq!(host.facts(None).subnets.len(), 2);
+        assert!(host.has_bridge(&network()));
+    }
+
+    #[test]
+    fn what_is_marked_and_not_recorded_is_left_over() {
+        let mark = owner().mark();
+        let host = HostNetwork {
+            links: vec![
+                link("skep-demo", Some(&mark), "10.193.0.1/24"),
+                link("skt0ac10002", Some(&mark), "10.193.0.9/24"),
+                link("skep-other", Some("skep:other:1"), "10.193.1.1/24"),
+            ],
+            ..HostNetwork::default()
+        };
+        assert_eq!(host.leftovers(&owner(), Some(&network())), []);
+        assert_eq!(host.leftovers(&owner(), None), [Leftover::Link("skep-demo".into())]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Builds [`Observed`]: looks, and changes nothing.
+//!
+//! Every node is asked at the same time and within its own limit, so one that hangs costs the limit
+//! once and no more. A machine that does not run is not asked at all.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use skep_core::model::{ClusterRecord, NodeName, NodeRecord};
+use skep_core::observed::{
+    EngineState, HostFacts, Leftover, MachineState, Observed, ObservedNode, ObservedSwarm,
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::driver::Driver;
+use crate::engine::Engines;
+use crate::net::{HostNetwork, Network};
+use crate::pki::Credentials;
+use crate::store::{ClusterDir, Machine, Owner, Store};
+use crate::{hosts, net, store};
+
+/// Why nothing can be said.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The store cannot be read, or what is in it cannot be understood.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Nodes are written down, and the cluster that they belong to is not.
+    #[error("{} has nodes and no cluster.json, without which their network is not known", .0.display())]
+    NoRecord(PathBuf),
+    /// The host's network cannot be looked at.
+    #[error(transparent)]
+    Network(#[from] net::Error),
+    /// The host's file of names cannot be read.
+    #[error(transparent)]
+    Hosts(#[from] hosts::Error),
+}
+
+/// What looks are made through.
+pub struct Observer<'a> {
+    /// All clusters.
+    pub store: &'a Store,
+    /// Docker-machine stores with machines of ours.
+    pub others: &'a [ClusterDir],
+    /// Machines.
+    pub driver: &'a dyn Driver,
+    /// Engines.
+    pub engines: &'a dyn Engines,
+    /// The host's network.
+    pub network: &'a dyn Network,
+    /// The file of host names.
+    pub hosts_file: &'a Path,
+    /// How long one node may take; with none, engines are not asked.
+    pub limit: Duration,
+}
+
+/// What is tolerated in the cluster's own files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// Nothing: a record that cannot be read is an error.
+    Refuse,
+    /// Everything: what cannot be read is listed among the leftovers, to be removed.
+    List,
+}
+
+impl Observer<'_> {
+    /// Looks at a cluster and its host.
+    ///
+    /// # Errors
+    ///
+    /// If the host's network or the store cannot be read, or, with [`Damage::Refuse`], if a record
+    /// is damaged or from a newer skep.
+    pub async fn observe(&self, dir: &ClusterDir, damage: Damage) -> Result<Observed, Error> {
+        let host = self.network.look().await?;
+        let mut leftovers = Vec::new();
+        let cluster = match (dir.record(), damage) {
+            (Ok(record), _) => record,
+            (Err(error), Damage::Refuse) => return Err(error.into()),
+            (Err(_), Damage::List) => None,
+        };
+        if cluster.is_none() && dir.exists() && damage == Damage::List {
+            leftovers.push(Leftover::Directory);
+        }
+        let mut records = Vec::new();
+        for (name, record) in dir.nodes()? {
+            match (record, damage) {
+                (Ok(record), _) => records.push(record),
+                (Err(error), Damage::Refuse) => return Err(error.into()),
+                (Err(_), Damage::List) => leftovers.push(Leftover::Node(name)),
+            }
+        }
+        if cluster.is_none() && !records.is_empty() && damage == Damage::Refuse {
+            return Err(Error::NoRecord(dir.path().to_owned()));
+        }
+        let owner = Owner::of(dir);
+        leftovers.extend(host.leftovers(&owner, cluster.as_ref().map(|record| &record.network)));
+        let network = cluster.as_ref().map(|record| &record.network);
+        let nodes = self.nodes(dir, records).await;
+        let swarm = self.swarm(dir, &nodes).await;
+        Ok(Observed {
+            host: self.host_facts(&host, dir, cluster.as_ref())?,
+            certificates: has_credentials(dir),
+            bridge: network.is_some_and(|network| host.has_bridge(network)),
+            firewall: network.is_some_and(|network| host.has_firewall(network)),
+            hosts_entries: hosts::read_block(self.hosts_file, &owner)?,
+            cluster,
+            nodes,
+            swarm,
+            leftovers,
+        })
+    }
+
+    /// Returns what is in use on the host, but for what the cluster itself uses.
+    fn host_facts(
+        &self,
+        host: &HostNetwork,
+        dir: &ClusterDir,
+        cluster: Option<&ClusterRecord>,
+    ) -> Result<HostFacts, Error> {
+        let mut facts = host.facts(cluster.map(|record| record.network.bridge.as_str()));
+        let mut clusters = Vec::new();
+        for other in self.store.clusters()?.iter().chain(self.others) {
+            if other.path() == dir.path() {
+                continue;
+            }
+            // A cluster that is stopped has no bridge after a reboot, and keeps its subnet.
+            if let Ok(Some(record)) = other.record() {
+                clusters.push((record.network.subnet, title(other)));
+                facts.links.insert(record.network.bridge);
+            }
+        }
+        // First, as a cluster's name says more than that of its bridge.
+        facts.subnets.splice(..0, clusters);
+        Ok(facts)
+    }
+
+    async fn nodes(
+        &self,
+        dir: &ClusterDir,
+        records: Vec<NodeRecord>,
+    ) -> BTreeMap<NodeName, ObservedNode> {
+        let looks = records.into_iter().map(async |record| {
+            let name = record.name().clone();
+            (name, self.node(dir, record).await)
+        });
+        join_all(looks).await.into_iter().collect()
+    }
+
+    /// Looks at one node.
+    pub async fn node(&self, dir: &ClusterDir, record: NodeRecord) -> ObservedNode {
+        let machine = Machine { dir: dir.machine_dir(record.name()), record };
+        let state = self.driver.state(&machine).await;
+        let engine = match state {
+            MachineState::Running => self.engine(dir, &machine).await,
+            MachineState::Paused => EngineState::Unreachable("the machine is paused".to_owned()),
+            MachineState::Stopped => EngineState::Off,
+        };
+        let disk = self.driver.has_disk(&machine);
+        ObservedNode { disk, machine: state, engine, record: machine.record }
+    }
+
+    async fn engine(&self, dir: &ClusterDir, machine: &Machine) -> EngineState {
+        if self.limit.is_zero() {
+            return EngineState::Unreachable("it was not asked".to_owned());
+        }
+        let credentials = Credentials::of_node(dir, machine.record.name());
+        let address = machine.record.address;
+        let ask = async {
+            let engine = self.engines.engine(address, &credentials, self.limit)?;
+            engine.state().await
+        };
+        match timeout(self.limit, ask).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(error)) => EngineState::Unreachable(crate::sys::chain(&error)),
+            Err(_) => EngineState::Unreachable(format!("no answer within {:.1?}", self.limit)),
+        }
+    }
+
+    /// Asks the managers for the swarm, all at the same time, and takes the first answer.
+    async fn swarm(
+        &self,
+        dir: &ClusterDir,
+        nodes: &BTreeMap<NodeName, ObservedNode>,
+    ) -> Option<ObservedSwarm> {
+        let credentials = Credentials::of_store(dir.path());
+        let managers = nodes
+            .values()
+            .filter(|node| matches!(node.engine, EngineState::Member { control: true, .. }));
+        let asks = managers.map(|node| {
+            let credentials = &credentials;
+            Box::pin(async move {
+                let address = node.record.address;
+                let engine =
+                    self.engines.engine(address, credentials, self.limit).map_err(|_| ())?;
+                timeout(self.limit, engine.swarm()).await.map_err(|_| ())?.map_err(|_| ())
+            })
+        });
+        let asks: Vec<_> = asks.collect();
+        if asks.is_empty() {
+            return None;
+        }
+        futures_util::future::select_ok(asks).await.ok().map(|(swarm, _)| swarm)
+    }
+}
+
+/// Returns what a user knows a cluster by.
+fn title(dir: &ClusterDir) -> String {
+    match dir.is_of_machines() {
+        true => format!("the store {}", dir.path().display()),
+        false => format!("cluster {}", dir.name()),
+    }
+}
+
+/// Tells whether what a cluster's nodes share of certificates and keys is there; machines of a store
+/// share none.
+fn has_credentials(dir: &ClusterDir) -> bool {
+    if dir.is_of_machines() {
+        return true;
+    }
+    let credentials = Credentials::of_store(dir.path());
+    [&credentials.ca, &credentials.cert, &credentials.key].into_iter().all(|path| path.exists())
+        && dir.path().join("certs/id_rsa").exists()
+}

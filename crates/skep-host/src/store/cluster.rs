@@ -1,0 +1,53 @@
+//! cluster.json: what is written down of a cluster.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use skep_core::model::ClusterRecord;
+
+use super::Error;
+use crate::sys::{FileError, write_atomic};
+
+/// The format's number; raised when an older skep could misread it.
+const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u64,
+    #[serde(flatten)]
+    record: ClusterRecord,
+}
+
+pub(super) fn read(path: &Path) -> Result<Option<ClusterRecord>, Error> {
+    let text = match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text.map_err(|source| FileError::new("read", path, source))?,
+    };
+    let damaged = |source| Error::Damaged { path: path.to_owned(), source };
+    let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
+    check_format(path, &value, "format", FORMAT)?;
+    let file: File = serde_json::from_value(value).map_err(damaged)?;
+    Ok(Some(file.record))
+}
+
+pub(super) fn write(path: &Path, record: &ClusterRecord) -> Result<(), Error> {
+    refuse_newer(path, "format", FORMAT)?;
+    let file = File { format: FORMAT, record: record.clone() };
+    let text = serde_json::to_vec_pretty(&file).expect("a record has only text keys");
+    Ok(write_atomic(path, 0o600, &text)?)
+}
+
+/// Refuses a file whose format number is above the newest that is known.
+pub(super) fn check_format(path: &Path, value: &Value, key: &str, known: u64) -> Result<(), Error> {
+    match value.get(key).and_then(Value::as_u64) {
+        Some(found) if found > known => Err(Error::Newer { path: path.to_owned(), found, known }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses to write over a file of a newer format; a damaged one may be replaced.
+pub(super) fn refuse_newer(path: &Path, key: &str, known: u64) -> Result<(), Error> {
+    let present = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    present.map_or(Ok(()), |value: Value| check_format(path, &value, key, known))
+}

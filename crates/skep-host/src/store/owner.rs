@@ -1,0 +1,57 @@
+//! Whose things outside the store are.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+use skep_core::model::ClusterName;
+
+use super::ClusterDir;
+
+/// Whose a thing on the host is: a cluster, and the store that it is written down in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// The store's directory: clusters of one name in two stores are two clusters.
+    pub store: PathBuf,
+}
+
+impl Owner {
+    /// Returns whose things of a cluster are.
+    #[must_use]
+    pub fn of(dir: &ClusterDir) -> Self {
+        Self { cluster: dir.name().clone(), store: dir.store().to_owned() }
+    }
+
+    /// Returns the mark that things of this owner carry: the cluster's name, and a digest that
+    /// tells stores apart within the few characters that the kernel has for it.
+    #[must_use]
+    pub fn mark(&self) -> String {
+        format!("skep:{}:{}", self.cluster, self.digest())
+    }
+
+    /// Returns a digest of the cluster's name and its store: 12 hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.cluster.as_str());
+        hash.update([0]);
+        hash.update(self.store.as_os_str().as_encoded_bytes());
+        let digest = hash.finalize();
+        digest[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_tell_stores_apart_and_fit() {
+        let owner =
+            |store: &str| Owner { cluster: "a".repeat(40).parse().unwrap(), store: store.into() };
+        assert_ne!(owner("/a").mark(), owner("/b").mark());
+        // IFALIASZ is 256 with its terminating zero.
+        assert!(owner("/a").mark().len() < 256);
+    }
+}

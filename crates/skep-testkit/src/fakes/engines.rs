@@ -1,0 +1,257 @@
+//! Engines and their swarms: a majority of managers has to run for anything to be decided.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::model::Role;
+use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use skep_host::engine::{Engine, Engines, Error, Part, ProbeService};
+use skep_host::pki::Credentials;
+
+use super::machines::PROVISIONED;
+use super::{FakeHost, State, act};
+
+/// On the machine's disk: the swarm and the ID that the engine has in it.
+const MEMBERSHIP: &str = "membership";
+
+impl Engines for FakeHost {
+    fn engine(
+        &self,
+        address: Ipv4Addr,
+        credentials: &Credentials,
+        _patience: Duration,
+    ) -> Result<Box<dyn Engine>, Error> {
+        assert!(credentials.ca.exists(), "an engine is asked before there is a certificate");
+        Ok(Box::new(FakeEngine { state: self.state.clone(), address }))
+    }
+}
+
+struct FakeEngine {
+    state: Arc<Mutex<State>>,
+    address: Ipv4Addr,
+}
+
+fn refused(message: &str) -> Error {
+    Error::Refused { status: 503, message: message.to_owned() }
+}
+
+/// Finds the machine that has an address among those that run, by what is written down of it.
+fn machine_at(state: &State, address: Ipv4Addr) -> Option<&PathBuf> {
+    let quoted = format!("\"{address}\"");
+    state.running.iter().find(|dir| {
+        std::fs::read_to_string(dir.join("config.json")).is_ok_and(|text| text.contains(&quoted))
+    })
+}
+
+fn membership(dir: &Path) -> Option<(String, String)> {
+    let text = std::fs::read_to_string(dir.join(MEMBERSHIP)).ok()?;
+    text.split_once(' ').map(|(swarm, id)| (swarm.to_owned(), id.to_owned()))
+}
+
+/// Tells whether a member's machine runs.
+fn is_up(state: &State, id: &str) -> bool {
+    state.running.iter().any(|dir| membership(dir).is_some_and(|(_, own)| own == id))
+}
+
+impl FakeEngine {
+    fn act<T>(
+        &self,
+        effect: impl FnOnce(&mut State, &Path) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        act(
+            &self.state,
+            || refused("injected"),
+            |state| {
+                let unreachable = || Error::Unreachable {
+                    address: self.address,
+                    source: Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+                };
+                let dir = machine_at(state, self.address).ok_or_else(unreachable)?.clone();
+                if !dir.join(PROVISIONED).exists() {
+                    return Err(unreachable());
+                }
+                effect(state, &dir)
+            },
+        )
+    }
+
+    /// Does what only a manager can, and only while a majority of managers runs.
+    fn decide<T>(
+        &self,
+        effect: impl FnOnce(&mut State, &str) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.act(|state, dir| {
+            let (swarm, id) = membership(dir).ok_or_else(|| refused("not in a swarm"))?;
+            let own = state.swarms[&swarm].iter().find(|member| member.id == id);
+            if own.is_none_or(|own| own.role != Role::Manager) {
+                return Err(refused("not a manager"));
+            }
+            let managers = || state.swarms[&swarm].iter().filter(|it| it.role == Role::Manager);
+            let up = managers().filter(|member| is_up(state, &member.id)).count();
+            if up * 2 <= managers().count() {
+                return Err(refused("the swarm does not have a leader"));
+            }
+            effect(state, &swarm)
+        })
+    }
+
+    fn with_member(&self, id: &str, change: impl FnOnce(&mut Member)) -> Result<(), Error> {
+        self.decide(|state, swarm| {
+            let members = state.swarms.get_mut(swarm).expect("it is there");
+            let member = members.iter_mut().find(|member| member.id == id);
+            change(member.ok_or_else(|| refused("no such node"))?);
+            Ok(())
+        })
+    }
+}
+
+fn add_member(state: &mut State, swarm: &str, dir: &Path, role: Role) {
+    state.made += 1;
+    let id = format!("member{}", state.made);
+    std::fs::write(dir.join(MEMBERSHIP), format!("{swarm} {id}")).expect("a file");
+    let hostname = dir.file_name().expect("a name").to_string_lossy().into_owned();
+    state.swarms.entry(swarm.to_owned()).or_default().push(Member {
+        id,
+        hostname,
+        role,
+        ready: true,
+        availability: "active".to_owned(),
+        leader: false,
+        reachable: true,
+        labels: BTreeMap::new(),
+    });
+}
+
+#[async_trait]
+impl Engine for FakeEngine {
+    async fn part(&self) -> Result<Part, Error> {
+        Ok(match self.state().await? {
+            EngineState::Member { control: true, .. } => Part::Manager,
+            EngineState::Member { .. } => Part::Worker,
+            _ => Part::None,
+        })
+    }
+
+    async fn state(&self) -> Result<EngineState, Error> {
+        self.act(|state, dir| {
+            let version = "26.1.5".to_owned();
+            let Some((swarm, id)) = membership(dir) else {
+                return Ok(EngineState::Inactive { version });
+            };
+            let own = state.swarms[&swarm].iter().find(|member| member.id == id);
+            let control = own.is_some_and(|own| own.role == Role::Manager);
+            Ok(EngineState::Member { version, id, control })
+        })
+    }
+
+    async fn init_swarm(&self, _advertise: Ipv4Addr) -> Result<(), Error> {
+        self.act(|state, dir| {
+            if membership(dir).is_none() {
+                let swarm = format!("swarm{}", state.swarms.len());
+                add_member(state, &swarm, dir, Role::Manager);
+            }
+            Ok(())
+        })
+    }
+
+    async fn join_token(&self, role: Role) -> Result<String, Error> {
+        self.decide(|_, swarm| Ok(format!("{}:{swarm}", role.as_str())))
+    }
+
+    async fn join_swarm(
+        &self,
+        _advertise: Ipv4Addr,
+        managers: &[Ipv4Addr],
+        token: &str,
+    ) -> Result<(), Error> {
+        self.act(|state, dir| {
+            assert!(!managers.is_empty(), "nobody to join through");
+            if membership(dir).is_none() {
+                let (role, swarm) = token.split_once(':').expect("a token of ours");
+                let role = if role == "manager" { Role::Manager } else { Role::Worker };
+                add_member(state, swarm, dir, role);
+            }
+            Ok(())
+        })
+    }
+
+    async fn leave_swarm(&self, _force: bool) -> Result<(), Error> {
+        self.act(|_, dir| {
+            let _ = std::fs::remove_file(dir.join(MEMBERSHIP));
+            Ok(())
+        })
+    }
+
+    async fn members(&self) -> Result<Vec<Member>, Error> {
+        Ok(self.swarm().await?.members)
+    }
+
+    async fn swarm(&self) -> Result<ObservedSwarm, Error> {
+        self.decide(|state, swarm| {
+            let mut members = state.swarms[swarm].clone();
+            for member in &mut members {
+                member.ready = is_up(state, &member.id);
+                member.reachable = member.ready;
+            }
+            Ok(ObservedSwarm { id: swarm.to_owned(), members, probed: false })
+        })
+    }
+
+    async fn configure_member(
+        &self,
+        id: &str,
+        role: Role,
+        set: &BTreeMap<String, String>,
+        unset: &[String],
+    ) -> Result<(), Error> {
+        self.with_member(id, |member| {
+            member.role = role;
+            member.labels.retain(|key, _| !unset.contains(key));
+            member.labels.extend(set.clone());
+        })
+    }
+
+    async fn set_availability(&self, id: &str, availability: &str) -> Result<(), Error> {
+        self.with_member(id, |member| member.availability = availability.to_owned())
+    }
+
+    async fn forget_member(&self, id: &str, _force: bool) -> Result<(), Error> {
+        self.decide(|state, swarm| {
+            let members = state.swarms.get_mut(swarm).expect("it is there");
+            members.retain(|member| member.id != id);
+            Ok(())
+        })
+    }
+
+    async fn running_tasks(&self, _id: &str) -> Result<usize, Error> {
+        self.decide(|_, _| Ok(0))
+    }
+
+    async fn has_image(&self, _id: &str) -> Result<bool, Error> {
+        self.act(|_, _| Ok(true))
+    }
+
+    async fn load_image(&self, _archive: &Path) -> Result<(), Error> {
+        self.act(|_, _| Ok(()))
+    }
+
+    async fn create_probe(&self, _name: &str, _image: &str) -> Result<(), Error> {
+        self.act(|_, _| Ok(()))
+    }
+
+    async fn probe(&self, _name: &str) -> Result<ProbeService, Error> {
+        Err(refused("a port in memory answers nobody"))
+    }
+
+    async fn remove_probe(&self, _name: &str) -> Result<(), Error> {
+        self.act(|_, _| Ok(()))
+    }
+
+    async fn service_problem(&self, _id: &str) -> Option<String> {
+        None
+    }
+}

@@ -1,0 +1,152 @@
+//! Machines that are a directory and a word in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::model::Shape;
+use skep_core::observed::MachineState;
+use skep_host::converge::PROGRAM;
+use skep_host::driver::{Boot, Driver, Error, Fork, Say};
+use skep_host::image::Image;
+use skep_host::shell::{self, NodeOutput, NodeShell};
+use skep_host::store::Machine;
+
+use super::{FakeHost, State, act, file_error};
+
+/// Is there once the guest has its keys: from then on its engine can be asked.
+pub(super) const PROVISIONED: &str = "provisioned";
+
+fn injected() -> Error {
+    Error::File(file_error())
+}
+
+fn disk(machine: &Machine) -> PathBuf {
+    machine.dir.join("disk.qcow2")
+}
+
+#[async_trait]
+impl Fork for FakeHost {
+    async fn ensure_template(&self, _: &Image, _: Shape, say: Say<'_>) -> Result<PathBuf, Error> {
+        say("warming nothing up");
+        self.act(injected, |_| Ok(self.dir.path().join("template/disk.qcow2")))
+    }
+
+    async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error> {
+        self.start(machine, boot, say).await
+    }
+}
+
+#[async_trait]
+impl Driver for FakeHost {
+    fn forks(&self) -> Option<&dyn Fork> {
+        Some(self)
+    }
+
+    async fn create_disk(&self, machine: &Machine, root_disk: &Path) -> Result<(), Error> {
+        self.act(injected, |_| {
+            std::fs::write(disk(machine), root_disk.to_str().expect("UTF-8")).expect("a file");
+            Ok(())
+        })
+    }
+
+    fn has_disk(&self, machine: &Machine) -> bool {
+        disk(machine).exists()
+    }
+
+    fn base(&self, machine: &Machine) -> Option<PathBuf> {
+        std::fs::read_to_string(disk(machine)).ok().map(PathBuf::from)
+    }
+
+    async fn start(&self, machine: &Machine, boot: &Boot, _say: Say<'_>) -> Result<(), Error> {
+        self.act(injected, |state| {
+            // What the real one needs is asked for, or a plan in a wrong order would pass.
+            let bridge = state.bridges.contains_key(&boot.network.bridge);
+            assert!(disk(machine).exists() && bridge, "started without a disk or a bridge");
+            state.running.insert(machine.dir.clone());
+            Ok(())
+        })
+    }
+
+    async fn await_guest(&self, machine: &Machine, _: Option<Duration>) -> Result<(), Error> {
+        self.act(injected, |state| {
+            state.running.contains(&machine.dir).then_some(()).ok_or(Error::NotRunning)
+        })
+    }
+
+    fn check_alive(&self, machine: &Machine) -> Result<(), Error> {
+        let state = self.state.lock().expect("no test panics while it holds this");
+        state.running.contains(&machine.dir).then_some(()).ok_or(Error::Died(String::new()))
+    }
+
+    async fn resume(&self, machine: &Machine) -> Result<(), Error> {
+        self.await_guest(machine, None).await
+    }
+
+    async fn stop(&self, machine: &Machine) -> Result<bool, Error> {
+        self.kill(&machine.dir).await.map(|()| true)
+    }
+
+    async fn kill(&self, dir: &Path) -> Result<(), Error> {
+        self.act(injected, |state| {
+            state.running.remove(dir);
+            Ok(())
+        })
+    }
+
+    async fn state(&self, machine: &Machine) -> MachineState {
+        match self.check_alive(machine) {
+            Ok(()) => MachineState::Running,
+            Err(_) => MachineState::Stopped,
+        }
+    }
+
+    fn slowness(&self, _machine: &Machine) -> u32 {
+        1
+    }
+
+    fn shell(&self, machine: &Machine) -> Box<dyn NodeShell> {
+        Box::new(FakeShell { state: self.state.clone(), dir: machine.dir.clone() })
+    }
+
+    fn last_words(&self, _machine: &Machine) -> String {
+        "the console's last words".to_owned()
+    }
+}
+
+struct FakeShell {
+    state: Arc<Mutex<State>>,
+    dir: PathBuf,
+}
+
+#[async_trait]
+impl NodeShell for FakeShell {
+    async fn clock_behind(&self, _: Duration) -> Result<i64, shell::Error> {
+        Ok(0)
+    }
+
+    async fn run(
+        &self,
+        argv: &[&str],
+        stdin: &[u8],
+        _: Duration,
+    ) -> Result<NodeOutput, shell::Error> {
+        let injected = || shell::Error::Refused {
+            command: "guest-exec".to_owned(),
+            reason: "injected".to_owned(),
+        };
+        act(&self.state, injected, |state| {
+            assert!(state.running.contains(&self.dir), "a machine that is off was spoken to");
+            match argv[0] {
+                PROGRAM => {
+                    assert!(!stdin.is_empty(), "keys are delivered on the standard input");
+                    std::fs::write(self.dir.join(PROVISIONED), "").expect("a file");
+                }
+                "/etc/init.d/docker" => assert!(self.dir.join(PROVISIONED).exists()),
+                other => panic!("{other} is run in a node"),
+            }
+            Ok(NodeOutput::default())
+        })
+    }
+}

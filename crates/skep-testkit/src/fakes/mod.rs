@@ -1,0 +1,245 @@
+//! A host in memory: network, machines, images and engines that remember what was done to them, and
+//! fail when they are told to.
+//!
+//! What would be on a disk is in files of the machine's directory, so that it goes with them; what
+//! would be in a kernel or a process is in [`State`].
+
+mod engines;
+mod images;
+mod machines;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use skep_core::event::Event;
+use skep_core::model::{ClusterName, NetworkRecord};
+use skep_core::observed::{Member, Observed};
+use skep_core::plan::Plan;
+use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
+use skep_host::observe::{self, Damage, Observer};
+use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
+use tempfile::TempDir;
+
+/// Which call fails, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The call of that number does nothing and fails.
+    Before(usize),
+    /// The call of that number does what it should and fails all the same.
+    After(usize),
+}
+
+/// A host in memory, with its files in a directory of its own.
+pub struct FakeHost {
+    dir: TempDir,
+    pub(crate) state: Arc<Mutex<State>>,
+}
+
+/// What is not on a disk.
+#[derive(Default)]
+pub(crate) struct State {
+    pub bridges: BTreeMap<String, (NetworkRecord, Owner)>,
+    pub tables: BTreeMap<String, String>,
+    pub forwarding: bool,
+    /// Directories of machines that run.
+    pub running: BTreeSet<PathBuf>,
+    /// Swarms by their IDs.
+    pub swarms: BTreeMap<String, Vec<Member>>,
+    pub calls: usize,
+    pub fault: Option<Fault>,
+    pub made: usize,
+}
+
+impl FakeHost {
+    /// Makes a host that has nothing.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for its directory.
+    #[must_use]
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("hosts"), "127.0.0.1 localhost\n").expect("a file");
+        Self { dir, state: Arc::default() }
+    }
+
+    /// Puts the ssh key of a cluster there: to make one takes longer than all the rest of a test.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be copied.
+    pub fn seed_ssh_key(&self, cluster: &ClusterDir, key: &Path) {
+        let certs = cluster.path().join("certs");
+        std::fs::create_dir_all(&certs).expect("a directory");
+        for name in ["id_rsa", "id_rsa.pub"] {
+            std::fs::copy(key.join(name), certs.join(name)).expect("a key");
+        }
+    }
+
+    /// Returns a cluster's place in the store.
+    ///
+    /// # Panics
+    ///
+    /// If the name is none.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> ClusterDir {
+        self.store().cluster(&name.parse::<ClusterName>().expect("a name"))
+    }
+
+    fn store(&self) -> Store {
+        Store::new(self.dir.path().join("store"))
+    }
+
+    /// Lets a later call fail; none lets all succeed. Counting begins anew.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        let mut state = self.state();
+        state.calls = 0;
+        state.fault = fault;
+    }
+
+    /// Returns how many calls there were since the fault was set.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    /// Ends all machines at once, as a host that loses its power does; its network goes too.
+    pub fn lose_power(&self) {
+        let mut state = self.state();
+        state.running.clear();
+        state.bridges.clear();
+        state.tables.clear();
+    }
+
+    /// Returns what is there of clusters, a line each; nothing on a host that has none.
+    #[must_use]
+    pub fn remains(&self) -> Vec<String> {
+        let state = self.state();
+        let bridges = state.bridges.keys().map(|name| format!("bridge {name}"));
+        let tables = state.tables.keys().map(|name| format!("table {name}"));
+        let running = state.running.iter().map(|dir| format!("machine {}", dir.display()));
+        let clusters = self.store().clusters().unwrap_or_default();
+        let clusters = clusters.iter().map(|it| format!("cluster {}", it.name()));
+        let mut all: Vec<_> = bridges.chain(tables).chain(running).chain(clusters).collect();
+        if std::fs::read_to_string(self.hosts_file()).is_ok_and(|text| text.lines().count() != 1) {
+            all.push("names".to_owned());
+        }
+        if state.forwarding {
+            all.push("forwarding".to_owned());
+        }
+        all
+    }
+
+    /// Returns how many swarms were ever formed.
+    #[must_use]
+    pub fn swarms(&self) -> usize {
+        self.state().swarms.len()
+    }
+
+    /// Looks at a cluster.
+    ///
+    /// # Errors
+    ///
+    /// As the real observer, and if a fault says so.
+    pub async fn observe(&self, cluster: &str) -> Result<Observed, observe::Error> {
+        let store = self.store();
+        let observer = Observer {
+            store: &store,
+            others: &[],
+            driver: self,
+            engines: self,
+            network: self,
+            hosts_file: &self.hosts_file(),
+            limit: Duration::from_secs(1),
+        };
+        observer.observe(&self.cluster(cluster), Damage::Refuse).await
+    }
+
+    /// Carries a plan out.
+    ///
+    /// # Errors
+    ///
+    /// The steps that failed.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster's lock cannot be had.
+    pub async fn execute(
+        &self,
+        cluster: &str,
+        plan: &Plan,
+        on_failure: OnFailure,
+        events: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<(), Vec<Failure>> {
+        let name = self.cluster(cluster).name().clone();
+        let cluster: LockedCluster = self.store().lock(&name, || ()).await.expect("the lock");
+        let settings = Settings {
+            hosts_file: self.hosts_file(),
+            resolvers: Vec::new(),
+            user: "tester".to_owned(),
+            timeout: Some(Duration::from_millis(400)),
+            forwarding_file: self.store().forwarding_file(),
+            at_once: 2,
+            other_clusters: false,
+        };
+        let world = World {
+            cluster: &cluster,
+            driver: self,
+            network: self,
+            images: self,
+            engines: self,
+            settings: &settings,
+            events,
+        };
+        let result = execute(plan, &world, on_failure).await;
+        cluster.release();
+        result
+    }
+
+    fn hosts_file(&self) -> PathBuf {
+        self.dir.path().join("hosts")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panics while it holds this")
+    }
+
+    /// Counts a call, does it, and fails if it is that one's turn.
+    pub(crate) fn act<T, E>(
+        &self,
+        error: impl Fn() -> E,
+        effect: impl FnOnce(&mut State) -> Result<T, E>,
+    ) -> Result<T, E> {
+        act(&self.state, error, effect)
+    }
+}
+
+impl Default for FakeHost {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// As [`FakeHost::act`], for what outlives a borrow of the host.
+pub(crate) fn act<T, E>(
+    state: &Mutex<State>,
+    error: impl Fn() -> E,
+    effect: impl FnOnce(&mut State) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut state = state.lock().expect("no test panics while it holds this");
+    state.calls += 1;
+    let number = state.calls;
+    if state.fault == Some(Fault::Before(number)) {
+        return Err(error());
+    }
+    let result = effect(&mut state)?;
+    if state.fault == Some(Fault::After(number)) { Err(error()) } else { Ok(result) }
+}
+
+/// Returns an error of the kind that a full disk or a missing right gives.
+pub(crate) fn file_error() -> skep_host::sys::FileError {
+    skep_host::sys::FileError::new("write", Path::new("/fake"), std::io::Error::other("injected"))
+}

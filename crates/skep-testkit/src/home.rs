@@ -1,0 +1,211 @@
+//! A home of its own for a test's clusters, and the skep that is tested.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// A store in a directory of its own. What is left in it when a test fails is taken away, after the
+/// last words of its machines.
+pub struct Home {
+    dir: TempDir,
+    skep: PathBuf,
+    hosts_file: PathBuf,
+}
+
+/// What a command printed.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Home {
+    /// Makes a home for the program `skep`; names of hosts go to the host's own file.
+    ///
+    /// # Panics
+    ///
+    /// If there is no room for it.
+    #[must_use]
+    pub fn new(skep: impl Into<PathBuf>) -> Self {
+        let dir = tempfile::Builder::new().prefix("skep-test.").tempdir().expect("a directory");
+        Self { dir, skep: skep.into(), hosts_file: "/etc/hosts".into() }
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Returns the directory of a cluster.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> PathBuf {
+        self.dir.path().join("clusters").join(name)
+    }
+
+    /// Returns a command in this home, to be run by the test itself.
+    #[must_use]
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.skep);
+        command.args(args).stdin(Stdio::null());
+        self.set_env(&mut command);
+        command
+    }
+
+    /// Lets any program work in this home.
+    pub fn set_env(&self, command: &mut Command) {
+        command
+            .env("SKEP_HOME", self.dir.path())
+            .env("SKEP_HOSTS_FILE", &self.hosts_file)
+            .env("SKEP", &self.skep)
+            .env_remove("SKEP_CLUSTER");
+    }
+
+    /// Runs a command that has to succeed, and returns its standard output.
+    ///
+    /// # Panics
+    ///
+    /// If it fails; with all that it said.
+    pub fn run(&self, line: &str) -> String {
+        self.run_args(line.split_whitespace())
+    }
+
+    /// As [`Home::run`], with arguments that have blanks.
+    ///
+    /// # Panics
+    ///
+    /// If it fails; with all that it said.
+    pub fn run_args<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let said = finish(&mut self.command(args));
+        assert_eq!(said.code, 0, "it failed:\n{}{}", said.stdout, said.stderr);
+        said.stdout
+    }
+
+    /// Runs a command to whatever end.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn try_run(&self, line: &str) -> Said {
+        finish(&mut self.command(line.split_whitespace()))
+    }
+
+    /// Returns what `skep status` says of a cluster, well or not.
+    ///
+    /// # Panics
+    ///
+    /// If it says nothing.
+    #[must_use]
+    pub fn status(&self, cluster: &str) -> serde_json::Value {
+        let said = self.try_run(&format!("status {cluster} -o json"));
+        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+    }
+
+    /// Returns a field of every node of a cluster, in their order.
+    #[must_use]
+    pub fn each_node(&self, cluster: &str, field: &str) -> Vec<String> {
+        let status = self.status(cluster);
+        let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
+        nodes.iter().map(|node| text_of(&node[field])).collect()
+    }
+}
+
+fn text_of(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        for entry in std::fs::read_dir(self.dir.path().join("clusters")).into_iter().flatten() {
+            let Ok(path) = entry.map(|entry| entry.path()) else { continue };
+            if !path.is_dir() {
+                continue;
+            }
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if std::thread::panicking() {
+                tell_last_words(&path);
+            }
+            let _ = finish(&mut self.command(["down", name.as_str(), "-y"]));
+        }
+    }
+}
+
+/// Shows what a cluster's machines said last.
+fn tell_last_words(cluster: &Path) {
+    for machine in std::fs::read_dir(cluster.join("machines")).into_iter().flatten().flatten() {
+        for log in ["console.log", "qemu.log"] {
+            let text = std::fs::read(machine.path().join(log)).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text[text.len().saturating_sub(3000)..]);
+            say(&format!("{} {log}:\n{text}", machine.file_name().to_string_lossy()));
+        }
+    }
+}
+
+/// Runs a command to its end and tells how long that took.
+///
+/// # Panics
+///
+/// If it cannot be started.
+pub fn finish(command: &mut Command) -> Said {
+    let began = Instant::now();
+    let Output { status, stdout, stderr } = command.output().expect("it can be started");
+    let args: Vec<_> = command.get_args().map(|it| it.to_string_lossy().into_owned()).collect();
+    let said = Said {
+        code: status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    };
+    say(&format!(
+        "{:6.1} s  skep {}: {}",
+        began.elapsed().as_secs_f64(),
+        args.join(" "),
+        said.code
+    ));
+    said
+}
+
+/// Tells what a test is at. Not eprintln!(), whose output of a test that passes is never seen.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Waits until a look finds what it looks for, and returns that.
+///
+/// # Panics
+///
+/// If that is not within the limit.
+pub fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what}: not within {} s", limit.as_secs());
+        // wait: what is looked at announces nothing
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Fetches a page over HTTP; none if nothing answers with success.
+#[must_use]
+pub fn fetch(host: &str, port: u16) -> Option<String> {
+    use std::io::Read;
+    use std::net::{TcpStream, ToSocketAddrs};
+    let address = (host, port).to_socket_addrs().ok()?.next()?;
+    let limit = Duration::from_secs(10);
+    let mut stream = TcpStream::connect_timeout(&address, limit).ok()?;
+    stream.set_read_timeout(Some(limit)).ok()?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: {host}\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.take(64 << 10).read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+}

@@ -1,0 +1,7 @@
+//! Fakes and the real-VM harness for the tests of skep.
+
+pub mod clock;
+pub mod fakes;
+pub mod home;
+pub mod host;
+pub mod traces;

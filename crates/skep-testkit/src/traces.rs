@@ -1,0 +1,80 @@
+//! What is on this host that a cluster could have left: compared before and after a test.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+/// Everything on the host that skep may change, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces(BTreeMap<&'static str, String>);
+
+impl Traces {
+    /// Looks at the host.
+    #[must_use]
+    pub fn look() -> Self {
+        let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        Self(BTreeMap::from([
+            ("processes of machines", machines()),
+            ("interfaces", interfaces()),
+            ("routes", output("ip", &["route"])),
+            ("nftables", output("nft", &["list", "ruleset"])),
+            ("iptables", without_counters(&output("iptables-save", &[]))),
+            ("/etc/hosts", file("/etc/hosts")),
+            ("forwarding", file("/proc/sys/net/ipv4/ip_forward")),
+            ("mounts", file("/proc/mounts")),
+        ]))
+    }
+
+    /// Fails with what differs if the host is not as it was at `self`.
+    ///
+    /// # Panics
+    ///
+    /// If it is not.
+    pub fn assert_unchanged(&self) {
+        let now = Self::look();
+        let mut text = String::new();
+        for (what, before) in &self.0 {
+            let after = &now.0[what];
+            if before != after {
+                let _ = writeln!(text, "{what} before:\n{before}\n{what} after:\n{after}");
+            }
+        }
+        assert!(text.is_empty(), "the host is not as it was\n{text}");
+    }
+}
+
+/// Returns the command lines of all emulators.
+fn machines() -> String {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let program = Path::new(words[0].as_ref()).file_name();
+        if program.is_some_and(|name| name.to_string_lossy().starts_with("qemu-system")) {
+            lines.push(words.join(" "));
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+fn interfaces() -> String {
+    let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.join("\n")
+}
+
+/// Returns what a program prints; nothing if it is not there.
+fn output(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    output.map_or_else(|_| String::new(), |it| String::from_utf8_lossy(&it.stdout).into_owned())
+}
+
+/// Takes the comments, with their times, and the numbers of packets out.
+fn without_counters(rules: &str) -> String {
+    let lines = rules.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.split(" [").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}

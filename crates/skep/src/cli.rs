@@ -1,0 +1,480 @@
+//! The command line.
+
+// What is flattened is documented where it is defined; here it would show up in the help.
+#![allow(missing_docs)]
+
+mod waiting;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use skep_core::model::{ClusterName, Hostname, NodeName, Size};
+
+use waiting::parse_duration;
+pub use waiting::{Accel, Waiting};
+
+/// A real multi-node Docker Swarm in virtual machines on this host.
+#[derive(Debug, Parser)]
+#[command(name = "skep", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Say nothing but results, warnings and errors.
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  skep up                         a manager and a worker, called skep
+  skep up test -n 5 --managers 3  three managers and two workers, called test
+  skep ssh node1                  a shell in a node
+  eval $(skep env)                let your own docker command speak to the first manager
+  skep down                       take everything away
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 the host is not ready, 4 timed out, 130 interrupted.
+`ssh`, `scp` and `docker` hand on the code of what they run.
+
+State is kept under $SKEP_HOME, else $XDG_DATA_HOME/skep; images under $XDG_CACHE_HOME/skep.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a cluster, or make it what its file says; run it again at any time.
+    Up(Box<Up>),
+    /// Remove a cluster with all its data, or what is left of one.
+    Down(Down),
+    /// List clusters.
+    Ls(List),
+    /// Show a cluster's nodes, and all that it has on this host; exit code 1 unless all is well.
+    Status(Status),
+    /// Start a cluster, or some of its nodes.
+    Start(Power),
+    /// Stop a cluster, or some of its nodes; their data stays.
+    Stop(Power),
+    /// Open a shell in a node, or run a command there.
+    Ssh(Ssh),
+    /// Copy files from or to nodes, named CLUSTER/NODE:PATH or NODE:PATH.
+    Scp(Scp),
+    /// Print what lets the docker command speak to a node.
+    Env(Env),
+    /// Run the docker command against a node.
+    Docker(Docker),
+    /// Add, remove, start, stop nodes.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Names of a cluster in this host's /etc/hosts.
+    #[command(subcommand)]
+    Hosts(HostsCommand),
+    /// Print the log of a node's console, or of a service in it.
+    Logs(Logs),
+    /// Check this host, and say what is missing with the command that mends it.
+    Doctor(Doctor),
+    /// Images that are kept to make nodes from.
+    #[command(subcommand)]
+    Cache(CacheCommand),
+    /// Measure how long a swarm takes to form on this host, and what it takes of it.
+    Bench(crate::commands::Bench),
+    /// Print the JSON Schema of the cluster file.
+    Schema,
+    /// Print a script that completes skep's command lines.
+    Completions(crate::commands::Completions),
+    /// Make a link called docker-machine, by which skep stands in for that program.
+    InstallAlias(crate::commands::InstallAlias),
+}
+
+/// Which cluster.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterArg {
+    /// The cluster; the only one there is if none is named.
+    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
+    pub cluster: Option<ClusterName>,
+}
+
+/// Which cluster, as an option.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterOption {
+    /// The cluster; the only one there is if none is named.
+    #[arg(long, short = 'c', value_name = "CLUSTER", env = "SKEP_CLUSTER")]
+    pub cluster: Option<ClusterName>,
+}
+
+/// `skep up`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skep up -n 3
+  skep up test --managers 3 --workers 2 --memory 2GiB
+  skep up -f skep.yaml --dry-run
+  skep up -d kvm -n 2 -a '--kvm-memory 2048'")]
+pub struct Up {
+    /// The cluster's name; that of the file, else `skep`.
+    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
+    pub cluster: Option<ClusterName>,
+    /// The cluster file; `-` is the standard input.
+    #[arg(long, short, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub wanted: Wanted,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// If it fails, leave what was made.
+    #[arg(long)]
+    pub no_rollback: bool,
+}
+
+/// What is wanted of a cluster, in the place of what its file says.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Wanted {
+    /// The kind of machines: `qemu`, or `kvm`, `kvm2` and `virtualbox`, which mean the same here.
+    #[arg(long, short, value_name = "DRIVER")]
+    pub driver: Option<String>,
+    /// The number of nodes in all.
+    #[arg(long, short, value_name = "N", conflicts_with = "workers")]
+    pub num_node: Option<u32>,
+    /// The number of managers.
+    #[arg(long, value_name = "N")]
+    pub managers: Option<u32>,
+    /// The number of workers.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u32>,
+    /// CPUs of every node.
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// Memory of every node.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Disk of every node.
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Size>,
+    /// A node label, for the nodes after `@`: names, `manager`, `worker` or `all`.
+    #[arg(long, value_name = "KEY=VALUE@NODES")]
+    pub label: Vec<String>,
+    /// The subnet of the nodes, such as 10.20.0.0/24; a free one if not given.
+    #[arg(long, value_name = "SUBNET")]
+    pub subnet: Option<ipnet::Ipv4Net>,
+    /// A name for this host's /etc/hosts, pointing at the first manager or at NAME@NODE.
+    #[arg(long, value_name = "NAME[@NODE]")]
+    pub hostname: Vec<String>,
+    /// The Debian suite of the nodes' image.
+    #[arg(long, value_name = "SUITE")]
+    pub suite: Option<String>,
+    /// The Debian mirror of the nodes' image.
+    #[arg(long, value_name = "URL")]
+    pub mirror: Option<String>,
+    /// Options of a docker-machine driver in one word, such as '--kvm-memory 2048'.
+    #[arg(long, short = 'a', value_name = "ARGS", allow_hyphen_values = true)]
+    pub driver_args: Option<String>,
+}
+
+/// `skep down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+}
+
+/// How a listing is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `skep ls`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// How it is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `skep status`.
+#[derive(Debug, Args)]
+pub struct Status {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// How it is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+    /// How long a node may take to answer.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
+}
+
+/// `skep start` and `skep stop`.
+#[derive(Debug, Args)]
+pub struct Power {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `skep ssh`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  skep ssh node1
+  skep ssh test/node1 -- docker ps
+  skep ssh node0 'sudo sv status docker'")]
+pub struct Ssh {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The node: NODE, or CLUSTER/NODE.
+    pub node: NodeRef,
+    /// A command and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
+/// `skep scp`.
+#[derive(Debug, Args)]
+pub struct Scp {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// Copy directories with all that is in them.
+    #[arg(long, short)]
+    pub recursive: bool,
+    /// From where, and last to where.
+    #[arg(num_args = 2.., required = true)]
+    pub paths: Vec<String>,
+}
+
+/// `skep env`.
+#[derive(Debug, Args)]
+pub struct Env {
+    #[command(flatten)]
+    pub cluster: ClusterArg,
+    /// The node; the first manager if not given.
+    #[arg(long)]
+    pub node: Option<NodeName>,
+    /// The shell that is to read it; your own if not given.
+    #[arg(long, value_name = "SHELL")]
+    pub shell: Option<String>,
+    /// Print what takes it back.
+    #[arg(long, short)]
+    pub unset: bool,
+}
+
+/// `skep docker`.
+#[derive(Debug, Args)]
+pub struct Docker {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The node; the first manager that runs if not given.
+    #[arg(long)]
+    pub node: Option<NodeName>,
+    /// What docker is to do.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
+/// `skep node`.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Add nodes to a cluster.
+    Add(NodeAdd),
+    /// Remove nodes with their data.
+    Rm(NodeRemove),
+    /// Start nodes.
+    Start(Nodes),
+    /// Stop nodes; their data stays.
+    Stop(Nodes),
+    /// Stop and start nodes.
+    Restart(Nodes),
+    /// End nodes at once, as a power cut would; their data stays.
+    Kill(Nodes),
+}
+
+/// `skep node add`.
+#[derive(Debug, Args)]
+pub struct NodeAdd {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The nodes' names; the next free numbers if none is given.
+    pub names: Vec<NodeName>,
+    /// How many, if they are not named.
+    #[arg(long, short, value_name = "N", conflicts_with = "names")]
+    pub num_node: Option<u32>,
+    /// Add managers.
+    #[arg(long)]
+    pub manager: bool,
+    /// CPUs.
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<u32>,
+    /// Memory.
+    #[arg(long, value_name = "SIZE")]
+    pub memory: Option<Size>,
+    /// Disk.
+    #[arg(long, value_name = "SIZE")]
+    pub disk: Option<Size>,
+    /// A node label.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    /// If it fails, leave what was made.
+    #[arg(long)]
+    pub no_rollback: bool,
+}
+
+/// `skep node rm`.
+#[derive(Debug, Args)]
+pub struct NodeRemove {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The nodes.
+    #[arg(required = true)]
+    pub names: Vec<NodeName>,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Even where the swarm cannot be told or would lose its majority.
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Some nodes of a cluster.
+#[derive(Debug, Args)]
+pub struct Nodes {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The nodes.
+    #[arg(required = true)]
+    pub names: Vec<NodeName>,
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// `skep hosts`.
+#[derive(Debug, Subcommand)]
+pub enum HostsCommand {
+    /// Add names.
+    Add {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// The names.
+        #[arg(required = true)]
+        names: Vec<Hostname>,
+        /// The node that they point at; the first manager if not given.
+        #[arg(long)]
+        node: Option<NodeName>,
+    },
+    /// Remove names.
+    Rm {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// The names.
+        #[arg(required = true)]
+        names: Vec<Hostname>,
+    },
+    /// List names.
+    Ls {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// How it is printed.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// `skep logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    pub cluster: ClusterOption,
+    /// The node: NODE, or CLUSTER/NODE.
+    pub node: NodeRef,
+    /// A service in the node, in the place of its console.
+    #[arg(long, value_name = "SERVICE")]
+    pub service: Option<Service>,
+}
+
+/// A service in a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Service {
+    /// The guest agent.
+    Agent,
+    /// containerd.
+    Containerd,
+    /// The Docker Engine.
+    Docker,
+    /// The ssh server.
+    Sshd,
+    /// The TLS end of the engine.
+    Tls,
+}
+
+/// `skep doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// How it is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+/// `skep cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List images.
+    Ls {
+        /// How it is printed.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Remove images that no cluster uses.
+    Prune,
+}
+
+/// A node, and perhaps its cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRef {
+    /// The cluster, if it is named.
+    pub cluster: Option<ClusterName>,
+    /// The node.
+    pub node: NodeName,
+}
+
+impl std::str::FromStr for NodeRef {
+    type Err = skep_core::model::NameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((cluster, node)) => {
+                Ok(Self { cluster: Some(cluster.parse()?), node: node.parse()? })
+            }
+            None => Ok(Self { cluster: None, node: text.parse()? }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_may_name_its_cluster() {
+        let with: NodeRef = "test/node1".parse().unwrap();
+        assert_eq!(with.cluster.unwrap().as_str(), "test");
+        assert!("test/".parse::<NodeRef>().is_err());
+        assert!("../node1".parse::<NodeRef>().is_err());
+    }
+}

@@ -1,0 +1,274 @@
+//! Ways in: `skep ssh`, `scp`, `env`, `docker`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
+use skep_core::observed::MachineState;
+use skep_host::driver::Driver as _;
+use skep_host::driver::qemu::Qemu;
+use skep_host::store::{ClusterDir, Machine};
+use skep_host::sys::exec;
+
+use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
+use crate::context::Context;
+use crate::error::{CliError, Context as _, code};
+use crate::outln;
+
+/// How long a machine may take to tell its state.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// The words that take the environment's variables and their values apart, by shell.
+const VARIABLES: [&str; 4] =
+    ["DOCKER_TLS_VERIFY", "DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"];
+
+pub(super) async fn ssh(context: &Context, args: Ssh) -> Result<u8, CliError> {
+    let (cluster, node) = find_running(context, args.cluster.cluster, &args.node).await?;
+    let dir = cluster.machine_dir(node.name());
+    let mut words = options(&[dir]);
+    words.push(format!("docker@{}", node.address).into());
+    words.extend(args.command.into_iter().map(OsString::from));
+    Ok(handed_over("ssh", words, &[]))
+}
+
+pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
+    let mut machines = Vec::new();
+    let mut paths = Vec::new();
+    for path in &args.paths {
+        match remote(path) {
+            Some((node, rest)) => {
+                let (cluster, node) =
+                    find_running(context, args.cluster.cluster.clone(), &node).await?;
+                machines.push(cluster.machine_dir(node.name()));
+                paths.push(format!("docker@{}:{rest}", node.address));
+            }
+            None => paths.push(path.clone()),
+        }
+    }
+    if machines.is_empty() {
+        let message = "none of the paths is in a node; write NODE:PATH or CLUSTER/NODE:PATH";
+        return Err(CliError::usage(message));
+    }
+    let mut words = options(&machines);
+    // Between two nodes the bytes go through this host, which knows both.
+    words.push("-3".into());
+    if args.recursive {
+        words.push("-r".into());
+    }
+    words.extend(paths.into_iter().map(OsString::from));
+    Ok(handed_over("scp", words, &[]))
+}
+
+/// Takes `NODE:PATH` apart; a path of this host has no colon before its first slash, or none at
+/// all, unless the slash is the one of `CLUSTER/NODE`.
+fn remote(path: &str) -> Option<(NodeRef, &str)> {
+    let (node, rest) = path.split_once(':')?;
+    if node.starts_with(['.', '/']) {
+        return None;
+    }
+    Some((node.parse().ok()?, rest))
+}
+
+/// Returns a node that can be reached; one that does not run would keep ssh(1) trying.
+async fn find_running(
+    context: &Context,
+    option: Option<ClusterName>,
+    node: &NodeRef,
+) -> Result<(ClusterDir, NodeRecord), CliError> {
+    let name = node.cluster.clone().or(option);
+    let cluster = context.existing(name.as_ref())?;
+    let record = context.node(&cluster, &node.node)?;
+    if is_running(context, &cluster, &record).await {
+        return Ok((cluster, record));
+    }
+    let name = record.name();
+    Err(CliError::failed(format!("{name} does not run"))
+        .hint(format!("skep node start {name} --cluster {}", cluster.name())))
+}
+
+async fn is_running(context: &Context, cluster: &ClusterDir, record: &NodeRecord) -> bool {
+    let driver = Qemu::new(context.cache.root().to_owned(), None);
+    let machine = Machine { dir: cluster.machine_dir(record.name()), record: record.clone() };
+    let state = tokio::time::timeout(LIMIT, driver.state(&machine)).await;
+    state.is_ok_and(|state| state == MachineState::Running)
+}
+
+/// Returns the options of ssh(1) and scp(1) for nodes: their keys, and the host keys they may have.
+fn options(machines: &[PathBuf]) -> Vec<OsString> {
+    let plain = ["IdentitiesOnly=yes", "PasswordAuthentication=no", "StrictHostKeyChecking=yes"];
+    let quiet = ["LogLevel=ERROR", "ConnectTimeout=20"];
+    let mut options: Vec<OsString> = plain.into_iter().chain(quiet).map(OsString::from).collect();
+    let mut known_hosts = OsString::from("UserKnownHostsFile=");
+    for dir in machines {
+        let mut identity = OsString::from("IdentityFile=");
+        identity.push(quoted(&dir.join("id_rsa")));
+        options.push(identity);
+        known_hosts.push(quoted(&dir.join("known_hosts")));
+        known_hosts.push(" ");
+    }
+    options.push(known_hosts);
+    let mut words: Vec<OsString> = vec!["-F".into(), "/dev/null".into()];
+    for option in options {
+        words.extend(["-o".into(), option]);
+    }
+    words
+}
+
+/// Returns a path as one word of a value of ssh_config(5), which takes values with blanks apart.
+fn quoted(path: &Path) -> OsString {
+    let mut word = OsString::from("\"");
+    word.push(path);
+    word.push("\"");
+    word
+}
+
+fn handed_over(program: &str, words: Vec<OsString>, env: &[(&str, &std::ffi::OsStr)]) -> u8 {
+    let error = exec(program, words, env);
+    eprintln!("error: cannot run {program}: {error}");
+    code::HOST
+}
+
+pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
+    let shell = args.shell.clone().or_else(own_shell).unwrap_or_else(|| "sh".to_owned());
+    if args.unset {
+        for variable in VARIABLES {
+            outln!("{}", unset_line(&shell, variable));
+        }
+        return Ok(());
+    }
+    let cluster = context.existing(args.cluster.cluster.as_ref())?;
+    let node = match &args.node {
+        Some(node) => context.node(&cluster, node)?,
+        None => manager(&cluster)?,
+    };
+    let values = [
+        "1".to_owned(),
+        format!("tcp://{}:2376", node.address),
+        cluster.machine_dir(node.name()).display().to_string(),
+        node.name().to_string(),
+    ];
+    for (variable, value) in VARIABLES.iter().zip(&values) {
+        outln!("{}", set_line(&shell, variable, value));
+    }
+    Ok(())
+}
+
+fn own_shell() -> Option<String> {
+    let shell = std::env::var("SHELL").ok()?;
+    Some(shell.rsplit('/').next()?.to_owned())
+}
+
+fn set_line(shell: &str, name: &str, value: &str) -> String {
+    match shell {
+        "fish" => format!("set -gx {name} \"{value}\";"),
+        "tcsh" | "csh" => format!("setenv {name} \"{value}\";"),
+        "powershell" | "pwsh" => format!("$Env:{name} = \"{value}\""),
+        "nu" | "nushell" => format!("$env.{name} = \"{value}\""),
+        _ => format!("export {name}=\"{value}\""),
+    }
+}
+
+fn unset_line(shell: &str, name: &str) -> String {
+    match shell {
+        "fish" => format!("set -e {name};"),
+        "tcsh" | "csh" => format!("unsetenv {name};"),
+        "powershell" | "pwsh" => format!("Remove-Item Env:\\{name}"),
+        "nu" | "nushell" => format!("hide-env {name}"),
+        _ => format!("unset {name}"),
+    }
+}
+
+pub(super) async fn docker(context: &Context, args: Docker) -> Result<u8, CliError> {
+    let cluster = context.existing(args.cluster.cluster.as_ref())?;
+    let node = match &args.node {
+        Some(node) => context.node(&cluster, node)?,
+        None => running_manager(context, &cluster).await?,
+    };
+    let host = format!("tcp://{}:2376", node.address);
+    let certificates = cluster.machine_dir(node.name());
+    let environment = [
+        ("DOCKER_TLS_VERIFY", "1".as_ref()),
+        ("DOCKER_HOST", host.as_ref()),
+        ("DOCKER_CERT_PATH", certificates.as_os_str()),
+        // A context of the user's own would win over the variables' host.
+        ("DOCKER_CONTEXT", "".as_ref()),
+    ];
+    let own = exec("docker", &args.args, &environment);
+    if own.kind() != std::io::ErrorKind::NotFound {
+        return Err(CliError::host(format!("cannot run docker: {own}")));
+    }
+    let record = cluster.record().context(format!("cluster {}", cluster.name()))?;
+    let image = record.and_then(|record| context.cache.find(&record.image).ok().flatten());
+    let Some(image) = image else {
+        return Err(CliError::host("there is no docker command on this host")
+            .hint("apt-get install docker-cli"));
+    };
+    let program = image.docker_cli();
+    let error = exec(&program, &args.args, &environment);
+    Err(CliError::host(format!("cannot run {}: {error}", program.display())))
+}
+
+fn managers(cluster: &ClusterDir) -> Result<Vec<NodeRecord>, CliError> {
+    let nodes = cluster.nodes().context("cannot list nodes")?;
+    let mut managers: Vec<_> = nodes
+        .into_iter()
+        .filter_map(|(_, record)| record.ok())
+        .filter(|record| record.spec.role == Role::Manager)
+        .collect();
+    managers.sort_by_key(|record| record.index);
+    Ok(managers)
+}
+
+fn manager(cluster: &ClusterDir) -> Result<NodeRecord, CliError> {
+    first_manager(managers(cluster)?.iter()).cloned().ok_or_else(|| no_manager(cluster))
+}
+
+fn no_manager(cluster: &ClusterDir) -> CliError {
+    CliError::failed(format!("cluster {} has no manager", cluster.name()))
+        .hint(format!("skep status {}", cluster.name()))
+}
+
+async fn running_manager(context: &Context, cluster: &ClusterDir) -> Result<NodeRecord, CliError> {
+    for record in managers(cluster)? {
+        if is_running(context, cluster, &record).await {
+            return Ok(record);
+        }
+    }
+    Err(CliError::failed(format!("no manager of cluster {} runs", cluster.name()))
+        .hint(format!("skep start {}", cluster.name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_nodes_are_told_from_those_of_this_host() {
+        let (node, rest) = remote("test/node1:/etc/hosts").unwrap();
+        assert_eq!((node.node.as_str(), rest), ("node1", "/etc/hosts"));
+        assert_eq!(remote("node1:").unwrap().1, "");
+        for own in ["file", "./a:b", "/a:b", "../node1:x"] {
+            assert!(remote(own).is_none(), "{own}");
+        }
+    }
+
+    #[test]
+    fn each_shell_has_its_own_words() {
+        insta::assert_snapshot!(
+            ["bash", "fish", "tcsh", "powershell", "nu", "unheard-of"]
+                .map(|shell| format!(
+                    "{shell}: {}  {}",
+                    set_line(shell, "A", "b"),
+                    unset_line(shell, "A")
+                ))
+                .join("\n")
+        );
+    }
+
+    #[test]
+    fn a_directory_with_a_blank_stays_one_word() {
+        let words = options(&["/a b".into()]);
+        assert!(words.contains(&"IdentityFile=\"/a b/id_rsa\"".into()));
+    }
+}

@@ -1,0 +1,27 @@
+//! `skep install-alias`: the name by which skep is docker-machine.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use skep_host::sys::ensure_link;
+
+use crate::error::{CliError, Context as _};
+use crate::machine::NAME;
+use crate::outln;
+
+/// `skep install-alias`.
+#[derive(Debug, Args)]
+pub struct InstallAlias {
+    /// Where; beside skep itself if not given.
+    #[arg(value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &InstallAlias) -> Result<(), CliError> {
+    let own = std::env::current_exe().context("cannot tell where skep is")?;
+    let beside = || own.parent().map(PathBuf::from).unwrap_or_default();
+    let link = args.dir.clone().unwrap_or_else(beside).join(NAME);
+    ensure_link(&link, &own).context("cannot make the link")?;
+    outln!("{}", link.display());
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! `skep bench`: how long a swarm takes to form on this host, and what it takes of it.
+
+mod report;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use skep_core::model::ClusterName;
+use skep_host::driver::qemu::{Qemu, Usage, template_of, usage};
+
+use self::report::{Idle, Report, Series, Step};
+use super::{down, up};
+use crate::cli::{Accel, ClusterArg, Down, Output, Up, Waiting, Wanted};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::out;
+
+/// The name of the clusters that are measured; `skep down` takes away what an interrupted run left.
+const CLUSTER: &str = "bench";
+
+/// `skep bench`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Each run brings a cluster up and takes it away again, the kinds in turn, so that what else goes on
+is the same for all. Results are medians, least and most.
+
+Examples:
+  skep bench
+  skep bench --nodes 1,2,4,8 --runs 5 --no-cold -o json")]
+pub struct Bench {
+    /// The numbers of nodes.
+    #[arg(long, value_name = "N,N...", value_delimiter = ',', default_value = "2")]
+    nodes: Vec<u32>,
+    /// How often each is measured.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// Leave out clusters whose nodes boot.
+    #[arg(long)]
+    no_cold: bool,
+    /// Leave out how long the verification of the routing mesh takes.
+    #[arg(long)]
+    no_verify: bool,
+    /// For how long the last cluster of each kind is left alone before its memory is looked at, and
+    /// then for how long its use of processors is.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    idle: u64,
+    /// What executes the guests; tried out if not given.
+    #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
+    accel: Option<Accel>,
+    /// How it is printed.
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> {
+    let name: ClusterName = CLUSTER.parse().expect("it is a name");
+    if context.store.cluster(&name).exists() {
+        let message = format!("there is a cluster {name}, of an interrupted run or of yours");
+        return Err(CliError::usage(message).hint(format!("skep down {name}")));
+    }
+    let bench = Measuring { context, args: &args, name };
+    bench.say("making sure that image and warm machine are there");
+    bench.up(1, false, false).await?;
+    let mut report = Report::new(args.runs, bench.environment());
+    bench.down().await?;
+    for &nodes in &args.nodes {
+        report.series.extend(bench.measure(nodes).await?);
+    }
+    match args.output {
+        Output::Json => out!("{}", report.json()),
+        Output::Table => out!("{}", report.table()),
+    }
+    Ok(())
+}
+
+struct Measuring<'a> {
+    context: &'a Context,
+    args: &'a Bench,
+    name: ClusterName,
+}
+
+impl Measuring<'_> {
+    /// Measures clusters of that many nodes.
+    async fn measure(&self, nodes: u32) -> Result<Vec<Series>, CliError> {
+        let mut kinds = vec![Series::new(nodes, false)];
+        if !self.args.no_cold {
+            kinds.push(Series::new(nodes, true));
+        }
+        for run in 1..=self.args.runs {
+            for series in &mut kinds {
+                let what = if series.cold { "booted" } else { "forked" };
+                self.say(&format!("{nodes} nodes, {what}, run {run} of {}", self.args.runs));
+                let began = Instant::now();
+                let done = self.up(nodes, series.cold, false).await?;
+                series.ready.push(began.elapsed());
+                for (title, phase) in done.progress.phases() {
+                    let (from, to) = (phase.from - began, phase.to - began);
+                    series.add_step(&title, Step { from, to, each: phase.each });
+                }
+                if run == self.args.runs {
+                    series.idle = Some(self.look_at_idle(nodes).await);
+                }
+                self.down().await?;
+                if !self.args.no_verify {
+                    let began = Instant::now();
+                    self.up(nodes, series.cold, true).await?;
+                    series.verified.push(began.elapsed());
+                    self.down().await?;
+                }
+            }
+        }
+        Ok(kinds)
+    }
+
+    async fn up(&self, nodes: u32, cold: bool, verify: bool) -> Result<up::Done, CliError> {
+        let args = Up {
+            cluster: Some(self.name.clone()),
+            file: None,
+            wanted: Wanted { num_node: Some(nodes), ..Wanted::default() },
+            waiting: Waiting {
+                timeout: None,
+                no_wait: false,
+                no_verify: !verify,
+                cold,
+                unique_engine_ids: false,
+                accel: self.args.accel,
+            },
+            dry_run: false,
+            no_rollback: false,
+        };
+        Ok(up::bring_up(&self.quiet(), args).await?.expect("it is no dry run"))
+    }
+
+    async fn down(&self) -> Result<(), CliError> {
+        let cluster = ClusterArg { cluster: Some(self.name.clone()) };
+        down::run(&self.quiet(), Down { cluster, yes: true }).await
+    }
+
+    fn quiet(&self) -> Context {
+        self.context.silent()
+    }
+
+    fn say(&self, text: &str) {
+        if !self.context.quiet {
+            eprintln!("{text}");
+        }
+    }
+
+    fn machine(&self, index: u32) -> PathBuf {
+        self.context.store.cluster(&self.name).path().join(format!("machines/node{index}"))
+    }
+
+    /// Looks at machines that have nothing to do.
+    async fn look_at_idle(&self, nodes: u32) -> Idle {
+        let pause = Duration::from_secs(self.args.idle);
+        let dirs: Vec<_> = (0..nodes).map(|index| self.machine(index)).collect();
+        // wait: for what the nodes still do once they are Ready; then for a stretch to be measured.
+        tokio::time::sleep(pause).await;
+        let look = || dirs.iter().filter_map(|dir| usage(dir)).collect::<Vec<Usage>>();
+        let (before, began) = (look(), Instant::now());
+        tokio::time::sleep(pause).await; // wait: the stretch
+        Idle::between(&before, &look(), began.elapsed())
+    }
+
+    /// Returns what the numbers depend on, a line each.
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let emulator = template_of(&self.machine(0)).and_then(|id| {
+            let entries = Qemu::templates(self.context.cache.root()).list().ok()?;
+            let manifest = Qemu::template(entries.iter().find(|entry| entry.id == id)?)?;
+            Some(format!("{}, {}", manifest.emulator.accelerator.as_str(), manifest.emulator.build))
+        });
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let field = |text: &str, key: &str| {
+            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
+            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        };
+        let memory = field(&read("/proc/meminfo"), "MemTotal");
+        let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        vec![
+            ("date", time::OffsetDateTime::now_utc().date().to_string()),
+            ("skep", env!("CARGO_PKG_VERSION").to_owned()),
+            (
+                "host",
+                format!(
+                    "{cpus} CPUs ({}), {} MiB",
+                    field(&read("/proc/cpuinfo"), "model name"),
+                    memory_kib >> 10
+                ),
+            ),
+            ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+            ("guests", emulator.unwrap_or_default()),
+        ]
+    }
+}

@@ -1,0 +1,43 @@
+//! `skep down`.
+
+use skep_core::plan::plan_down;
+use skep_host::converge::OnFailure;
+use skep_host::observe::Damage;
+
+use super::confirm;
+use super::converge::carry_out;
+use crate::cli::Down;
+use crate::context::Context;
+use crate::error::CliError;
+
+pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
+    let mut machinery = context.machinery(None);
+    let name = match &args.cluster.cluster {
+        Some(name) => name.clone(),
+        None => context.existing(None)?.name().clone(),
+    };
+    let dir = context.store.cluster(&name);
+    let seen = machinery.observe_machines(&dir, Damage::List).await?;
+    if plan_down(&seen).is_empty() {
+        if !context.quiet {
+            eprintln!("there is nothing of cluster {name}");
+        }
+        return Ok(());
+    }
+    let nodes = seen.nodes.len();
+    let question = format!("Remove cluster {name}, its {nodes} nodes and all their data?");
+    if !confirm(&question, args.yes)? {
+        return Ok(());
+    }
+    let cluster = context.lock(&name).await?;
+    machinery.count_others(&dir);
+    let seen = machinery.observe_machines(&dir, Damage::List).await?;
+    let result = carry_out(&machinery, &cluster, &plan_down(&seen), OnFailure::GoOn).await;
+    cluster.release();
+    result
+        .map_err(|error| error.hint(format!("skep down {name}  # again, once that is mended")))?;
+    if !context.quiet {
+        eprintln!("cluster {name} is gone");
+    }
+    Ok(())
+}

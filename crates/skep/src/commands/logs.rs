@@ -1,0 +1,38 @@
+//! `skep logs`.
+
+use std::io::Write;
+
+use skep_host::driver::qemu::console_path;
+use skep_host::store::Machine;
+
+use crate::cli::{Logs, Service};
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+
+pub(super) async fn run(context: &Context, args: Logs) -> Result<(), CliError> {
+    let name = args.node.cluster.clone().or(args.cluster.cluster);
+    let cluster = context.existing(name.as_ref())?;
+    let record = context.node(&cluster, &args.node.node)?;
+    let machine = Machine { dir: cluster.machine_dir(record.name()), record };
+    let text = match args.service {
+        None => std::fs::read(console_path(&machine)).context("there is no console log")?,
+        Some(service) => {
+            let machinery = context.machinery(None);
+            let log = machinery.service_log(&machine, service_name(service)).await;
+            log.map_err(|error| error.hint(format!("skep logs {}", args.node.node)))?
+        }
+    };
+    // Whoever reads it may stop reading.
+    let _ = std::io::stdout().write_all(&text);
+    Ok(())
+}
+
+fn service_name(service: Service) -> &'static str {
+    match service {
+        Service::Agent => "agent",
+        Service::Containerd => "containerd",
+        Service::Docker => "docker",
+        Service::Sshd => "sshd",
+        Service::Tls => "tls",
+    }
+}

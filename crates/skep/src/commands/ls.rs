@@ -1,0 +1,123 @@
+//! `skep ls`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skep_core::model::Role;
+use skep_core::observed::MachineState;
+use skep_host::driver::Driver as _;
+use skep_host::driver::qemu::Qemu;
+use skep_host::store::{ClusterDir, Machine};
+
+use crate::cli::{List, Output};
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::render::table::table;
+use crate::{out, outln};
+
+/// How long a machine may take to tell its state.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// One cluster of the list. Only what is on this host is asked, so a node that hangs is no matter.
+struct Row {
+    name: String,
+    managers: usize,
+    workers: usize,
+    running: usize,
+    subnet: String,
+    error: String,
+}
+
+pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
+    let clusters = context.store.clusters().context("cannot list clusters")?;
+    let driver = Qemu::new(context.cache.root().to_owned(), None);
+    let mut rows = Vec::new();
+    for dir in &clusters {
+        rows.push(look(dir, &driver).await);
+    }
+    match args.output {
+        Output::Json => {
+            let clusters: Vec<_> = rows.iter().map(Row::json).collect();
+            outln!("{:#}", json!({"format": 1, "clusters": clusters}));
+        }
+        Output::Table => {
+            let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];
+            let cells: Vec<_> = rows.iter().map(Row::cells).collect();
+            out!("{}", table(&header, &cells));
+        }
+    }
+    Ok(())
+}
+
+async fn look(dir: &ClusterDir, driver: &Qemu) -> Row {
+    let mut row = Row {
+        name: dir.name().to_string(),
+        managers: 0,
+        workers: 0,
+        running: 0,
+        subnet: String::new(),
+        error: String::new(),
+    };
+    match dir.record() {
+        Ok(Some(record)) => row.subnet = record.network.subnet.to_string(),
+        Ok(None) => row.error = "its making was cut off".to_owned(),
+        Err(error) => row.error = skep_host::sys::chain(&error),
+    }
+    for (name, record) in dir.nodes().unwrap_or_default() {
+        match record {
+            Ok(record) => {
+                match record.spec.role {
+                    Role::Manager => row.managers += 1,
+                    Role::Worker => row.workers += 1,
+                }
+                let machine = Machine { dir: dir.machine_dir(record.name()), record };
+                let state = tokio::time::timeout(LIMIT, driver.state(&machine)).await;
+                let stopped = state.is_ok_and(|state| state == MachineState::Stopped);
+                row.running += usize::from(!stopped);
+            }
+            Err(error) if row.error.is_empty() => {
+                row.error = format!("{name}: {}", skep_host::sys::chain(&error));
+            }
+            Err(_) => {}
+        }
+    }
+    row
+}
+
+impl Row {
+    fn state(&self) -> &'static str {
+        match (self.running, self.managers + self.workers) {
+            _ if !self.error.is_empty() => "broken",
+            (0, _) => "stopped",
+            (running, all) if running == all => "running",
+            _ => "partly",
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let state = match self.state() {
+            "partly" => format!("{}/{} running", self.running, self.managers + self.workers),
+            state => state.to_owned(),
+        };
+        vec![
+            self.name.clone(),
+            state,
+            self.managers.to_string(),
+            self.workers.to_string(),
+            self.subnet.clone(),
+            self.error.clone(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "state": self.state(),
+            "managers": self.managers,
+            "workers": self.workers,
+            "running": self.running,
+            "subnet": self.subnet,
+            "error": self.error,
+        })
+    }
+}

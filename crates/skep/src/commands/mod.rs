@@ -1,0 +1,115 @@
+//! The commands.
+
+mod access;
+mod alias;
+mod bench;
+mod cache;
+mod converge;
+mod doctor;
+mod down;
+mod hosts;
+mod logs;
+mod ls;
+mod node;
+mod power;
+mod schema;
+mod status;
+mod up;
+
+use clap::{Args, CommandFactory};
+
+pub use alias::InstallAlias;
+pub use bench::Bench;
+pub(crate) use doctor::require;
+
+use crate::cli::{Cli, Command};
+use crate::context::Context;
+use crate::error::{CliError, code};
+use crate::out;
+
+/// `skep completions`.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    shell: clap_complete::Shell,
+}
+
+/// Runs a command and returns the exit code.
+///
+/// # Errors
+///
+/// What the user is told, with its exit code.
+pub async fn run(cli: Cli) -> Result<u8, CliError> {
+    let context = Context::from_env(cli.quiet)?;
+    let command = dispatch(&context, cli.command);
+    tokio::select! {
+        result = command => result,
+        () = interrupted() => {
+            let message = "interrupted; run it again to go on, or `skep down` to take it away";
+            Err(CliError { code: code::INTERRUPTED, message: message.into(), hints: Vec::new() })
+        }
+    }
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Up(args) => up::run(context, *args).await?,
+        Command::Down(args) => down::run(context, args).await?,
+        Command::Ls(args) => ls::run(context, args).await?,
+        Command::Status(args) => return status::run(context, args).await,
+        Command::Start(args) => power::start(context, args).await?,
+        Command::Stop(args) => power::stop(context, args).await?,
+        Command::Ssh(args) => return access::ssh(context, args).await,
+        Command::Scp(args) => return access::scp(context, args).await,
+        Command::Env(args) => access::env(context, args)?,
+        Command::Docker(args) => return access::docker(context, args).await,
+        Command::Node(command) => node::run(context, command).await?,
+        Command::Hosts(command) => hosts::run(context, command).await?,
+        Command::Logs(args) => logs::run(context, args).await?,
+        Command::Doctor(args) => return doctor::run(context, args).await,
+        Command::Cache(command) => cache::run(context, command)?,
+        Command::Bench(args) => bench::run(context, args).await?,
+        Command::Schema => schema::run(),
+        Command::InstallAlias(args) => alias::run(&args)?,
+        Command::Completions(Completions { shell }) => {
+            let mut command = Cli::command();
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut command, "skep", &mut text);
+            out!("{}", String::from_utf8_lossy(&text));
+        }
+    }
+    Ok(0)
+}
+
+/// Waits for Ctrl-C or a request to end.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => drop(signals.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! { () = terminate => (), () = interrupt => () }
+}
+
+/// Asks on a terminal; without one, only a flag answers.
+fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
+    use std::io::{BufRead, IsTerminal, Write};
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::usage(format!("{question} There is no terminal to ask; say -y")));
+    }
+    eprint!("{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

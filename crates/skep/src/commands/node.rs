@@ -1,0 +1,123 @@
+//! `skep node`.
+
+use skep_core::model::{NodeName, NodeSpec, Role};
+use skep_core::observed::Observed;
+use skep_core::plan::{StopMode, plan_remove_nodes, plan_start, plan_stop};
+use skep_host::converge::OnFailure;
+use skep_host::observe::Damage;
+
+use super::confirm;
+use super::converge::{carry_out, plan_error};
+use super::up::{options, up};
+use crate::cli::{NodeAdd, NodeCommand, NodeRemove, Nodes};
+use crate::context::Context;
+use crate::error::CliError;
+use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY};
+use crate::outln;
+
+pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), CliError> {
+    match command {
+        NodeCommand::Add(args) => add(context, args).await,
+        NodeCommand::Rm(args) => remove(context, args).await,
+        NodeCommand::Start(args) => start(context, &args).await,
+        NodeCommand::Stop(args) => stop(context, &args, StopMode::Graceful).await,
+        NodeCommand::Kill(args) => stop(context, &args, StopMode::Kill).await,
+        NodeCommand::Restart(args) => {
+            stop(context, &args, StopMode::Graceful).await?;
+            start(context, &args).await
+        }
+    }
+}
+
+async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let record = seen.cluster.clone().ok_or_else(|| {
+        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
+            .hint(format!("skep up {}", dir.name()))
+    })?;
+    let mut spec = record.spec(seen.nodes.values().map(|node| &node.record));
+    let names = new_names(&args, &seen)?;
+    for name in &names {
+        spec.nodes.push(new_node(name, &args)?);
+    }
+    let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
+    cluster.release();
+    result?;
+    for name in names {
+        outln!("{name}");
+    }
+    Ok(())
+}
+
+fn new_names(args: &NodeAdd, seen: &Observed) -> Result<Vec<NodeName>, CliError> {
+    if let Some(name) = args.names.iter().find(|name| seen.nodes.contains_key(name)) {
+        return Err(CliError::usage(format!("there is a node {name} already")));
+    }
+    if !args.names.is_empty() {
+        return Ok(args.names.clone());
+    }
+    let count = args.num_node.unwrap_or(1) as usize;
+    if count == 0 {
+        return Err(CliError::usage("-n 0: that adds no node"));
+    }
+    let free = (0..).map(NodeName::numbered).filter(|name| !seen.nodes.contains_key(name));
+    Ok(free.take(count).collect())
+}
+
+fn new_node(name: &NodeName, args: &NodeAdd) -> Result<NodeSpec, CliError> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(CliError::usage(format!("--label {text}: write KEY=VALUE"))),
+    };
+    Ok(NodeSpec {
+        name: name.clone(),
+        role: if args.manager { Role::Manager } else { Role::Worker },
+        cpus: args.cpus.unwrap_or(DEFAULT_CPUS),
+        memory: args.memory.unwrap_or(DEFAULT_MEMORY),
+        disk: args.disk.unwrap_or(DEFAULT_DISK),
+        labels: args.label.iter().map(pair).collect::<Result<_, _>>()?,
+    })
+}
+
+async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    plan_remove_nodes(&seen, &args.names, args.force).map_err(plan_error)?;
+    let list: Vec<_> = args.names.iter().map(NodeName::as_str).collect();
+    let question = format!("Remove {} of cluster {} with all data?", list.join(", "), dir.name());
+    if !confirm(&question, args.yes)? {
+        return Ok(());
+    }
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let plan = plan_remove_nodes(&seen, &args.names, args.force).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}
+
+async fn start(context: &Context, args: &Nodes) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let plan = plan_start(&seen, &args.names, options(&args.waiting)).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}
+
+async fn stop(context: &Context, args: &Nodes, mode: StopMode) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
+    let plan = plan_stop(&seen, &args.names, mode).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}

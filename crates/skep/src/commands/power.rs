@@ -1,0 +1,47 @@
+//! `skep start` and `skep stop`.
+
+use skep_core::plan::{StopMode, plan_stop};
+use skep_host::converge::OnFailure;
+use skep_host::observe::Damage;
+
+use super::converge::{carry_out, converge, plan_error};
+use super::up::options;
+use crate::cli::Power;
+use crate::context::Context;
+use crate::error::CliError;
+
+pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let record = seen.cluster.clone().ok_or_else(|| {
+        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
+            .hint(format!("skep up {}", dir.name()))
+    })?;
+    let spec = record.spec(seen.nodes.values().map(|node| &node.record));
+    // One node that does not come up is no reason to leave the others down.
+    let goes_on = OnFailure::GoOn;
+    let result = converge(&machinery, &cluster, &spec, options(&args.waiting), goes_on, seen).await;
+    cluster.release();
+    result?;
+    if !context.quiet {
+        eprintln!("cluster {} is up", dir.name());
+    }
+    Ok(())
+}
+
+pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
+    let plan = plan_stop(&seen, &[], StopMode::Graceful).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result?;
+    if !context.quiet {
+        eprintln!("cluster {} is stopped", dir.name());
+    }
+    Ok(())
+}

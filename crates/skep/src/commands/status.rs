@@ -1,0 +1,153 @@
+//! `skep status`.
+
+use serde_json::{Value, json};
+use skep_core::model::{NodeName, Role};
+use skep_core::observed::{EngineState, Leftover, Member, Observed, ObservedNode};
+use skep_host::observe::Damage;
+use skep_host::store::ClusterDir;
+
+use crate::cli::{Output, Status};
+use crate::context::Context;
+use crate::error::{CliError, code};
+use crate::render::table::table;
+use crate::{out, outln};
+
+pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let seen = machinery.observe_within(&dir, Damage::List, args.timeout).await?;
+    match args.output {
+        Output::Json => outln!("{:#}", json(&dir, &seen)),
+        Output::Table => print(&dir, &seen),
+    }
+    let well = seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, &seen));
+    Ok(if well { 0 } else { code::FAILED })
+}
+
+fn member<'a>(node: &ObservedNode, seen: &'a Observed) -> Option<&'a Member> {
+    match &node.engine {
+        EngineState::Member { id, .. } => seen.swarm.as_ref()?.member(id),
+        _ => None,
+    }
+}
+
+fn is_well(node: &ObservedNode, seen: &Observed) -> bool {
+    member(node, seen).is_some_and(|member| member.ready)
+}
+
+fn print(dir: &ClusterDir, seen: &Observed) {
+    let header =
+        ["NODE", "ROLE", "MACHINE", "ADDRESS", "SWARM", "AVAILABILITY", "ENGINE", "LABELS"];
+    let rows: Vec<_> = seen.nodes.iter().map(|(name, node)| cells(name, node, seen)).collect();
+    out!("{}", table(&header, &rows));
+    outln!();
+    let yes = |there: bool, text: String| if there { text } else { format!("{text} (missing)") };
+    if let Some(cluster) = &seen.cluster {
+        let network = &cluster.network;
+        outln!("subnet    {}", network.subnet);
+        outln!("bridge    {}", yes(seen.bridge, network.bridge.clone()));
+        outln!("firewall  {}", yes(seen.firewall, format!("table ip {}", network.bridge)));
+    }
+    for entry in &seen.hosts_entries {
+        outln!("hosts     {} {}", entry.address, entry.name);
+    }
+    outln!("files     {}", dir.path().display());
+    for leftover in &seen.leftovers {
+        outln!("leftover  {}: skep down {} removes it", what(leftover), dir.name());
+    }
+    for (name, node) in &seen.nodes {
+        if let EngineState::Unreachable(reason) = &node.engine {
+            outln!("problem   {name}: its engine does not answer: {reason}");
+        }
+    }
+}
+
+fn what(leftover: &Leftover) -> String {
+    match leftover {
+        Leftover::Link(name) => format!("interface {name}"),
+        Leftover::FirewallTable(name) => format!("firewall table ip {name}"),
+        Leftover::Node(name) => format!("node {name}, whose record cannot be read"),
+        Leftover::Directory => "a cluster whose record cannot be read".to_owned(),
+    }
+}
+
+fn cells(name: &NodeName, node: &ObservedNode, seen: &Observed) -> Vec<String> {
+    let member = member(node, seen);
+    let labels = member.map_or(&node.record.spec.labels, |member| &member.labels);
+    let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    vec![
+        name.to_string(),
+        role(node, member).to_owned(),
+        machine(node),
+        node.record.address.to_string(),
+        swarm(node, member).to_owned(),
+        member.map(|member| member.availability.clone()).unwrap_or_default(),
+        node.engine.version().unwrap_or_default().to_owned(),
+        labels.join(","),
+    ]
+}
+
+fn role(node: &ObservedNode, member: Option<&Member>) -> &'static str {
+    match member {
+        Some(member) if member.leader => "leader",
+        Some(member) => member.role.as_str(),
+        None => node.record.spec.role.as_str(),
+    }
+}
+
+fn machine(node: &ObservedNode) -> String {
+    format!("{:?}", node.machine).to_lowercase()
+}
+
+fn swarm(node: &ObservedNode, member: Option<&Member>) -> &'static str {
+    match (&node.engine, member) {
+        (_, Some(member)) if member.ready => "ready",
+        (_, Some(_)) => "down",
+        (EngineState::Member { .. }, None) => "member",
+        (EngineState::Inactive { .. }, _) => "none",
+        (EngineState::Unreachable(_) | EngineState::Off, _) => "unknown",
+    }
+}
+
+fn json(dir: &ClusterDir, seen: &Observed) -> Value {
+    let node = |(name, node): (&NodeName, &ObservedNode)| {
+        let member = member(node, seen);
+        let spec = &node.record.spec;
+        let problem = match &node.engine {
+            EngineState::Unreachable(reason) => reason.as_str(),
+            _ => "",
+        };
+        json!({
+            "name": name,
+            "role": member.map_or(spec.role, |member| member.role),
+            "leader": member.is_some_and(|member| member.leader),
+            "machine": node.machine,
+            "address": node.record.address,
+            "mac": node.record.mac,
+            "cpus": spec.cpus,
+            "memory": spec.memory,
+            "disk": spec.disk,
+            "swarm": swarm(node, member),
+            "availability": member.map(|member| member.availability.as_str()),
+            "engine": node.engine.version(),
+            "labels": member.map_or(&spec.labels, |member| &member.labels),
+            "problem": problem,
+        })
+    };
+    let network = seen.cluster.as_ref().map(|cluster| &cluster.network);
+    let managers = seen.nodes.values().filter(|node| node.record.spec.role == Role::Manager);
+    json!({
+        "format": 1,
+        "name": dir.name(),
+        "subnet": network.map(|network| network.subnet),
+        "bridge": network.map(|network| &network.bridge),
+        "bridge_up": seen.bridge,
+        "firewall": seen.firewall,
+        "managers": managers.count(),
+        "swarm_id": seen.swarm.as_ref().map(|swarm| &swarm.id),
+        "directory": dir.path(),
+        "hosts": seen.hosts_entries.iter().map(|entry| &entry.name).collect::<Vec<_>>(),
+        "leftovers": seen.leftovers,
+        "nodes": seen.nodes.iter().map(node).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,234 @@
+//! `skep up`.
+
+use std::time::Instant;
+
+use skep_core::model::{ClusterName, ClusterRecord, ClusterSpec, NodeName};
+use skep_core::observed::Observed;
+use skep_core::plan::{
+    Birth, UpOptions, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
+};
+use skep_host::converge::OnFailure;
+use skep_host::observe::Damage;
+use skep_host::store::LockedCluster;
+
+use super::converge::{carry_out, converge, plan_error};
+use crate::cli::{Up, Waiting, Wanted};
+use crate::context::{Context, Machinery};
+use crate::error::{CliError, Context as _};
+use crate::file::ClusterFile;
+use crate::render::progress::Progress;
+use crate::{out, outln};
+
+/// A cluster that was brought up.
+pub(super) struct Done {
+    /// Its name.
+    pub name: ClusterName,
+    /// What was done when.
+    pub progress: Progress,
+}
+
+pub(super) async fn run(context: &Context, args: Up) -> Result<(), CliError> {
+    let started = Instant::now();
+    let Some(Done { name, progress }) = bring_up(context, args).await? else { return Ok(()) };
+    if !context.quiet {
+        eprintln!("\ncluster {name} is up after {:.1} s", started.elapsed().as_secs_f64());
+        let summary = progress.summary();
+        if !summary.is_empty() {
+            eprintln!("  {summary}");
+        }
+        eprintln!("\nlet your own docker command speak to it:\n  eval $(skep env {name})");
+        eprintln!("or look around:\n  skep status {name}");
+    }
+    Ok(())
+}
+
+/// Brings a cluster up, or only tells how.
+pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>, CliError> {
+    let file = match &args.file {
+        Some(path) => Some(ClusterFile::load(path)?),
+        None => None,
+    };
+    let named = args.cluster.clone().or_else(|| file.as_ref()?.name.clone());
+    let name = context.name_or_default(named.as_ref());
+    let dir = context.store.cluster(&name);
+    let mut machinery = context.machinery(Some(&args.waiting));
+    machinery.count_others(&dir);
+
+    // A host without its tools cannot even be looked at.
+    let recorded = dir.record().ok().flatten().map(|record| record.image);
+    let image = match recorded {
+        Some(image) => image,
+        None => file.clone().unwrap_or_default().with_flags(&args.wanted)?.spec(name.clone()).image,
+    };
+    if !args.dry_run {
+        super::doctor::require(context, &image).await?;
+    }
+
+    if args.dry_run {
+        let seen = machinery.observe(&dir, Damage::Refuse).await?;
+        let spec = wanted_spec(&name, file, &args.wanted, &seen)?;
+        let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
+        for warning in &plan.warnings {
+            eprintln!("warning: {warning}");
+        }
+        match plan.is_empty() {
+            true => outln!("nothing to do"),
+            false => out!("{plan}"),
+        }
+        return Ok(None);
+    }
+
+    // Whatever can be said before anything is touched is said now, the lock included.
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let spec = wanted_spec(&name, file.clone(), &args.wanted, &seen)?;
+    plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
+
+    let cluster = context.lock(&name).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let spec = wanted_spec(&name, file, &args.wanted, &seen)?;
+    let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
+    cluster.release();
+    result?;
+    Ok(Some(Done { name, progress: machinery.progress }))
+}
+
+/// Brings the cluster up; what was made for nothing is taken away again.
+pub(super) async fn up(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+    spec: &ClusterSpec,
+    waiting: &Waiting,
+    no_rollback: bool,
+    before: Observed,
+) -> Result<(), CliError> {
+    let new = before.cluster.is_none();
+    let known: Vec<NodeName> = before.nodes.keys().cloned().collect();
+    let recorded = before.cluster.clone();
+    let work = async {
+        let seen = match new {
+            true => reserve(machinery, cluster, spec).await?,
+            false => before,
+        };
+        converge(machinery, cluster, spec, options(waiting), OnFailure::Stop, seen).await
+    };
+    let Err(error) = work.await else { return Ok(()) };
+    let name = &spec.name;
+    if no_rollback {
+        return Err(error.hint(format!("skep status {name}")).hint(format!("skep up {name}")));
+    }
+    let undone = match new {
+        true => undo_cluster(machinery, cluster).await,
+        false => undo_nodes(machinery, cluster, &known, recorded.as_ref()).await,
+    };
+    match undone {
+        Ok(true) => Err(error.hint("the same with --no-rollback, and look at what failed")),
+        Ok(false) => Err(error.hint(format!("skep status {name}"))),
+        Err(second) => {
+            eprintln!("{second}");
+            Err(error.hint(format!("skep down {name}  # removes what is left")))
+        }
+    }
+}
+
+/// Chooses a subnet and a bridge for a new cluster while no other skep on this host does, and makes
+/// the choice known.
+async fn reserve(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+    spec: &ClusterSpec,
+) -> Result<Observed, CliError> {
+    let turn = skep_host::net::turn_to_choose().await.context("cannot choose a subnet")?;
+    let seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
+    let plan = plan_reservation(spec, &seen).map_err(plan_error)?;
+    carry_out(machinery, cluster, &plan, OnFailure::Stop).await?;
+    turn.remove();
+    machinery.observe(cluster.dir(), Damage::Refuse).await
+}
+
+async fn undo_cluster(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+) -> Result<bool, CliError> {
+    eprintln!("taking away what was made");
+    let seen = machinery.observe_machines(cluster.dir(), Damage::List).await?;
+    carry_out(machinery, cluster, &plan_down(&seen), OnFailure::GoOn).await?;
+    Ok(true)
+}
+
+async fn undo_nodes(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+    known: &[NodeName],
+    recorded: Option<&ClusterRecord>,
+) -> Result<bool, CliError> {
+    let seen = machinery.observe(cluster.dir(), Damage::List).await?;
+    let new: Vec<_> = seen.nodes.keys().filter(|name| !known.contains(name)).cloned().collect();
+    if !new.is_empty() {
+        eprintln!("taking away the new nodes");
+        let plan = plan_remove_nodes(&seen, &new, true).map_err(plan_error)?;
+        carry_out(machinery, cluster, &plan, OnFailure::GoOn).await?;
+    }
+    if let Some(recorded) = recorded {
+        let seen = machinery.observe(cluster.dir(), Damage::List).await?;
+        carry_out(machinery, cluster, &plan_record(&seen, recorded), OnFailure::GoOn).await?;
+    }
+    Ok(!new.is_empty())
+}
+
+/// Returns what is wanted: file and flags, or, without either, what the cluster is already.
+fn wanted_spec(
+    name: &ClusterName,
+    file: Option<ClusterFile>,
+    wanted: &Wanted,
+    seen: &Observed,
+) -> Result<ClusterSpec, CliError> {
+    if let (None, true, Some(cluster)) = (&file, is_empty(wanted), &seen.cluster) {
+        return Ok(cluster.spec(seen.nodes.values().map(|node| &node.record)));
+    }
+    let mut spec = file.unwrap_or_default().with_flags(wanted)?.spec(name.clone());
+    if let (None, Some(cluster)) = (spec.subnet, &seen.cluster) {
+        spec.subnet = Some(cluster.network.subnet);
+    }
+    let problems = spec.problems();
+    if problems.is_empty() {
+        return Ok(spec);
+    }
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    Err(CliError::usage(lines.join("\n")))
+}
+
+fn is_empty(wanted: &Wanted) -> bool {
+    let Wanted {
+        driver,
+        num_node,
+        managers,
+        workers,
+        cpus,
+        memory,
+        disk,
+        label,
+        subnet,
+        hostname,
+        suite,
+        mirror,
+        driver_args,
+    } = wanted;
+    let numbers = [num_node, managers, workers, cpus].iter().all(|it| it.is_none());
+    let texts = [driver, suite, mirror, driver_args].iter().all(|it| it.is_none());
+    numbers
+        && texts
+        && memory.is_none()
+        && disk.is_none()
+        && subnet.is_none()
+        && label.is_empty()
+        && hostname.is_empty()
+}
+
+/// Returns how new machines come to life, and what is waited for.
+pub(super) fn options(waiting: &Waiting) -> UpOptions {
+    let birth = match waiting.cold {
+        true => Birth::Boot,
+        false => Birth::Fork { restart_engine: waiting.unique_engine_ids },
+    };
+    UpOptions { birth, wait: !waiting.no_wait, verify: !waiting.no_wait && !waiting.no_verify }
+}

@@ -1,0 +1,309 @@
+//! Where things are, and what was chosen, on this machine and in this run.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use skep_core::event::Event;
+use skep_core::model::{ClusterName, NodeName, NodeRecord};
+use skep_core::observed::{HostsEntry, MachineState, Observed};
+use skep_host::converge::{Settings, World};
+use skep_host::driver::Driver as _;
+use skep_host::driver::qemu::{Accelerator, Qemu};
+use skep_host::engine::TlsEngines;
+use skep_host::image::Cache;
+use skep_host::net::{LinuxNetwork, resolvers};
+use skep_host::observe::{self, Damage, Observer};
+use skep_host::store::{self, ClusterDir, LockedCluster, Machine, Owner, Registry, Store};
+
+use crate::cli::{Accel, Waiting};
+use crate::error::{CliError, Context as _};
+use crate::render::progress::Progress;
+
+/// The name of a cluster that was given none.
+const DEFAULT_CLUSTER: &str = "skep";
+
+/// How long a node may take to answer a look before a plan is made.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// This run of skep.
+pub struct Context {
+    /// All clusters.
+    pub store: Store,
+    /// Images.
+    pub cache: Cache,
+    /// Whether progress is told.
+    pub quiet: bool,
+    hosts_file: PathBuf,
+}
+
+impl Context {
+    /// Creates the context from the environment.
+    ///
+    /// # Errors
+    ///
+    /// If no directory for state can be told.
+    pub fn from_env(quiet: bool) -> Result<Self, CliError> {
+        let home =
+            directory("SKEP_HOME").or_else(|| Some(directory("XDG_DATA_HOME")?.join("skep")));
+        let data = home.or_else(|| Some(directory("HOME")?.join(".local/share/skep")));
+        let cache = directory("XDG_CACHE_HOME").or_else(|| Some(directory("HOME")?.join(".cache")));
+        let (Some(data), Some(cache)) = (data, cache) else {
+            return Err(CliError::host("no place for state: neither HOME nor SKEP_HOME is set"));
+        };
+        let hosts_file = directory("SKEP_HOSTS_FILE").unwrap_or_else(|| "/etc/hosts".into());
+        Ok(Self {
+            store: Store::new(absolute(&data)),
+            cache: Cache::new(absolute(&cache).join("skep")),
+            quiet,
+            hosts_file,
+        })
+    }
+
+    /// Returns the same context, of which nothing is told but warnings.
+    #[must_use]
+    pub fn silent(&self) -> Self {
+        Self {
+            store: self.store.clone(),
+            cache: Cache::new(self.cache.root().to_owned()),
+            quiet: true,
+            hosts_file: self.hosts_file.clone(),
+        }
+    }
+
+    /// Returns the cluster that is meant: the one that is named, or the only one there is.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist, or none is named and there are several.
+    pub fn existing(&self, name: Option<&ClusterName>) -> Result<ClusterDir, CliError> {
+        let clusters = self.store.clusters().context("cannot list clusters")?;
+        let known: Vec<&str> = clusters.iter().map(|cluster| cluster.name().as_str()).collect();
+        match name {
+            Some(name) => {
+                let cluster = self.store.cluster(name);
+                if cluster.exists() {
+                    return Ok(cluster);
+                }
+                let message = match known.is_empty() {
+                    true => format!("there is no cluster {name}"),
+                    false => format!("there is no cluster {name}; there are {}", known.join(", ")),
+                };
+                Err(CliError::usage(message).hint(format!("skep up {name}")))
+            }
+            None => match &clusters[..] {
+                [only] => Ok(only.clone()),
+                [] => Err(CliError::usage("there is no cluster").hint("skep up")),
+                _ => {
+                    Err(CliError::usage(format!("name one of the clusters: {}", known.join(", "))))
+                }
+            },
+        }
+    }
+
+    /// Returns where docker-machine stores with machines of ours are noted.
+    #[must_use]
+    pub fn registry(&self) -> Registry {
+        Registry::new(self.cache.root().join("stores"))
+    }
+
+    /// Returns the name of a cluster that may not exist yet.
+    #[must_use]
+    pub fn name_or_default(&self, name: Option<&ClusterName>) -> ClusterName {
+        name.cloned().unwrap_or_else(|| DEFAULT_CLUSTER.parse().expect("the default is a name"))
+    }
+
+    /// Returns a node of a cluster.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist or its record is damaged.
+    pub fn node(&self, cluster: &ClusterDir, node: &NodeName) -> Result<NodeRecord, CliError> {
+        let nodes = cluster.nodes().context("cannot list nodes")?;
+        let known: Vec<_> = nodes.iter().map(|(name, _)| name.as_str()).collect();
+        if !known.contains(&node.as_str()) {
+            let (name, known) = (cluster.name(), known.join(", "));
+            return Err(CliError::usage(format!(
+                "cluster {name} has no node {node}; it has {known}"
+            )));
+        }
+        cluster.node(node).context(node)
+    }
+
+    /// Takes the cluster's lock, telling the user if another skep has it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had at all.
+    pub async fn lock(&self, name: &ClusterName) -> Result<LockedCluster, CliError> {
+        let waiting = || eprintln!("waiting for another skep that changes cluster {name}");
+        self.store.lock(name, waiting).await.context(format!("cluster {name}"))
+    }
+
+    /// Returns the driver of machines, with what is to execute the guests if that was chosen.
+    #[must_use]
+    pub fn driver(&self, accel: Option<Accel>) -> Qemu {
+        let forced = accel.map(|accel| match accel {
+            Accel::Kvm => Accelerator::Kvm,
+            Accel::Tcg => Accelerator::Tcg,
+        });
+        Qemu::new(self.cache.root().to_owned(), forced)
+    }
+
+    /// Returns the machinery for a run of plans.
+    #[must_use]
+    pub fn machinery(&self, waiting: Option<&Waiting>) -> Machinery<'_> {
+        Machinery {
+            context: self,
+            others: self.registry().list(),
+            driver: self.driver(waiting.and_then(|waiting| waiting.accel)),
+            engines: TlsEngines::default(),
+            settings: Settings {
+                hosts_file: self.hosts_file.clone(),
+                resolvers: resolvers(Path::new("/")),
+                user: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
+                timeout: waiting.and_then(|waiting| waiting.timeout),
+                forwarding_file: self.store.forwarding_file(),
+                at_once: std::thread::available_parallelism().map_or(1, usize::from),
+                other_clusters: true,
+            },
+            progress: Progress::new(self.quiet, std::io::stderr().is_terminal()),
+        }
+    }
+}
+
+/// What plans are carried out with.
+pub struct Machinery<'a> {
+    context: &'a Context,
+    others: Vec<ClusterDir>,
+    driver: Qemu,
+    engines: TlsEngines,
+    settings: Settings,
+    /// Where events go.
+    pub progress: Progress,
+}
+
+impl Machinery<'_> {
+    /// Looks at a cluster.
+    ///
+    /// # Errors
+    ///
+    /// If the host cannot be looked at, or a record is damaged and may not be.
+    pub async fn observe(&self, dir: &ClusterDir, damage: Damage) -> Result<Observed, CliError> {
+        self.observe_within(dir, damage, LOOK).await
+    }
+
+    /// Looks at a cluster without a word to its engines, which may not be there to answer: what ends
+    /// machines need not know what runs in them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::observe`].
+    pub async fn observe_machines(
+        &self,
+        dir: &ClusterDir,
+        damage: Damage,
+    ) -> Result<Observed, CliError> {
+        self.observe_within(dir, damage, Duration::ZERO).await
+    }
+
+    /// Looks at a cluster, giving each node a limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::observe`].
+    pub async fn observe_within(
+        &self,
+        dir: &ClusterDir,
+        damage: Damage,
+        limit: Duration,
+    ) -> Result<Observed, CliError> {
+        let seen = self.observer(limit).observe(dir, damage).await;
+        let hint = match &seen {
+            Err(observe::Error::Store(store::Error::Newer { .. })) => {
+                "the skep that wrote it, or a newer one".to_owned()
+            }
+            _ => format!("skep down {}  # removes what is left of it", dir.name()),
+        };
+        seen.context(format!("cluster {}", dir.name())).map_err(|error| error.hint(hint))
+    }
+
+    /// Returns what looks are made through.
+    #[must_use]
+    pub fn observer(&self, limit: Duration) -> Observer<'_> {
+        Observer {
+            store: &self.context.store,
+            others: &self.others,
+            driver: &self.driver,
+            engines: &self.engines,
+            network: &LinuxNetwork,
+            hosts_file: &self.settings.hosts_file,
+            limit,
+        }
+    }
+
+    /// Returns the names that a cluster has in the host's file of names.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read.
+    pub fn hosts_entries(&self, dir: &ClusterDir) -> Result<Vec<HostsEntry>, CliError> {
+        skep_host::hosts::read_block(&self.settings.hosts_file, &Owner::of(dir))
+            .context("cannot read names")
+    }
+
+    /// Returns the log of a service in a node.
+    ///
+    /// # Errors
+    ///
+    /// If the node does not run or does not answer.
+    pub async fn service_log(&self, machine: &Machine, service: &str) -> Result<Vec<u8>, CliError> {
+        let node = machine.record.name();
+        if self.driver.state(machine).await != MachineState::Running {
+            return Err(CliError::failed(format!("{node} does not run")));
+        }
+        let limit = Duration::from_secs(5) * self.driver.slowness(machine);
+        let path = format!("/var/log/{service}/current");
+        let shell = self.driver.shell(machine);
+        let output = shell.run(&["/usr/bin/cat", &path], b"", limit).await.context(node)?;
+        match output.code {
+            0 => Ok(output.stdout),
+            _ => Err(CliError::failed(format!("{node} has no log of {service}"))),
+        }
+    }
+
+    /// Remembers whether other clusters are there, before a cluster is removed.
+    pub fn count_others(&mut self, dir: &ClusterDir) {
+        let clusters = self.context.store.clusters().unwrap_or_default();
+        let mut all = clusters.iter().chain(&self.others);
+        self.settings.other_clusters = all.any(|cluster| cluster.path() != dir.path());
+    }
+
+    /// Returns what steps act on; what happens is told to `events`.
+    #[must_use]
+    pub fn world<'w>(
+        &'w self,
+        cluster: &'w LockedCluster,
+        events: &'w (dyn Fn(Event) + Send + Sync),
+    ) -> World<'w> {
+        World {
+            cluster,
+            driver: &self.driver,
+            network: &LinuxNetwork,
+            images: &self.context.cache,
+            engines: &self.engines,
+            settings: &self.settings,
+            events,
+        }
+    }
+}
+
+/// Returns a directory from the environment; an empty variable is none.
+fn directory(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// QEMU runs in a directory of its own, so nothing may depend on where skep was started.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}

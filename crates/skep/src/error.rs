@@ -1,0 +1,140 @@
+//! What a user is told when something fails: what, where, why, and what to type next.
+
+use std::fmt;
+use std::time::Duration;
+
+use skep_host::converge::{self, Failure};
+use skep_host::{driver, engine, image, shell};
+
+/// The exit codes.
+pub mod code {
+    /// Something failed.
+    pub const FAILED: u8 = 1;
+    /// The command line or the cluster file is wrong.
+    pub const USAGE: u8 = 2;
+    /// The host is not ready; nothing was made.
+    pub const HOST: u8 = 3;
+    /// Something took too long.
+    pub const TIMEOUT: u8 = 4;
+    /// The user interrupted it.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// An error with its exit code and what to type next.
+#[derive(Debug)]
+pub struct CliError {
+    /// The exit code.
+    pub code: u8,
+    /// What failed, and why.
+    pub message: String,
+    /// Commands to type next.
+    pub hints: Vec<String>,
+}
+
+impl CliError {
+    /// Creates an error of a failed command.
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self { code: code::FAILED, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Creates an error about wrong input.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { code: code::USAGE, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Creates an error about the host.
+    pub fn host(message: impl Into<String>) -> Self {
+        Self { code: code::HOST, message: message.into(), hints: Vec::new() }
+    }
+
+    /// Adds a command to type next.
+    #[must_use]
+    pub fn hint(mut self, command: impl Into<String>) -> Self {
+        self.hints.push(command.into());
+        self
+    }
+
+    /// Creates an error from the steps that failed.
+    #[must_use]
+    pub fn from_failures(failures: &[Failure]) -> Self {
+        let message = failures.iter().map(describe).collect::<Vec<_>>().join("\n");
+        let codes = failures.iter().map(|failure| exit_code(&failure.error));
+        let code = codes.max_by_key(|code| u8::from(*code == code::HOST)).unwrap_or(code::FAILED);
+        let hints = failures.iter().filter_map(hint).collect();
+        Self { code, message, hints }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        for hint in &self.hints {
+            write!(f, "\n  try: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+fn describe(failure: &Failure) -> String {
+    let place = failure.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+    let mut text = format!("{place}{}: {}", failure.title, skep_host::sys::chain(&failure.error));
+    if !failure.console.is_empty() {
+        text.push_str("\n  the last lines of its console:\n");
+        let lines: Vec<_> = failure.console.lines().map(|line| format!("    {line}")).collect();
+        text.push_str(&lines.join("\n"));
+    }
+    text
+}
+
+fn exit_code(error: &converge::Error) -> u8 {
+    use converge::Error as E;
+    match error {
+        E::Late { .. }
+        | E::Driver(driver::Error::NoGuest { .. })
+        | E::Shell(shell::Error::Timeout { .. })
+        | E::Engine(engine::Error::Timeout { .. }) => code::TIMEOUT,
+        E::Image(
+            image::Error::Missing(_) | image::Error::NoSpace { .. } | image::Error::NotRoot,
+        ) => code::HOST,
+        _ => code::FAILED,
+    }
+}
+
+fn hint(failure: &Failure) -> Option<String> {
+    use converge::Error as E;
+    match &failure.error {
+        E::Image(image::Error::Gone(_)) => {
+            let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
+            Some(format!(
+                "skep node rm --force {node}  # its data cannot be read without the image"
+            ))
+        }
+        E::Image(image::Error::Missing(_)) => Some("skep doctor".to_owned()),
+        E::Image(image::Error::NoSpace { .. }) => Some("skep cache prune".to_owned()),
+        E::Late { limit, .. } => Some(longer(*limit)),
+        E::Driver(driver::Error::NoGuest { limit_s, .. }) => {
+            Some(longer(Duration::from_secs(*limit_s)))
+        }
+        _ => None,
+    }
+}
+
+fn longer(limit: Duration) -> String {
+    format!("the same with --timeout {}s", limit.as_secs() * 2)
+}
+
+/// Turns any error of a library into one of the command line.
+pub trait Context<T> {
+    /// Says what was to be done.
+    ///
+    /// # Errors
+    ///
+    /// The same, told to the user.
+    fn context(self, what: impl fmt::Display) -> Result<T, CliError>;
+}
+
+impl<T, E: std::error::Error> Context<T> for Result<T, E> {
+    fn context(self, what: impl fmt::Display) -> Result<T, CliError> {
+        self.map_err(|error| CliError::failed(format!("{what}: {}", skep_host::sys::chain(&error))))
+    }
+}

@@ -1,0 +1,173 @@
+//! The keys of a cluster file.
+
+use ipnet::Ipv4Net;
+use serde_json::{Value as Json, json};
+use skep_core::model::{AptSource, ClusterName, Hostname, HostnameSpec, NodeName, Role};
+
+use super::kind::{
+    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url, Whole,
+    Word, text,
+};
+use super::problem::Problems;
+use super::section::{Field, Section, field};
+use super::spec::parse_hostname;
+use super::tree::{Node, Value};
+use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry};
+
+type Cpus = Whole<1, 255>;
+type Memory = SizeFrom<384>;
+type Disk = SizeFrom<{ 3 << 10 }>;
+type Labels = MapOf<LabelKey, LabelValue>;
+// Far more than a host can run, and few enough to be counted out.
+type Managers = Whole<0, 99>;
+type Workers = Whole<0, 999>;
+
+impl Section for ClusterFile {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!(
+            "name",
+            ClusterName,
+            name,
+            "The cluster's name; that on the command line goes before."
+        ),
+        field!("driver", Driver, "The kind of machines. All names mean QEMU on this host."),
+        field!("node", NodeDefaults, node, "What every node is like that says nothing else."),
+        field!(
+            "managers",
+            Managers,
+            managers,
+            "The number of managers; 1 if not given. Use an odd number."
+        ),
+        field!("workers", Workers, workers, "The number of workers; 1 if not given."),
+        field!(
+            "nodes",
+            MapOf<NodeName, NodeEntry>,
+            nodes,
+            "What differs, by node: node0, node1 and so on, managers first. \
+             Another name is one more node."
+        ),
+        field!("subnet", Ipv4Net, subnet, "The subnet of the nodes; a free one if not given."),
+        field!(
+            "hostnames",
+            ListOf<HostnameSpec>,
+            hostnames,
+            "Names for this host's /etc/hosts, pointing at the first manager or \
+             at the node that is named."
+        ),
+        field!("image", ImageEntry, image, "What the nodes' image is made from."),
+    ];
+}
+
+impl Section for NodeDefaults {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("cpus", Cpus, cpus, "The number of virtual CPUs of a node; 1 if not given."),
+        field!("memory", Memory, memory, "The memory of a node; 1GiB if not given."),
+        field!(
+            "disk",
+            Disk,
+            disk,
+            "The disk of a node; 20GiB if not given. It takes room as it fills."
+        ),
+        field!("labels", Labels, labels, "Swarm labels of every node."),
+    ];
+}
+
+impl Section for NodeEntry {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!(
+            "role",
+            Role,
+            role,
+            "The node's part in the swarm. A numbered node has that of its number, \
+             another is a worker if not given."
+        ),
+        field!("cpus", Cpus, cpus, "The number of virtual CPUs; that of `node` if not given."),
+        field!("memory", Memory, memory, "The memory; that of `node` if not given."),
+        field!(
+            "disk",
+            Disk,
+            disk,
+            "The disk; that of `node` if not given. It takes room as it fills."
+        ),
+        field!("labels", Labels, labels, "Swarm labels, beside those of every node."),
+    ];
+}
+
+impl Section for ImageEntry {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("suite", Word, suite, "The Debian suite; trixie if not given."),
+        field!("mirror", Url, mirror, "The Debian mirror."),
+        field!("sources", ListOf<AptSource>, sources, "Further apt sources, such as Docker's own."),
+        field!("packages", ListOf<Word>, packages, "Further packages."),
+    ];
+}
+
+#[derive(Default)]
+struct SourceEntry {
+    line: Option<String>,
+    key: Option<String>,
+}
+
+impl Section for SourceEntry {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("line", AptLine, line, "The source as a line of sources.list(5)."),
+        field!(
+            "key",
+            FilePath,
+            key,
+            "The OpenPGP key that signs the source: a file, relative to this one's folder. \
+             Debian's keys if not given."
+        ),
+    ];
+    const REQUIRED: &'static [&'static str] = &["line"];
+}
+
+impl Kind for AptSource {
+    type Value = Self;
+
+    fn schema() -> Json {
+        SourceEntry::schema()
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let SourceEntry { line, key } = SourceEntry::read(node, problems)?;
+        Some(Self { line: line?, key })
+    }
+}
+
+#[derive(Default)]
+struct HostnameEntry {
+    name: Option<Hostname>,
+    node: Option<NodeName>,
+}
+
+impl Section for HostnameEntry {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("name", Hostname, name, "The name."),
+        field!(
+            "node",
+            NodeName,
+            node,
+            "The node that it points at; the first manager if not given."
+        ),
+    ];
+    const REQUIRED: &'static [&'static str] = &["name"];
+}
+
+impl Kind for HostnameSpec {
+    type Value = Self;
+
+    fn schema() -> Json {
+        let text = json!({"type": "string", "description": "NAME or NAME@NODE"});
+        json!({"anyOf": [text, HostnameEntry::schema()]})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        if let Value::Map(_) = node.value {
+            let HostnameEntry { name, node } = HostnameEntry::read(node, problems)?;
+            return Some(Self { name: name?, node });
+        }
+        let text = text(node, "NAME, NAME@NODE or a map with name and node", problems)?;
+        parse_hostname(text).map_err(|error| problems.report(node.at, error)).ok()
+    }
+}

@@ -1,0 +1,95 @@
+//! Texts that obey a rule.
+
+use serde_json::{Value as Json, json};
+
+use super::{Kind, Resolved, report_other, scalar, text};
+use crate::file::problem::{Problems, quoted};
+use crate::file::tree::Node;
+
+macro_rules! text_kind {
+    ($(#[$doc:meta])* $kind:ident: $what:literal, $pattern:literal, $check:expr, $rule:literal) => {
+        $(#[$doc])*
+        pub struct $kind;
+
+        impl Kind for $kind {
+            type Value = String;
+
+            fn schema() -> Json {
+                json!({"type": "string", "pattern": $pattern})
+            }
+
+            fn read(node: &Node, problems: &mut Problems) -> Option<String> {
+                let text = text(node, $what, problems)?;
+                let fits: fn(&str) -> bool = $check;
+                if !text.contains(char::is_control) && fits(text) {
+                    return Some(text.to_owned());
+                }
+                problems.report(node.at, format_args!("{} is not {}; {}", quoted(text), $what, $rule));
+                None
+            }
+        }
+    };
+}
+
+text_kind!(
+    /// A word that is no option and no list: a package, or a suite.
+    Word: "a name", "^[A-Za-z0-9][^\\s,]*$",
+    |text| text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !has_blank_or(',', text),
+    "begin with a letter or digit, and use no blanks or commas"
+);
+
+text_kind!(
+    /// A URL.
+    Url: "a URL", "^[a-z][a-z0-9+.-]*://\\S+$",
+    |text| {
+        let (scheme, rest) = text.split_once("://").unwrap_or_default();
+        scheme.starts_with(|c: char| c.is_ascii_lowercase())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c))
+            && !rest.is_empty()
+            && !text.contains(char::is_whitespace)
+    },
+    "write one such as https://deb.debian.org/debian"
+);
+
+text_kind!(
+    /// A line of sources.list(5).
+    AptLine: "an apt source", "^deb +\\S.*$",
+    |text| text.strip_prefix("deb ").is_some_and(|rest| !rest.trim().is_empty()),
+    "write a line such as `deb https://deb.debian.org/debian trixie main`"
+);
+
+text_kind!(
+    /// A path on the host.
+    FilePath: "a path", "^.+$", |text| !text.is_empty(), "name a file"
+);
+
+text_kind!(
+    /// The key of a label.
+    LabelKey: "a label's key", "^[^\\s=]+$",
+    |text| !text.is_empty() && !has_blank_or('=', text),
+    "use at least one character, and no blanks or `=`"
+);
+
+fn has_blank_or(other: char, text: &str) -> bool {
+    text.contains(|c: char| c.is_whitespace() || c == other)
+}
+
+/// The value of a label: a text, or a number or truth value as it is written.
+pub struct LabelValue;
+
+impl Kind for LabelValue {
+    type Value = String;
+
+    fn schema() -> Json {
+        json!({"type": ["string", "number", "boolean"]})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<String> {
+        let kinds = [Resolved::Text, Resolved::Number, Resolved::Bool];
+        let text = kinds.into_iter().find_map(|kind| scalar(node, kind));
+        if text.is_none() {
+            report_other(node, "a text (\"\" for an empty one)", problems);
+        }
+        text.map(str::to_owned)
+    }
+}

@@ -1,0 +1,112 @@
+//! Reading a cluster file, and telling an editor what may stand in it.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::ClusterFile;
+use super::kind::Kind;
+use super::problem::{Place, Problem, Problems, render_problems};
+use super::tree::parse_tree;
+use crate::error::CliError;
+
+/// The most that is read; a file of a thousand nodes has less than a tenth.
+const LIMIT: u64 = 1 << 20;
+
+impl ClusterFile {
+    /// Reads a cluster file; `-` is the standard input.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or all that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, CliError> {
+        let standard_input = path == Path::new("-");
+        let name = if standard_input { "stdin".to_owned() } else { path.display().to_string() };
+        let bytes = match standard_input {
+            true => read_bounded(io::stdin().lock()),
+            false => File::open(path).and_then(read_bounded),
+        };
+        let bytes =
+            bytes.map_err(|error| CliError::usage(format!("cannot read {name}: {error}")))?;
+        if bytes.len() as u64 > LIMIT {
+            return Err(CliError::usage(format!(
+                "{name} is larger than a cluster file may be, 1MiB"
+            )));
+        }
+        let text = decode(&bytes).map_err(|problem| wrong(&name, &[problem]))?;
+        Self::parse_as(text, &name, path)
+    }
+
+    /// Reads the text of a cluster file; relative paths in it begin at the folder of `path`.
+    ///
+    /// # Errors
+    ///
+    /// All that is wrong, a line each, with the place.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, CliError> {
+        Self::parse_as(text, &path.display().to_string(), path)
+    }
+
+    fn parse_as(text: &str, name: &str, path: &Path) -> Result<Self, CliError> {
+        let Some(tree) = parse_tree(text).map_err(|problem| wrong(name, &[problem]))? else {
+            return Ok(Self::default());
+        };
+        let mut problems = Problems::default();
+        let file = <Self as Kind>::read(&tree, &mut problems);
+        let problems = problems.into_sorted();
+        match file {
+            Some(file) if problems.is_empty() => Ok(file.beside(path)),
+            _ => Err(wrong(name, &problems)),
+        }
+    }
+
+    /// Lets the paths in the file begin at its folder.
+    ///
+    /// They become absolute, as they are written down with the cluster, and a later command may be
+    /// given in another folder.
+    fn beside(mut self, path: &Path) -> Self {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for key in self.image.sources.iter_mut().filter_map(|source| source.key.as_mut()) {
+            let joined = folder.join(&*key);
+            let absolute = std::path::absolute(&joined).unwrap_or(joined);
+            *key = absolute.to_string_lossy().into_owned();
+        }
+        self
+    }
+}
+
+/// Returns the JSON Schema of the cluster file, in draft 7, which is what editors know best.
+#[must_use]
+pub fn json_schema() -> Json {
+    let mut schema = json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "skep.yaml",
+        "description": "A Docker Swarm in virtual machines, for `skep up -f skep.yaml`. Every key may be left out.",
+    });
+    if let (Json::Object(schema), Json::Object(keys)) =
+        (&mut schema, <ClusterFile as Kind>::schema())
+    {
+        schema.extend(keys);
+    }
+    schema
+}
+
+fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<&str, Problem> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        Problem::new(Place { line, column }, "not UTF-8")
+    })
+}
+
+fn wrong(name: &str, problems: &[Problem]) -> CliError {
+    CliError::usage(render_problems(name, problems))
+}

@@ -1,0 +1,89 @@
+//! The cluster file: what a user may say of a cluster, every field optional.
+//!
+//! ```text
+//! text ── tree ──> nodes with places ── kind, section ──> ClusterFile ── spec ──> ClusterSpec
+//!                     fields: the table of keys ──> JSON Schema
+//! ```
+//!
+//! Invariant: whatever the text, reading it ends, in bounded memory and without a panic, with a
+//! cluster file or with all that is wrong in it.
+
+mod fields;
+mod kind;
+mod load;
+mod problem;
+mod section;
+mod spec;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+pub use load::json_schema;
+pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY};
+
+use std::collections::BTreeMap;
+
+use ipnet::Ipv4Net;
+use skep_core::model::{AptSource, ClusterName, HostnameSpec, NodeName, Role, Size};
+
+/// A cluster file, or flags in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClusterFile {
+    /// The cluster's name.
+    pub name: Option<ClusterName>,
+    /// What every node is like that says nothing else.
+    pub node: NodeDefaults,
+    /// The number of managers.
+    pub managers: Option<u32>,
+    /// The number of workers.
+    pub workers: Option<u32>,
+    /// What differs, by node; a name beyond the numbered ones is one more node.
+    pub nodes: BTreeMap<NodeName, NodeEntry>,
+    /// The subnet.
+    pub subnet: Option<Ipv4Net>,
+    /// Names for the host's /etc/hosts.
+    pub hostnames: Vec<HostnameSpec>,
+    /// What the image is made from.
+    pub image: ImageEntry,
+}
+
+/// What every node is like that says nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeDefaults {
+    /// CPUs.
+    pub cpus: Option<u32>,
+    /// Memory.
+    pub memory: Option<Size>,
+    /// Disk.
+    pub disk: Option<Size>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What one node is like.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeEntry {
+    /// Its part in the swarm.
+    pub role: Option<Role>,
+    /// CPUs.
+    pub cpus: Option<u32>,
+    /// Memory.
+    pub memory: Option<Size>,
+    /// Disk.
+    pub disk: Option<Size>,
+    /// Labels, beside those of every node.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What the image is made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageEntry {
+    /// The Debian suite.
+    pub suite: Option<String>,
+    /// The mirror.
+    pub mirror: Option<String>,
+    /// Further apt sources.
+    pub sources: Vec<AptSource>,
+    /// Further packages.
+    pub packages: Vec<String>,
+}

@@ -1,0 +1,262 @@
+//! From a cluster file and flags to a specification.
+
+use std::collections::BTreeMap;
+
+use skep_core::model::{
+    ClusterName, ClusterSpec, HostnameSpec, ImageSpec, NameError, NodeName, NodeSpec, Role, Size,
+};
+
+use super::{ClusterFile, NodeEntry};
+use crate::cli::Wanted;
+use crate::error::CliError;
+
+/// A node that says nothing of itself.
+pub const DEFAULT_CPUS: u32 = 1;
+/// As docker-machine's machines.
+pub const DEFAULT_MEMORY: Size = Size::gib(1);
+/// As docker-machine's machines; what is not filled takes no room.
+pub const DEFAULT_DISK: Size = Size::gib(20);
+
+/// The names under which docker-machine's users know virtual machines of their own host.
+pub(super) const DRIVERS: &[&str] = &["qemu", "kvm", "kvm2", "virtualbox"];
+
+impl ClusterFile {
+    /// Puts flags in the place of what the file says.
+    ///
+    /// # Errors
+    ///
+    /// If a flag cannot be understood; all that are wrong at once.
+    pub fn with_flags(mut self, wanted: &Wanted) -> Result<Self, CliError> {
+        let mut problems = Vec::new();
+        if let Some(driver) = &wanted.driver
+            && !DRIVERS.contains(&driver.as_str())
+        {
+            let known = DRIVERS.join(", ");
+            problems.push(format!("there is no driver `{driver}`; there are {known}"));
+        }
+        if let Some(args) = &wanted.driver_args {
+            problems.extend(self.driver_args(args));
+        }
+        self.node.cpus = wanted.cpus.or(self.node.cpus);
+        self.node.memory = wanted.memory.or(self.node.memory);
+        self.node.disk = wanted.disk.or(self.node.disk);
+        self.managers = wanted.managers.or(self.managers);
+        self.workers = wanted.workers.or(self.workers);
+        if let Some(total) = wanted.num_node {
+            let managers = self.managers.unwrap_or(1);
+            match total.checked_sub(managers) {
+                _ if total == 0 => problems.push("-n 0: a cluster needs at least one node".into()),
+                Some(workers) => self.workers = Some(workers),
+                None => problems.push(format!("-n {total}: {managers} of them are to be managers")),
+            }
+        }
+        self.subnet = wanted.subnet.or(self.subnet);
+        self.image.suite = wanted.suite.clone().or(self.image.suite);
+        self.image.mirror = wanted.mirror.clone().or(self.image.mirror);
+        for text in &wanted.hostname {
+            match parse_hostname(text) {
+                Ok(hostname) => self.hostnames.push(hostname),
+                Err(error) => problems.push(format!("--hostname {text}: {error}")),
+            }
+        }
+        for text in &wanted.label {
+            if let Err(problem) = self.label(text) {
+                problems.push(problem);
+            }
+        }
+        if problems.is_empty() { Ok(self) } else { Err(CliError::usage(problems.join("\n"))) }
+    }
+
+    /// Takes options of a docker-machine driver, sizes in MiB; returns what is wrong with them.
+    fn driver_args(&mut self, args: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut words = args.split_whitespace();
+        while let Some(word) = words.next() {
+            let (name, value) = match word.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (word, words.next()),
+            };
+            let option = DRIVERS.iter().find_map(|driver| {
+                name.strip_prefix("--")?.strip_prefix(driver)?.strip_prefix('-')
+            });
+            let number = value.and_then(|value| value.parse::<u32>().ok());
+            match (option, number) {
+                (Some("memory"), Some(mib)) => self.node.memory = Some(Size::mib(mib.into())),
+                (Some("disk-size"), Some(mib)) => self.node.disk = Some(Size::mib(mib.into())),
+                (Some("cpu-count" | "cpus"), Some(count)) => self.node.cpus = Some(count),
+                (Some("memory" | "disk-size" | "cpu-count" | "cpus"), None) => {
+                    problems.push(format!("{name} needs a whole number"));
+                }
+                _ => problems.push(format!(
+                    "{name} is not understood; --kvm-memory, --kvm-cpu-count and --kvm-disk-size are, \
+                     and the same of qemu and virtualbox"
+                )),
+            }
+        }
+        problems
+    }
+
+    /// Takes a label `KEY=VALUE@NODES`, or `KEY=VALUE` for all nodes.
+    fn label(&mut self, text: &str) -> Result<(), String> {
+        let (pair, nodes) = text.rsplit_once('@').unwrap_or((text, "all"));
+        let (key, value) =
+            pair.split_once('=').ok_or_else(|| format!("--label {text}: write KEY=VALUE@NODES"))?;
+        let names = self.numbered();
+        for filter in nodes.split(',') {
+            let with_role = |role: Role| names.iter().filter(move |(_, it)| *it == role);
+            let chosen: Vec<NodeName> = match filter {
+                "all" | "*" => names.iter().map(|(name, _)| name.clone()).collect(),
+                "manager" => with_role(Role::Manager).map(|(name, _)| name.clone()).collect(),
+                "worker" => with_role(Role::Worker).map(|(name, _)| name.clone()).collect(),
+                name => {
+                    let name = name.parse().map_err(|error| format!("--label {text}: {error}"))?;
+                    if !names.iter().any(|(known, _)| *known == name) {
+                        return Err(format!("--label {text}: there is no node {name}"));
+                    }
+                    vec![name]
+                }
+            };
+            for name in chosen {
+                let entry = self.nodes.entry(name).or_default();
+                entry.labels.insert(key.to_owned(), value.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns all nodes with their roles: the numbered ones, managers first, then those that only
+    /// the file names.
+    fn numbered(&self) -> Vec<(NodeName, Role)> {
+        let managers = self.managers.unwrap_or(1) as usize;
+        let workers = self.workers.unwrap_or(1) as usize;
+        let numbered = (0..managers + workers).map(NodeName::numbered);
+        let mut nodes: Vec<(NodeName, Role)> = numbered
+            .enumerate()
+            .map(|(index, name)| {
+                (name, if index < managers { Role::Manager } else { Role::Worker })
+            })
+            .collect();
+        for (name, entry) in &self.nodes {
+            match nodes.iter_mut().find(|(known, _)| known == name) {
+                Some((_, role)) => *role = entry.role.unwrap_or(*role),
+                None => nodes.push((name.clone(), entry.role.unwrap_or(Role::Worker))),
+            }
+        }
+        nodes
+    }
+
+    /// Returns the specification of a cluster of this name.
+    #[must_use]
+    pub fn spec(&self, name: ClusterName) -> ClusterSpec {
+        let nothing = NodeEntry::default();
+        let nodes = self.numbered().into_iter().map(|(node, role)| {
+            let own = self.nodes.get(&node).unwrap_or(&nothing);
+            let common = &self.node;
+            let labels: BTreeMap<_, _> = common
+                .labels
+                .iter()
+                .chain(&own.labels)
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
+            NodeSpec {
+                name: node,
+                role,
+                cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
+                memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
+                disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
+                labels,
+            }
+        });
+        let default = ImageSpec::default();
+        ClusterSpec {
+            name,
+            nodes: nodes.collect(),
+            subnet: self.subnet,
+            hostnames: self.hostnames.clone(),
+            image: ImageSpec {
+                suite: self.image.suite.clone().unwrap_or(default.suite),
+                mirror: self.image.mirror.clone(),
+                sources: self.image.sources.clone(),
+                packages: self.image.packages.clone(),
+            },
+        }
+    }
+}
+
+/// Reads `NAME`, or `NAME@NODE`.
+pub(super) fn parse_hostname(text: &str) -> Result<HostnameSpec, NameError> {
+    let (name, node) = match text.split_once('@') {
+        Some((name, node)) => (name, Some(node)),
+        None => (text, None),
+    };
+    Ok(HostnameSpec { name: name.parse()?, node: node.map(str::parse).transpose()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(wanted: &Wanted) -> Result<ClusterSpec, String> {
+        let file = ClusterFile::default().with_flags(wanted).map_err(|error| error.message)?;
+        Ok(file.spec("demo".parse().unwrap()))
+    }
+
+    fn roles(spec: &ClusterSpec) -> String {
+        let letter = |node: &NodeSpec| if node.role == Role::Manager { 'm' } else { 'w' };
+        spec.nodes.iter().map(letter).collect()
+    }
+
+    #[test]
+    fn numbers_of_nodes_are_combined() {
+        let counts = |num_node, managers, workers| {
+            let wanted = Wanted { num_node, managers, workers, ..Wanted::default() };
+            spec(&wanted).map(|spec| roles(&spec))
+        };
+        assert_eq!(counts(None, None, None).unwrap(), "mw");
+        assert_eq!(counts(Some(1), None, None).unwrap(), "m");
+        assert_eq!(counts(Some(5), Some(3), None).unwrap(), "mmmww");
+        assert_eq!(counts(None, Some(3), Some(0)).unwrap(), "mmm");
+        assert_eq!(
+            counts(Some(0), None, None).unwrap_err(),
+            "-n 0: a cluster needs at least one node"
+        );
+        assert!(counts(Some(2), Some(3), None).is_err());
+    }
+
+    #[test]
+    fn the_options_of_esgfs_script_are_understood() {
+        let wanted = Wanted {
+            driver: Some("kvm".into()),
+            driver_args: Some("--kvm-memory 2048 --kvm-cpu-count=2".into()),
+            ..Wanted::default()
+        };
+        let node = &spec(&wanted).unwrap().nodes[1];
+        assert_eq!((node.memory, node.cpus), (Size::gib(2), 2));
+        let wanted = Wanted { driver_args: Some("--kvm-network x".into()), ..Wanted::default() };
+        assert!(spec(&wanted).unwrap_err().starts_with("--kvm-network is not understood"));
+    }
+
+    #[test]
+    fn labels_go_to_the_nodes_that_are_meant() {
+        let wanted = Wanted {
+            num_node: Some(3),
+            label: vec!["zone=a@node0,node2".into(), "tier=back@worker".into(), "all=yes".into()],
+            ..Wanted::default()
+        };
+        let spec = spec(&wanted).unwrap();
+        let labels: Vec<Vec<_>> =
+            spec.nodes.iter().map(|node| node.labels.keys().cloned().collect()).collect();
+        assert_eq!(labels, [vec!["all", "zone"], vec!["all", "tier"], vec!["all", "tier", "zone"]]);
+    }
+
+    #[test]
+    fn all_wrong_flags_are_told_at_once() {
+        let wanted = Wanted {
+            driver: Some("xhyve".into()),
+            label: vec!["novalue".into(), "a=b@node9".into()],
+            hostname: vec!["bad_name".into()],
+            ..Wanted::default()
+        };
+        assert_eq!(spec(&wanted).unwrap_err().lines().count(), 4);
+    }
+}

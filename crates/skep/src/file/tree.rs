@@ -1,0 +1,297 @@
+//! From text to a tree in which everything knows its place.
+//!
+//! Invariants: a tree has at most [`NODES`] nodes, [`DEPTH`] levels and texts of [`TEXT`] bytes,
+//! what its aliases stand for included. Duplicate keys are kept, for the reader to report.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
+
+use super::problem::{Place, Problem};
+
+const DEPTH: usize = 32;
+const NODES: usize = 50_000;
+const TEXT: usize = 4096;
+
+/// A part of a file.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where it begins.
+    pub at: Place,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a part of a file is.
+#[derive(Debug, Clone)]
+pub enum Value {
+    /// A text, a number, a truth value, or nothing.
+    Scalar(Scalar),
+    /// Items in order.
+    List(Vec<Node>),
+    /// Keys, which are scalars and always text, with what stands under them.
+    Map(Vec<(Node, Node)>),
+}
+
+/// A scalar as it is written.
+#[derive(Debug, Clone)]
+pub struct Scalar {
+    /// The text, without quotes.
+    pub text: String,
+    /// Whether it has neither quotes nor `|` or `>`, so that it may be something else than text.
+    pub plain: bool,
+}
+
+/// Returns the tree of a file, or nothing if there are only comments.
+///
+/// # Errors
+///
+/// The first thing that is not YAML, not understood here, or too much.
+pub fn parse_tree(text: &str) -> Result<Option<Node>, Problem> {
+    let mut builder = Builder::default();
+    for event in Parser::new_from_str(text) {
+        let (event, span) = event.map_err(|error| not_yaml(&error))?;
+        builder.take(event, place(span.start))?;
+    }
+    Ok(builder.root)
+}
+
+fn not_yaml(error: &ScanError) -> Problem {
+    Problem::new(place(*error.marker()), format_args!("not YAML: {}", error.info()))
+}
+
+fn place(marker: Marker) -> Place {
+    Place { line: marker.line().max(1), column: marker.col() + 1 }
+}
+
+#[derive(Default)]
+struct Builder {
+    root: Option<Node>,
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    documents: usize,
+    nodes: usize,
+}
+
+/// A list or a map whose end is still to come.
+struct Open {
+    node: Node,
+    anchor: usize,
+    /// The key whose value comes next.
+    key: Option<Node>,
+}
+
+impl Builder {
+    fn take(&mut self, event: Event<'_>, at: Place) -> Result<(), Problem> {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                refuse_tag(tag, at)?;
+                if text.len() > TEXT {
+                    return Err(Problem::new(at, format!("a text of more than {TEXT} bytes")));
+                }
+                self.count(1, at)?;
+                let plain = style == ScalarStyle::Plain;
+                let scalar = Scalar { text: text.into_owned(), plain };
+                self.close(Node { at, value: Value::Scalar(scalar) }, anchor)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                refuse_tag(tag, at)?;
+                self.open(Node { at, value: Value::List(Vec::new()) }, anchor)
+            }
+            Event::MappingStart(anchor, tag) => {
+                refuse_tag(tag, at)?;
+                self.open(Node { at, value: Value::Map(Vec::new()) }, anchor)
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some(open) => self.close(open.node, open.anchor),
+                None => Ok(()),
+            },
+            Event::Alias(anchor) => self.alias(anchor, at),
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                match self.documents {
+                    1 => Ok(()),
+                    _ => Err(Problem::new(at, "a second document; a cluster file has one")),
+                }
+            }
+            Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
+        }
+    }
+
+    fn open(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        self.count(1, node.at)?;
+        check_depth(self.open.len() + 1, node.at)?;
+        self.open.push(Open { node, anchor, key: None });
+        Ok(())
+    }
+
+    /// Takes a node that is complete, and keeps a copy if aliases may stand for it.
+    fn close(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
+        if anchor != 0 {
+            self.count(measure(&node).0, node.at)?;
+            self.anchors.insert(anchor, node.clone());
+        }
+        self.put(node)
+    }
+
+    fn alias(&mut self, anchor: usize, at: Place) -> Result<(), Problem> {
+        let Some(node) = self.anchors.get(&anchor) else {
+            return Err(Problem::new(at, "an alias cannot stand for what it is part of"));
+        };
+        let (nodes, height) = measure(node);
+        check_depth(self.open.len() + height, at)?;
+        let node = node.clone();
+        self.count(nodes, at)?;
+        self.put(node)
+    }
+
+    /// Puts a node where it belongs.
+    fn put(&mut self, node: Node) -> Result<(), Problem> {
+        let Some(open) = self.open.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match (&mut open.node.value, open.key.take()) {
+            (Value::Map(entries), Some(key)) => {
+                // What is not there has no place but that of its key.
+                let at = if node.is_absent() { key.at } else { node.at };
+                entries.push((key, Node { at, ..node }));
+            }
+            (Value::Map(_), None) => match node.value {
+                Value::Scalar(Scalar { text, .. }) => {
+                    let value = Value::Scalar(Scalar { text, plain: false });
+                    open.key = Some(Node { at: node.at, value });
+                }
+                _ => return Err(Problem::new(node.at, "a key has to be a text")),
+            },
+            (Value::List(items), _) => items.push(node),
+            (Value::Scalar(_), _) => {}
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, nodes: usize, at: Place) -> Result<(), Problem> {
+        self.nodes += nodes;
+        match self.nodes > NODES {
+            true => {
+                let message = format!("more than {NODES} values, counting those of aliases");
+                Err(Problem::new(at, message))
+            }
+            false => Ok(()),
+        }
+    }
+}
+
+impl Node {
+    /// Returns whether there is not even a `null`.
+    fn is_absent(&self) -> bool {
+        matches!(&self.value, Value::Scalar(Scalar { text, plain: true }) if text.is_empty())
+    }
+}
+
+fn refuse_tag(tag: Option<Cow<'_, Tag>>, at: Place) -> Result<(), Problem> {
+    match tag {
+        Some(_) => Err(Problem::new(at, "tags, which begin with `!`, are not understood")),
+        None => Ok(()),
+    }
+}
+
+fn check_depth(levels: usize, at: Place) -> Result<(), Problem> {
+    match levels > DEPTH {
+        true => Err(Problem::new(at, format!("nested deeper than {DEPTH} levels"))),
+        false => Ok(()),
+    }
+}
+
+/// Returns how many nodes there are, this one included, and on how many levels lists and maps.
+fn measure(node: &Node) -> (usize, usize) {
+    let add = |(nodes, height): (usize, usize), node: &Node| {
+        let (more, below) = measure(node);
+        (nodes + more, height.max(below))
+    };
+    match &node.value {
+        Value::Scalar(_) => (1, 0),
+        Value::List(items) => {
+            let (nodes, below) = items.iter().fold((1, 0), add);
+            (nodes, below + 1)
+        }
+        Value::Map(entries) => {
+            let all = entries.iter().flat_map(|(key, value)| [key, value]);
+            let (nodes, below) = all.fold((1, 0), add);
+            (nodes, below + 1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::problem::render_problems;
+
+    fn problem(text: &str) -> String {
+        parse_tree(text).map_or_else(|problem| render_problems("f", &[problem]), |_| String::new())
+    }
+
+    #[test]
+    fn what_is_not_yaml_is_told_with_its_place() {
+        for (text, told) in [
+            ("a: [1, 2\nb: 3\n", "f:2:2: not YAML: illegal placement of ':' indicator"),
+            ("a: 1\n  b: 2\n", "f:2:4: not YAML: mapping values are not allowed in this context"),
+            (
+                "a:\n\tb: 2\n",
+                "f:2:2: not YAML: tabs disallowed within this context (block indentation)",
+            ),
+            ("a: *b\n", "f:1:4: not YAML: while parsing node, found unknown anchor"),
+        ] {
+            assert_eq!(problem(text), told);
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_told_with_its_place() {
+        assert_eq!(
+            problem("---\na: 1\n---\na: 2\n"),
+            "f:3:1: a second document; a cluster file has one"
+        );
+        assert_eq!(
+            problem("a: !!int 1\n"),
+            "f:1:4: tags, which begin with `!`, are not understood"
+        );
+        assert_eq!(problem("[a]: 1\n"), "f:1:1: a key has to be a text");
+        assert_eq!(problem("a: &a [*a]\n"), "f:1:8: an alias cannot stand for what it is part of");
+        assert_eq!(
+            problem(&format!("a: {}", "x".repeat(TEXT + 1))),
+            "f:1:4: a text of more than 4096 bytes"
+        );
+    }
+
+    #[test]
+    fn depth_is_bounded_with_that_of_aliases() {
+        assert_eq!(problem(&format!("{}{}", "[".repeat(DEPTH), "]".repeat(DEPTH))), "");
+        let blocks = format!("{}x", "- ".repeat(DEPTH + 1));
+        assert_eq!(problem(&blocks), "f:1:65: nested deeper than 32 levels");
+        // Of brackets the library reads more ahead, and has a bound of its own.
+        assert_eq!(problem(&"[".repeat(100_000)), "f:1:256: not YAML: recursion limit exceeded");
+        let mut chain = "a0: &a0 [x]\n".to_owned();
+        for level in 1..DEPTH {
+            chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
+        }
+        assert_eq!(problem(&chain), "f:32:12: nested deeper than 32 levels");
+    }
+
+    #[test]
+    fn aliases_stand_for_a_bounded_number_of_values() {
+        assert_eq!(problem("a: &a {x: 1}\nb: *a\nc: [*a, *a]\n"), "");
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..10 {
+            let ten = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{ten}]\n"));
+        }
+        let problem = problem(&bomb);
+        assert!(
+            problem.ends_with("more than 50000 values, counting those of aliases"),
+            "{problem}"
+        );
+    }
+}

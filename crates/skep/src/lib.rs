@@ -1,0 +1,11 @@
+//! The command line of skep: commands, rendering and exit codes. It runs no process and writes no
+//! state itself; `skep_host` does.
+
+pub mod cli;
+pub mod commands;
+pub mod context;
+pub mod error;
+pub mod file;
+pub mod machine;
+pub mod render;
+pub mod template;

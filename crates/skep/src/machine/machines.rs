@@ -1,0 +1,332 @@
+//! Virtual machines in a docker-machine store: look, plan, execute, as for clusters, with a store in a
+//! cluster's place and no swarm. Machines of clusters are looked at, and left alone.
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use clap::ValueEnum as _;
+use skep_core::event::Event;
+use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
+use skep_core::observed::{MachineState, Observed};
+use skep_core::plan::{
+    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up,
+    plan_stop, reservation,
+};
+use skep_host::converge::{EngineSetup, OnFailure, execute};
+use skep_host::driver::Driver as _;
+use skep_host::net::turn_to_choose;
+use skep_host::observe::Damage;
+use skep_host::store::dm::{Config, MachineStore};
+use skep_host::store::{ClusterDir, LockedCluster, Machine};
+use skep_host::sys::chain;
+
+use super::call::variable;
+use super::clusters::{self, BELONGS};
+use super::driver::State;
+use super::say::aside;
+use super::vm::{Look, Tell, VmSpec, Vms};
+use super::wanted::node_spec;
+use crate::cli::{Accel, Waiting};
+use crate::context::{Context, Machinery};
+use crate::error::CliError;
+
+/// Virtual machines in docker-machine stores.
+pub struct Machines {
+    context: Result<Context, String>,
+}
+
+/// A store that no other process changes meanwhile.
+struct Store<'a> {
+    context: &'a Context,
+    machinery: Machinery<'a>,
+    cluster: LockedCluster,
+}
+
+impl Machines {
+    /// Creates it from where things are, or why that cannot be told.
+    #[must_use]
+    pub fn new(context: Result<Context, CliError>) -> Self {
+        Self { context: context.map_err(|error| error.message) }
+    }
+
+    fn context(&self) -> Result<&Context, String> {
+        self.context.as_ref().map_err(Clone::clone)
+    }
+
+    /// Opens the store of a machine, which nobody else may change from now on.
+    async fn open(&self, config: &Config) -> Result<Store<'_>, String> {
+        let root = config.driver.get("StorePath").and_then(|path| path.as_str());
+        let root = root.ok_or("the record does not say which store it is in")?;
+        if MachineStore::new(root).is_cluster() {
+            return Err(BELONGS.to_owned());
+        }
+        self.open_root(Path::new(root)).await
+    }
+
+    async fn open_root(&self, root: &Path) -> Result<Store<'_>, String> {
+        let context = self.context()?;
+        let dir = ClusterDir::of_machines(root);
+        let waiting = || aside("waiting for another command that changes machines of this store");
+        let cluster = dir.lock(waiting).await.map_err(|error| chain(&error))?;
+        Ok(Store { context, machinery: context.machinery(Some(&waiting_options()?)), cluster })
+    }
+}
+
+/// Returns what skep's own variables say of how machines are started.
+fn waiting_options() -> Result<Waiting, String> {
+    let accel = variable("SKEP_ACCEL").map(|kind| {
+        Accel::from_str(&kind, true).map_err(|_| format!("SKEP_ACCEL is {kind:?}; use kvm or tcg"))
+    });
+    let accel = accel.transpose()?;
+    Ok(Waiting {
+        timeout: None,
+        no_wait: false,
+        no_verify: false,
+        cold: false,
+        unique_engine_ids: false,
+        accel,
+    })
+}
+
+fn told(error: &CliError) -> String {
+    let hints = error.hints.iter().map(|hint| format!("\n  try: {hint}"));
+    error.message.clone() + &hints.collect::<String>()
+}
+
+fn node_name(name: &str) -> Result<NodeName, String> {
+    name.parse().map_err(|error: skep_core::model::NameError| error.to_string())
+}
+
+impl Store<'_> {
+    fn dir(&self) -> &ClusterDir {
+        self.cluster.dir()
+    }
+
+    /// Looks at all, and asks the engines.
+    async fn look(&self) -> Result<Observed, String> {
+        // Another machine's damage is no reason to fail, and the shared record's is.
+        self.dir().record().map_err(|error| chain(&error))?;
+        let seen = self.machinery.observe(self.dir(), Damage::List).await;
+        seen.map_err(|error| told(&error))
+    }
+
+    async fn look_at_machines(&self) -> Result<Observed, String> {
+        let seen = self.machinery.observe_machines(self.dir(), Damage::List).await;
+        seen.map_err(|error| told(&error))
+    }
+
+    async fn carry_out(&self, plan: &Plan, how: OnFailure, tell: Tell<'_>) -> Result<(), String> {
+        let events = |event| narrate(&event, plan, tell);
+        let world = self.machinery.world(&self.cluster, &events);
+        let done = execute(plan, &world, how).await;
+        done.map_err(|failures| told(&CliError::from_failures(&failures)))
+    }
+
+    /// Brings a machine up to an engine that answers.
+    async fn bring_up(&self, spec: &ClusterSpec, tell: Tell<'_>) -> Result<(), String> {
+        let plan = |seen: &Observed| {
+            plan_machines_up(spec, seen, Birth::Fork { restart_engine: false })
+                .map_err(|error| error.to_string())
+        };
+        let mut seen = self.look().await?;
+        if seen.cluster.is_none() {
+            if !seen.nodes.is_empty() {
+                let root = self.dir().path().display();
+                return Err(format!("{root} has virtual machines and no skep.json"));
+            }
+            let noted = self.context.registry().add(self.dir());
+            noted.map_err(|error| chain(&error))?;
+            let turn = turn_to_choose().await.map_err(|error| chain(&error))?;
+            let chosen = reservation(plan(&self.look().await?)?);
+            self.carry_out(&chosen, OnFailure::Stop, tell).await?;
+            turn.remove();
+            seen = self.look().await?;
+        }
+        self.carry_out(&plan(&seen)?, OnFailure::Stop, tell).await
+    }
+
+    fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
+        Ok(ClusterSpec {
+            name: self.dir().name().clone(),
+            image: ImageSpec::default(),
+            subnet: wanted.map_or(Ok(None), super::wanted::subnet)?,
+            nodes: vec![node],
+            hostnames: Vec::new(),
+        })
+    }
+
+    async fn end(&self, config: &Config, mode: StopMode) -> Result<(), String> {
+        let seen = self.look_at_machines().await?;
+        let plan = plan_stop(&seen, &[node_name(&config.name)?], mode);
+        let plan = plan.map_err(|error| error.to_string())?;
+        self.carry_out(&plan, OnFailure::GoOn, &|_| ()).await
+    }
+
+    async fn remove(&mut self, name: &NodeName) -> Result<(), String> {
+        let dir = self.dir().clone();
+        self.machinery.count_others(&dir);
+        let plan = plan_machine_removal(&self.look_at_machines().await?, name);
+        self.carry_out(&plan, OnFailure::GoOn, &|_| ()).await?;
+        if !dir.exists() {
+            self.context.registry().remove(&dir).map_err(|error| chain(&error))?;
+        }
+        Ok(())
+    }
+
+    fn close(self) {
+        self.cluster.release();
+    }
+}
+
+/// Tells of a step what docker-machine's drivers tell.
+fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
+    match event {
+        Event::StepStarted { step, node: Some(node), .. } => match plan.steps[*step].action {
+            Action::EnsureMachineKeys => tell(&format!("({node}) Creating SSH key...")),
+            Action::ForkMachine | Action::StartMachine => {
+                tell(&format!("({node}) Starting the VM..."));
+            }
+            _ => {}
+        },
+        Event::StepProgress { text, .. } => {
+            let node = plan.steps.iter().find_map(|step| step.node.as_ref());
+            tell(&node.map_or_else(|| text.clone(), |node| format!("({node}) {text}")));
+        }
+        _ => {}
+    }
+}
+
+#[async_trait(?Send)]
+impl Vms for Machines {
+    async fn check(&self, wanted: &VmSpec) -> Result<(), String> {
+        let problems = node_spec(wanted)?.problems();
+        if let Some(problem) = problems.first() {
+            return Err(problem.to_string());
+        }
+        super::wanted::check(wanted)?;
+        waiting_options()?;
+        let ready = crate::commands::require(self.context()?, &ImageSpec::default()).await;
+        ready.map_err(|error| told(&error))
+    }
+
+    async fn create(
+        &self,
+        wanted: &VmSpec,
+        config: &mut Config,
+        tell: Tell<'_>,
+    ) -> Result<(), String> {
+        if !wanted.engine.install_url.is_empty()
+            && wanted.engine.install_url != super::wanted::USUAL_INSTALL_URL
+        {
+            let name = &wanted.name;
+            tell(&format!("({name}) The image has an engine; --engine-install-url is not used"));
+        }
+        let store = self.open(config).await?;
+        let spec = store.spec(node_spec(wanted)?, Some(wanted))?;
+        let done = store.bring_up(&spec, tell).await;
+        // What was written down meanwhile must not be lost with what is in memory.
+        if let Ok(found) = MachineStore::new(store.dir().path()).load(&config.name) {
+            config.driver = found.driver;
+        }
+        store.close();
+        done
+    }
+
+    fn state<'a>(&'a self, config: &'a Config) -> Look<'a> {
+        Box::pin(async {
+            let Some(machine) = machine(config) else { return Ok(State::Stopped) };
+            Ok(match self.context()?.driver(None).state(&machine).await {
+                MachineState::Running => State::Running,
+                MachineState::Paused => State::Paused,
+                MachineState::Stopped => State::Stopped,
+            })
+        })
+    }
+
+    async fn start(&self, config: &Config) -> Result<(), String> {
+        let store = self.open(config).await?;
+        let name = node_name(&config.name)?;
+        let node = store.dir().node(&name).map_err(|error| {
+            format!("it was never completely made ({}); remove it", chain(&error))
+        })?;
+        let spec = store.spec(node.spec, None)?;
+        let done = store.bring_up(&spec, &|_| ()).await;
+        store.close();
+        done
+    }
+
+    async fn stop(&self, config: &Config) -> Result<(), String> {
+        let store = self.open(config).await?;
+        let done = store.end(config, StopMode::Graceful).await;
+        store.close();
+        done
+    }
+
+    async fn kill(&self, config: &Config) -> Result<(), String> {
+        let store = self.open(config).await?;
+        let done = store.end(config, StopMode::Kill).await;
+        store.close();
+        done
+    }
+
+    async fn provision(&self, config: &Config, new: bool, tell: Tell<'_>) -> Result<(), String> {
+        let store = self.open(config).await?;
+        if new {
+            tell("Provisioning with skep...");
+        }
+        tell("Copying certs to the local machine directory...");
+        tell("Copying certs to the remote machine...");
+        tell("Setting Docker configuration on the remote daemon...");
+        // A new machine's engine is as the image has it.
+        let done = match new && EngineSetup::of(config).is_empty() {
+            true => Ok(()),
+            false => {
+                let plan = plan_machine_engine(&node_name(&config.name)?, !new);
+                store.carry_out(&plan, OnFailure::Stop, &|_| ()).await
+            }
+        };
+        store.close();
+        done
+    }
+
+    async fn upgrade(&self, config: &Config, tell: Tell<'_>) -> Result<(), String> {
+        if clusters::machine(config).is_some() {
+            return Err(BELONGS.to_owned());
+        }
+        tell("Upgrading docker...");
+        let name = &config.name;
+        tell(&format!(
+            "({name}) The engine is the image's; a machine that is made anew has a newer one"
+        ));
+        Ok(())
+    }
+
+    async fn remove(&self, config: &Config) -> Result<(), String> {
+        let mut store = self.open(config).await?;
+        let done = store.remove(&node_name(&config.name)?).await;
+        store.close();
+        done
+    }
+
+    async fn forget(&self, root: &Path, name: &str) -> Result<(), String> {
+        let Ok(name) = node_name(name) else { return Ok(()) };
+        if !ClusterDir::of_machines(root).exists() {
+            return Ok(());
+        }
+        let mut store = self.open_root(root).await?;
+        let done = store.remove(&name).await;
+        store.close();
+        done
+    }
+}
+
+/// Returns the machine that a record is of, if it has got so far.
+fn machine(config: &Config) -> Option<Machine> {
+    clusters::machine(config).or_else(|| {
+        let store = config.driver.get("StorePath")?.as_str()?;
+        let dir = ClusterDir::of_machines(Path::new(store));
+        let name = config.name.parse().ok()?;
+        config.driver.get("Tap")?;
+        Some(Machine { record: dir.node(&name).ok()?, dir: dir.machine_dir(&name) })
+    })
+}

@@ -1,0 +1,38 @@
+//! The skep command.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use skep::cli::{Cli, Command};
+use skep::context::Context;
+use skep::error::code;
+use skep::machine::{self, machines::Machines};
+
+fn main() -> ExitCode {
+    let line = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let line: Vec<String> = line.collect();
+    if line.first().is_some_and(|argv0| machine::is_called(argv0)) {
+        let vms = Machines::new(Context::from_env(true));
+        return ExitCode::from(machine::run(line, Arc::new(vms)));
+    }
+    let cli = Cli::parse();
+    // What replaces this process gets all that it was given; what outlives it must hold none.
+    let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
+    if !replaces && let Err(error) = skep_host::sys::close_inherited_on_exec() {
+        eprintln!("error: cannot read /proc: {error}");
+        return ExitCode::from(code::HOST);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime needs nothing but memory and descriptors");
+    let result = runtime.block_on(skep::commands::run(cli));
+    // A blocking wait for a lock must not keep an interrupted command from ending.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What the command line says: its reference, and the answers to what cannot be done, each with its
+//! exit code. No machine is started here.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+
+use clap::CommandFactory;
+use skep_core::model::{
+    ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role, Size,
+};
+use skep_host::store::Store;
+use skep_testkit::home::{Home, Said};
+
+const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+
+/// Every command with its help, so that a change of the command line is seen in review.
+#[test]
+fn reference() {
+    let mut text = String::new();
+    let mut root = skep::cli::Cli::command();
+    root.build();
+    describe(&mut root, &mut text);
+    insta::assert_snapshot!(text);
+}
+
+fn describe(command: &mut clap::Command, text: &mut String) {
+    let help = command.render_help().to_string();
+    let lines: Vec<_> = help.lines().map(str::trim_end).collect();
+    let title = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
+    writeln!(text, "## {title}\n\n{}\n", lines.join("\n")).unwrap();
+    for inner in command.get_subcommands_mut().filter(|it| it.get_name() != "help") {
+        describe(inner, text);
+    }
+}
+
+#[test]
+fn wrong_words_are_told_before_anything_is_touched() {
+    let home = Home::new(SKEP);
+    let mut text = String::new();
+    for line in [
+        "",
+        "upp",
+        "up -n 0",
+        "up Bad_Name",
+        "up -n 3 --workers 1",
+        "up --memory 1",
+        "up --cpus 0",
+        "up --memory 64MiB --disk 1MiB",
+        "up -n 300 --subnet 10.5.0.0/24",
+        "up --subnet 8.8.8.0/24",
+        "up --subnet 10.5.0.1/24",
+        "up --label novalue --label a=b@node9 --hostname bad_name -d xhyve",
+        "up --driver-args=--kvm-network=x",
+        "up --timeout 5x",
+        "up -f missing.yaml",
+        "up --hostname a.example@node7",
+        "ssh",
+        "ssh ../node1",
+        "status nobody",
+        "ssh nobody/node0",
+        "stop",
+        "scp a b",
+        "node rm node0",
+        "logs node0 --service nginx",
+        "completions tclsh",
+    ] {
+        record(&mut text, line, &home.try_run(line), home.path());
+    }
+    insta::assert_snapshot!(text);
+    assert_eq!(home.path().read_dir().unwrap().count(), 0, "something was touched");
+}
+
+#[test]
+fn an_even_number_of_managers_is_allowed_with_the_reason_why_not() {
+    let home = Home::new(SKEP);
+    let said = home.try_run("up --managers 2 --workers 0 --dry-run");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    insta::assert_snapshot!(said.stderr);
+}
+
+#[test]
+fn a_file_that_is_wrong_is_told_whole() {
+    let home = Home::new(SKEP);
+    let file = home.path().join("skep.yaml");
+    std::fs::write(&file, "name: a b\nnodez: 1\nnode:\n  memory: lots\n  memroy: 1GiB\n").unwrap();
+    let mut text = String::new();
+    let said = home.try_run(&format!("up -f {}", file.display()));
+    record(&mut text, "up -f skep.yaml", &said, home.path());
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_host_that_is_not_ready_is_told_what_is_missing() {
+    let home = Home::new(SKEP);
+    let mut bare = home.command(["up", "demo"]);
+    let said = skep_testkit::home::finish(bare.env("PATH", "/nowhere"));
+    assert_eq!(said.code, 3, "{}", said.stderr);
+    assert!(said.stderr.contains("qemu-system-x86_64"), "{}", said.stderr);
+    assert!(said.stderr.contains("apt-get install"), "{}", said.stderr);
+    assert!(!home.cluster("demo").exists());
+}
+
+#[test]
+fn a_stopped_cluster_is_listed_and_not_removed_without_a_word() {
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    let mut text = String::new();
+    for line in [
+        "ls",
+        "status demo",
+        "stop demo",
+        "down demo",
+        "node rm node1",
+        "node add node1",
+        "ssh node7",
+        "docker -- ps",
+        "logs node0",
+        "logs node0 --service docker",
+        "hosts ls",
+        "hosts add --node node9 a.example",
+        "up demo --subnet 10.6.0.0/24",
+        "up other --dry-run --subnet 10.5.0.0/16",
+        "up demo --disk 2GiB",
+        "env demo --shell fish",
+    ] {
+        record(&mut text, line, &home.try_run(line), home.path());
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_damaged_or_newer_state_is_refused_and_still_removed() {
+    let mut text = String::new();
+    for (what, content) in [
+        ("a damaged cluster", "{\"format\": 1, \"name\":"),
+        ("a cluster of a newer skep", "{\"format\": 99, \"hives\": []}"),
+    ] {
+        let home = Home::new(SKEP);
+        put_cluster(&home);
+        let file = home.cluster("demo").join("cluster.json");
+        std::fs::write(&file, content).unwrap();
+        writeln!(text, "# {what}").unwrap();
+        for line in ["ls", "status demo", "up demo", "start demo", "env demo"] {
+            record(&mut text, line, &home.try_run(line), home.path());
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), content, "it was rewritten");
+        if is_root() {
+            assert_eq!(home.try_run("down demo -y").code, 0);
+            assert!(!home.cluster("demo").exists());
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn nodes_without_their_cluster_are_not_given_another_network() {
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    std::fs::remove_file(home.cluster("demo").join("cluster.json")).unwrap();
+    let mut text = String::new();
+    for line in ["ls", "up demo", "status demo"] {
+        record(&mut text, line, &home.try_run(line), home.path());
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_half_gone_node_is_named_and_the_rest_is_still_listed() {
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    let machines = home.cluster("demo").join("machines");
+    std::fs::write(machines.join("node1/config.json"), "{").unwrap();
+    let mut text = String::new();
+    for line in ["ls", "status demo", "up demo", "stop demo", "ssh node1"] {
+        record(&mut text, line, &home.try_run(line), home.path());
+    }
+    insta::assert_snapshot!(text);
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Writes down a cluster of two nodes that never ran.
+fn put_cluster(home: &Home) {
+    let store = Store::new(home.path().to_owned());
+    let node = |index: u32| NodeSpec {
+        name: NodeName::numbered(index as usize),
+        role: if index == 0 { Role::Manager } else { Role::Worker },
+        cpus: 1,
+        memory: Size::gib(1),
+        disk: Size::gib(20),
+        labels: Default::default(),
+    };
+    let network =
+        NetworkRecord { subnet: "10.5.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
+    let record = ClusterRecord {
+        name: "demo".parse().unwrap(),
+        network: network.clone(),
+        image: ImageSpec::default(),
+        nodes: vec![node(0), node(1)],
+        hostnames: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let cluster = runtime.block_on(store.lock(&record.name, || ())).unwrap();
+    cluster.write_cluster(&record).unwrap();
+    for index in 0..2 {
+        let address = network.node_address(index);
+        let node = NodeRecord {
+            spec: node(index),
+            index,
+            address,
+            mac: Mac::for_address(address),
+            tap: format!("skt{:08x}", u32::from(address)),
+        };
+        cluster.write_node(&network.bridge, &node).unwrap();
+    }
+    cluster.release();
+}
+
+fn record(text: &mut String, line: &str, said: &Said, home: &Path) {
+    writeln!(text, "$ skep {line}").unwrap();
+    let all = format!("{}{}", said.stdout, said.stderr);
+    let all = all.replace(&home.display().to_string(), "HOME");
+    for line in all.lines() {
+        writeln!(text, "{}", line.trim_end()).unwrap();
+    }
+    writeln!(text, "[{}]\n", said.code).unwrap();
+}
+
+/// The program is one file: nothing of it is looked up beside it.
+#[test]
+fn it_tells_its_version() {
+    let output = Command::new(SKEP).arg("--version").env_clear().output().unwrap();
+    let version = format!("skep {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}

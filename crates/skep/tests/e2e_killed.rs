@@ -1,0 +1,93 @@
+//! `up` is killed at random moments: the next one goes on, and `down` leaves the host as it was.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use skep_testkit::home::{Home, say};
+use skep_testkit::host::can_run_machines;
+use skep_testkit::traces::Traces;
+
+#[test]
+fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
+    if !can_run_machines() {
+        return;
+    }
+    let host = Traces::look();
+    let home = Home::new(env!("CARGO_BIN_EXE_skep"));
+    // Early, while machines start, and while the swarm forms; each line is the start or end of a
+    // step, so a line is a moment.
+    for (from, to) in [(0, 6), (4, 12), (2, 11)] {
+        let lines = from + random() % (to - from);
+        kill_after(home.command(["up", "k", "-n", "2", "--no-verify"]), lines);
+        assert_eq!(home.try_run("ls").code, 0);
+        assert_eq!(home.try_run("up k --dry-run").code, 0);
+    }
+    home.run("up k -n 2 --no-verify");
+    // In the midst of a verification, which leaves a service that nobody asked for.
+    kill_at(home.command(["node", "add"]), |line| line.contains("starting the probe"));
+    home.run("node rm node2 -y");
+    home.run("up k");
+    assert_eq!(home.run("docker -- service ls -q"), "", "the probe service is removed");
+    assert_eq!(home.each_node("k", "swarm"), ["ready", "ready"]);
+    let members = home.run("docker -- node ls --format {{.Hostname}}");
+    assert_eq!(members, "node0\nnode1\n", "no member twice");
+
+    kill_after(home.command(["down", "k", "-y"]), random() % 5);
+    home.run("down k -y");
+    host.assert_unchanged();
+}
+
+#[test]
+fn a_killed_image_build_leaves_nothing_that_counts() {
+    if !can_run_machines() {
+        return;
+    }
+    let host = Traces::look();
+    let home = Home::new(env!("CARGO_BIN_EXE_skep"));
+    let cache = home.path().join("cache");
+    let mut up = home.command(["up", "k", "-n", "1"]);
+    up.env("XDG_CACHE_HOME", &cache);
+    kill_at(up, |line| line.contains("downloading packages"));
+
+    let mut list = home.command(["cache", "ls"]);
+    let said = skep_testkit::home::finish(list.env("XDG_CACHE_HOME", &cache));
+    assert!(said.stdout.contains("(incomplete)"), "{}", said.stdout);
+    let mut prune = home.command(["cache", "prune"]);
+    let said = skep_testkit::home::finish(prune.env("XDG_CACHE_HOME", &cache));
+    assert_eq!(said.code, 0, "nothing of the build runs any more: {}", said.stderr);
+    assert!(!cache.join("skep/images").read_dir().unwrap().flatten().any(|it| it.path().is_dir()));
+    home.run("down k -y");
+    host.assert_unchanged();
+}
+
+/// Kills a command when it has told so many lines, or lets it end if it does not tell as many.
+fn kill_after(command: Command, lines: usize) {
+    let mut told = 0;
+    kill_at(command, |_| {
+        told += 1;
+        told > lines
+    });
+}
+
+fn kill_at(mut command: Command, mut moment: impl FnMut(&str) -> bool) {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while stderr.read_line(&mut line).unwrap() > 0 {
+        if moment(&line) {
+            child.kill().unwrap();
+            break;
+        }
+        line.clear();
+    }
+    say(&format!("killed after: {}", line.trim_end()));
+    // What it started and left must not hold its standard error open.
+    stderr.read_to_string(&mut line).unwrap();
+    child.wait().unwrap();
+}
+
+fn random() -> usize {
+    let mut bytes = [0; 4];
+    std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    u32::from_le_bytes(bytes) as usize
+}
