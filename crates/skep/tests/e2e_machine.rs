@@ -43,7 +43,9 @@ impl Place {
             .env("PATH", format!("{}:{path}", self.path("bin").display()))
             .env("MACHINE_STORAGE_PATH", self.path("store"))
             .env("SKEP_HOME", self.path("home"))
-            .env("DOCKER_CONFIG", self.path("docker"));
+            .env("DOCKER_CONFIG", self.path("docker"))
+            // As a login has it; where there is none, `env` asks for `--shell`, as docker-machine does.
+            .env("SHELL", "/bin/bash");
         for name in ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"]
         {
             command.env_remove(name);
