@@ -28,6 +28,15 @@ pub enum Event {
         /// How far, in a few words.
         text: String,
     },
+    /// A step sent something.
+    StepBytes {
+        /// Its place in the plan.
+        step: usize,
+        /// How much is done, in bytes.
+        done: u64,
+        /// How much there is to do, in bytes, if that is known.
+        total: Option<u64>,
+    },
     /// A step is done.
     StepFinished {
         /// Its place in the plan.

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use crate::model::{ClusterRecord, NodeName, NodeRecord, Role};
+use crate::model::{ClusterRecord, EngineImages, ImageSpec, NodeName, NodeRecord, Role, Shape};
 
 /// Everything that a plan is made from, beside what the user wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,19 @@ pub struct Observed {
     pub swarm: Option<ObservedSwarm>,
     /// What carries the cluster's name but no record explains.
     pub leftovers: Vec<Leftover>,
+    /// Warm machines that have container images, and are there to be copied.
+    pub baked: Vec<Baked>,
+}
+
+/// A warm machine whose engine has container images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Baked {
+    /// What its guest's image was made from.
+    pub image: ImageSpec,
+    /// Its shape.
+    pub shape: Shape,
+    /// The images that its engine has.
+    pub images: EngineImages,
 }
 
 /// What is in use on the host beside the cluster itself.
@@ -62,6 +75,8 @@ pub struct ObservedNode {
     pub machine: MachineState,
     /// Its engine.
     pub engine: EngineState,
+    /// The container images that its engine has; none if it was not asked or did not answer.
+    pub images: Option<EngineImages>,
 }
 
 /// The state of a machine.

@@ -2,7 +2,7 @@
 //!
 //! The modules stand on each other in this order, and an arrow only ever points up the list:
 //! [`sys`], [`store`], [`pki`], [`net`] with [`firewall`] and [`hosts`], [`image`], [`shell`],
-//! [`engine`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
+//! [`oci`], [`engine`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
 //!
 //! Nothing here prints, reads `$HOME` or knows of flags: paths and choices come from the caller,
 //! progress goes to it as events.
@@ -15,6 +15,7 @@ pub mod hosts;
 pub mod image;
 pub mod net;
 pub mod observe;
+pub mod oci;
 pub mod pki;
 pub mod preflight;
 pub mod shell;

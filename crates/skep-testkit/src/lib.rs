@@ -1,5 +1,6 @@
 //! Fakes and the real-VM harness for the tests of skep.
 
+pub mod archive;
 pub mod clock;
 pub mod fakes;
 pub mod home;

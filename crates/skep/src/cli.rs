@@ -3,6 +3,7 @@
 // What is flattened is documented where it is defined; here it would show up in the help.
 #![allow(missing_docs)]
 
+mod image;
 mod waiting;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
+pub use image::{ImageBake, ImageCommand, ImageLoad};
 use waiting::parse_duration;
 pub use waiting::{Accel, Waiting};
 
@@ -65,6 +67,9 @@ pub enum Command {
     /// Add, remove, start, stop nodes.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Container images on the nodes.
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Names of a cluster in this host's /etc/hosts.
     #[command(subcommand)]
     Hosts(HostsCommand),

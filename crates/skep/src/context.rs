@@ -1,5 +1,6 @@
 //! Where things are, and what was chosen, on this machine and in this run.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use skep_core::observed::{HostsEntry, MachineState, Observed};
 use skep_host::converge::{Settings, World};
 use skep_host::driver::Driver as _;
 use skep_host::driver::qemu::{Accelerator, Qemu};
-use skep_host::engine::TlsEngines;
+use skep_host::engine::{EngineImage, TlsEngines};
 use skep_host::image::Cache;
 use skep_host::net::{LinuxNetwork, resolvers};
 use skep_host::observe::{self, Damage, Observer};
@@ -150,6 +151,12 @@ impl Context {
         Qemu::new(self.cache.root().to_owned(), forced)
     }
 
+    /// Returns the machinery for a run of plans in which nothing is waited for.
+    #[must_use]
+    pub fn machinery_for(&self, accel: Option<Accel>) -> Machinery<'_> {
+        Machinery { driver: self.driver(accel), ..self.machinery(None) }
+    }
+
     /// Returns the machinery for a run of plans.
     #[must_use]
     pub fn machinery(&self, waiting: Option<&Waiting>) -> Machinery<'_> {
@@ -158,6 +165,7 @@ impl Context {
             others: self.registry().list(),
             driver: self.driver(waiting.and_then(|waiting| waiting.accel)),
             engines: TlsEngines::default(),
+            images: false,
             settings: Settings {
                 hosts_file: self.hosts_file.clone(),
                 resolvers: resolvers(Path::new("/")),
@@ -179,6 +187,8 @@ pub struct Machinery<'a> {
     driver: Qemu,
     engines: TlsEngines,
     settings: Settings,
+    /// Whether looks tell which images engines have even if the cluster wants none.
+    pub images: bool,
     /// Where events go.
     pub progress: Progress,
 }
@@ -239,7 +249,18 @@ impl Machinery<'_> {
             network: &LinuxNetwork,
             hosts_file: &self.settings.hosts_file,
             limit,
+            images: self.images,
         }
+    }
+
+    /// Asks the engines of all nodes that run for their images; returns what each says, or why it says
+    /// nothing.
+    pub async fn images_by_node(
+        &self,
+        dir: &ClusterDir,
+        seen: &Observed,
+    ) -> BTreeMap<NodeName, Result<Vec<EngineImage>, String>> {
+        self.observer(LOOK).images_by_node(dir, seen).await
     }
 
     /// Returns the names that a cluster has in the host's file of names.

@@ -202,6 +202,7 @@ fn put_cluster(home: &Home) {
         image: ImageSpec::default(),
         nodes: vec![node(0), node(1)],
         hostnames: Vec::new(),
+        images: Vec::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = runtime.block_on(store.lock(&record.name, || ())).unwrap();

@@ -264,6 +264,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         image: ImageSpec::default(),
         nodes: vec![spec.clone()],
         hostnames: Vec::new(),
+        images: Vec::new(),
     };
     let address = network.node_address(0);
     let mac = Mac::for_address(address);

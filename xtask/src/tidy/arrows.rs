@@ -4,7 +4,7 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "sys",
     "store",
     "pki",
@@ -13,6 +13,7 @@ const ORDER: [&str; 13] = [
     "hosts",
     "image",
     "shell",
+    "oci",
     "engine",
     "driver",
     "preflight",

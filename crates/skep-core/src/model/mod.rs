@@ -4,11 +4,13 @@
 //! Invariant: a value of one of these types is valid; text becomes a value only through a parser
 //! that says what is allowed.
 
+mod images;
 mod name;
 mod record;
 mod size;
 mod spec;
 
+pub use images::{ContainerImage, EngineImages, ImageSet};
 pub use name::{ClusterName, Hostname, NameError, NodeName};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
 pub use size::{Size, SizeError};

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterName, ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role};
+use super::{
+    ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec, Role,
+};
 
 /// What is written down of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct ClusterRecord {
     /// Names for the host's /etc/hosts.
     #[serde(default)]
     pub hostnames: Vec<HostnameSpec>,
+    /// Container images that every engine is to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageSet>,
 }
 
 /// A cluster's own network on this host.
@@ -150,6 +155,7 @@ impl ClusterRecord {
             subnet: Some(self.network.subnet),
             nodes: known.chain(to_be_made).cloned().collect(),
             hostnames: self.hostnames.clone(),
+            images: self.images.clone(),
         }
     }
 }

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClusterName, Hostname, NodeName, Size};
+use super::{ClusterName, Hostname, ImageSet, NodeName, Size};
 
 /// A whole cluster as its user wants it, every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct ClusterSpec {
     pub nodes: Vec<NodeSpec>,
     /// Names for the host's /etc/hosts.
     pub hostnames: Vec<HostnameSpec>,
+    /// Container images that every engine is to have.
+    pub images: Vec<ImageSet>,
 }
 
 /// One node as its user wants it.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{ClusterRecord, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role, Shape};
+use crate::model::{
+    ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role, Shape,
+};
 use crate::observed::HostsEntry;
 
 /// One step of a plan.
@@ -38,8 +40,13 @@ pub enum Action {
     EnsureMachineKeys,
     /// Makes the server certificate of such a machine anew.
     RenewMachineKeys,
-    /// Takes the warm machine that nodes of this shape are copies of from the cache, or makes it.
-    EnsureTemplate(Shape),
+    /// Takes the warm machine that nodes are copies of from the cache, or makes it.
+    EnsureTemplate {
+        /// Its shape.
+        shape: Shape,
+        /// The container images that its engine has, beside those of skep's own.
+        images: Vec<ImageSet>,
+    },
     /// Makes the disk.
     CreateDisk {
         /// What it is made on.
@@ -95,6 +102,13 @@ pub enum Action {
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
     },
+    /// Puts container images into the engines of these nodes; what one has it is not sent again.
+    LoadImages {
+        /// The images.
+        set: ImageSet,
+        /// The nodes.
+        nodes: Vec<NodeName>,
+    },
     /// Publishes a port with a probe service.
     StartProbe {
         /// The nodes on which it may run.
@@ -138,12 +152,15 @@ pub enum Action {
 }
 
 /// What a node's disk is made on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DiskBase {
     /// The image's root disk.
     Image,
-    /// The disk of the warm machine of the node's shape.
-    Template,
+    /// The disk of the warm machine of the node's shape that has these container images.
+    Template {
+        /// The images.
+        images: Vec<ImageSet>,
+    },
 }
 
 impl Step {
@@ -181,13 +198,21 @@ impl fmt::Display for Action {
             Self::EnsureBridge(network) => write!(f, "make bridge {}", network.bridge),
             Self::EnsureFirewall(_) => f.write_str("set forwarding and address translation"),
             Self::RecordNode(record) => write!(f, "record with address {}", record.address),
-            Self::EnsureTemplate(shape) => write!(f, "get warm machine ({shape})"),
+            Self::EnsureTemplate { shape, images } => {
+                write!(f, "get warm machine ({shape}")?;
+                for set in images {
+                    write!(f, ", {}", set.source)?;
+                }
+                f.write_str(")")
+            }
             Self::EnsureNodeKeys | Self::EnsureMachineKeys => {
                 f.write_str("make certificate and keys")
             }
             Self::RenewMachineKeys => f.write_str("make certificate anew"),
             Self::CreateDisk { on: DiskBase::Image } => f.write_str("create disk"),
-            Self::CreateDisk { on: DiskBase::Template } => f.write_str("create disk on warm one"),
+            Self::CreateDisk { on: DiskBase::Template { .. } } => {
+                f.write_str("create disk on warm one")
+            }
             Self::ForkMachine => f.write_str("fork warm machine"),
             Self::StartMachine => f.write_str("start machine"),
             Self::AwaitGuest => f.write_str("boot"),
@@ -201,6 +226,10 @@ impl fmt::Display for Action {
             Self::ConfigureMember { .. } => f.write_str("set role and labels"),
             Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
             Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
+            Self::LoadImages { set, nodes } => {
+                let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
+                write!(f, "load {} on {}", set.source, names.join(", "))
+            }
             Self::StartProbe { .. } => f.write_str("start a service to verify with"),
             Self::VerifyIngress { .. } => f.write_str("verify the routing mesh on every node"),
             Self::RemoveProbe { .. } => f.write_str("remove what a verification left"),

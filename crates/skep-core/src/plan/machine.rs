@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::images::baked;
 use super::swarm::Progress;
 use super::{Action, Birth, DiskBase, Plan, Step};
-use crate::model::{ClusterRecord, NodeRecord, Role, Shape};
+use crate::model::{ClusterRecord, ImageSet, NodeRecord, Role, Shape};
 use crate::observed::{EngineState, MachineState, Observed};
 
 /// What all nodes stand on: the places of its steps, empty where nothing has to be done.
@@ -15,9 +16,16 @@ pub(super) struct Base {
     credentials: Vec<usize>,
     image: Vec<usize>,
     /// By shape, where machines are forked.
-    templates: BTreeMap<Shape, usize>,
+    templates: BTreeMap<Shape, Template>,
     restart_engine: bool,
     network: Vec<usize>,
+}
+
+/// A warm machine to make copies of.
+struct Template {
+    step: usize,
+    /// The container images that it has: all that the cluster wants, or none.
+    images: Vec<ImageSet>,
 }
 
 /// Plans what all these nodes stand on.
@@ -54,7 +62,10 @@ pub(super) fn plan_base(
         base.restart_engine = restart_engine;
         for shape in nodes.iter().filter(|node| needs_disk(node)).map(|node| node.spec.shape()) {
             base.templates.entry(shape).or_insert_with(|| {
-                plan.push(Step::cluster(Action::EnsureTemplate(shape), base.image.clone()))
+                let images = baked(record, seen, shape);
+                let action = Action::EnsureTemplate { shape, images: images.clone() };
+                let step = plan.push(Step::cluster(action, base.image.clone()));
+                Template { step, images }
             });
         }
     }
@@ -110,14 +121,17 @@ pub(super) fn plan_machine(
     let template = base.templates.get(&node.spec.shape()).filter(|_| fresh);
     if fresh {
         let (on, step) = match template {
-            Some(step) => (DiskBase::Template, Some(step)),
+            Some(template) => {
+                (DiskBase::Template { images: template.images.clone() }, Some(&template.step))
+            }
             None => (DiskBase::Image, base.image.first()),
         };
         ready.extend(step);
         ready = vec![plan.push(Step::node(name, Action::CreateDisk { on }, ready))];
     }
+    let baked = template.is_some_and(|template| !template.images.is_empty());
     if answered {
-        return Progress { fresh, answered, after: ready };
+        return Progress { fresh, baked, answered, after: ready };
     }
     let guest = match machine {
         MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),
@@ -146,7 +160,7 @@ pub(super) fn plan_machine(
         provisioned.sort_unstable();
     }
     let engine = plan.push(Step::node(name, Action::AwaitEngine, provisioned));
-    Progress { fresh, answered, after: vec![engine] }
+    Progress { fresh, baked, answered, after: vec![engine] }
 }
 
 /// Returns what is written down of a node before its swarm is asked to change.

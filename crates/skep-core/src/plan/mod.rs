@@ -7,6 +7,7 @@
 mod action;
 mod down;
 mod hosts;
+mod images;
 mod machine;
 mod machines;
 mod network;
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use action::{Action, DiskBase, Step};
 pub use down::plan_down;
 pub use hosts::plan_hostnames;
+pub use images::{plan_bake, plan_load};
 pub use machines::{plan_machine_engine, plan_machine_removal, plan_machines_up};
 pub use nodes::plan_remove_nodes;
 pub use power::{StopMode, plan_start, plan_stop};
@@ -139,6 +141,14 @@ pub enum PlanError {
         node: NodeName,
         /// The nodes that exist, joined by commas.
         known: String,
+    },
+    /// An engine that is to be given something does not answer.
+    #[error("the engine of {node} cannot be reached: {reason}")]
+    NoEngine {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        reason: String,
     },
     /// There is no cluster, or only the beginnings of one.
     #[error("nothing is written down of the cluster")]

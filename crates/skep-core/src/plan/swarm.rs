@@ -16,6 +16,8 @@ use crate::observed::{EngineState, Member, Observed};
 pub(super) struct Progress {
     /// Whether its engine begins without any state.
     pub fresh: bool,
+    /// Whether it begins with all images of the cluster.
+    pub baked: bool,
     /// Whether its engine was seen to answer.
     pub answered: bool,
     /// The steps after which its engine answers and what it is to be is written down.

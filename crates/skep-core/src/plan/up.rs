@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::hosts::plan_hosts;
+use super::images::plan_images;
 use super::machine::{plan_base, plan_machine};
 use super::network::{choose_network, user_of};
 use super::power::kept;
@@ -76,6 +77,7 @@ pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Resul
         progress.insert(node.name().clone(), done);
     }
     plan_swarm(&mut plan, &records, seen, &progress, options);
+    plan_images(&mut plan, &spec.images, seen, &progress);
     plan_hosts(&mut plan, &spec.hostnames, &records, seen, &base.cluster);
     Ok(plan)
 }
@@ -139,6 +141,7 @@ pub(super) fn cluster_record(
         image,
         nodes: spec.nodes.clone(),
         hostnames: spec.hostnames.clone(),
+        images: spec.images.clone(),
     })
 }
 

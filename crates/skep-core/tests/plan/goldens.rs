@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use skep_core::model::{ClusterSpec, Role};
+use skep_core::model::{ClusterSpec, ImageSet, Role};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Plan, StopMode, UpOptions, plan_down, plan_hostnames, plan_remove_nodes, plan_start, plan_stop,
-    plan_up,
+    Action, Birth, Plan, StopMode, UpOptions, plan_bake, plan_down, plan_hostnames, plan_load,
+    plan_remove_nodes, plan_start, plan_stop, plan_up,
 };
 
 use crate::carry_out::{Dice, End, execute, up};
-use crate::specs::{demo, hostname, name, node};
+use crate::specs::{demo, hostname, images, name, node};
 use crate::world::{Damage, World};
 
 /// Returns a world in which that cluster is up.
@@ -271,4 +271,72 @@ fn other_hostnames() {
     assert_snapshot!("hostnames_removed", plan(&[]));
     assert_eq!(plan(&labelled().hostnames), "nothing to do\n");
     assert_eq!(show(&plan_hostnames(&Observed::default(), &[]).unwrap()), "nothing to do\n");
+}
+
+/// A cluster of a manager and a worker that wants two images.
+fn with_images() -> ClusterSpec {
+    ClusterSpec { images: vec![images("app.tar", &[1]), images("web:1", &[2])], ..demo(1, 1) }
+}
+
+#[test]
+fn up_of_a_new_cluster_with_images() {
+    assert_snapshot!(show_up(&with_images(), &Observed::default()));
+}
+
+#[test]
+fn up_with_a_node_that_lacks_an_image() {
+    let mut world = world_of(&with_images());
+    let disk = world.nodes.get_mut(&name(1)).unwrap().disk.as_mut().unwrap();
+    disk.images.0.remove("sha256:2");
+    assert_snapshot!(show_up(&with_images(), &world.look()));
+    // An image under another name is not what was asked for.
+    let disk = world.nodes.get_mut(&name(1)).unwrap().disk.as_mut().unwrap();
+    disk.images.0.insert("sha256:2".into(), ["other:1".to_owned()].into());
+    assert!(show_up(&with_images(), &world.look()).contains("load web:1 on node1"));
+}
+
+#[test]
+fn baked_images_are_not_loaded_and_others_are() {
+    let spec = with_images();
+    let mut world = world_of(&spec);
+    let bake = plan_bake(&world.look()).unwrap();
+    assert_snapshot!("bake", show(&bake));
+    assert_eq!(execute(&mut world, &bake, &mut Dice(0), &mut None), End::Done);
+    assert_eq!(show(&plan_bake(&world.look()).unwrap()), "nothing to do\n");
+    let down = plan_down(&world.look());
+    assert_eq!(execute(&mut world, &down, &mut Dice(0), &mut None), End::Done);
+
+    let seen = world.look();
+    assert_snapshot!("up_with_baked_images", show_up(&spec, &seen));
+    let loads = |spec: &ClusterSpec, options| {
+        let plan = plan_up(spec, &seen, options).unwrap();
+        plan.steps.iter().filter(|it| matches!(it.action, Action::LoadImages { .. })).count()
+    };
+    let booted = UpOptions { birth: Birth::Boot, ..UpOptions::default() };
+    assert_eq!(loads(&spec, booted), 2, "what boots has none");
+    let other = ClusterSpec { images: vec![images("app.tar", &[1])], ..spec.clone() };
+    assert_eq!(loads(&other, UpOptions::default()), 1, "it was baked with one more");
+    assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
+    world.assert_meets(&spec);
+}
+
+#[test]
+fn images_are_loaded_where_they_are_not_and_where_something_answers() {
+    let spec = demo(1, 2);
+    let mut world = world_of(&spec);
+    let set = images("app.tar", &[1]);
+    world.nodes.get_mut(&name(1)).unwrap().disk.as_mut().unwrap().images.add(&set);
+    world.suffer(Damage::Killed(2));
+    let seen = world.look();
+    let plan = |names: &[_]| plan_load(&seen, std::slice::from_ref(&set), names);
+    assert_snapshot!("load_on_all", show(&plan(&[]).unwrap()));
+    assert_eq!(show(&plan(&[name(1)]).unwrap()), "nothing to do\n");
+    assert_eq!(
+        plan(&[name(2)]).unwrap_err().to_string(),
+        "the engine of node2 cannot be reached: its machine does not run"
+    );
+    // What is in a pipe is known when it is too late.
+    let pipe = ImageSet { source: "-".into(), images: Vec::new() };
+    let plan = plan_load(&seen, &[pipe], &[name(1)]).unwrap();
+    assert_eq!(plan.steps.len(), 1);
 }

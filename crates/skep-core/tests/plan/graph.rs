@@ -52,7 +52,7 @@ fn must_precede(first: &Step, second: &Step) -> bool {
         (Action::EnsureCredentials, Action::EnsureNodeKeys) => true,
         (
             Action::EnsureImage(_),
-            Action::EnsureTemplate(_)
+            Action::EnsureTemplate { .. }
             | Action::CreateDisk { .. }
             | Action::ForkMachine
             | Action::StartMachine,

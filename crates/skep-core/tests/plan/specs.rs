@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use skep_core::model::{ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{
+    ClusterSpec, ContainerImage, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec, Role, Size,
+};
 
 use crate::carry_out::Crash;
 use crate::world::Damage;
@@ -17,6 +19,7 @@ pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
         subnet: None,
         nodes: (0..managers + workers).map(|index| node(index, role(index))).collect(),
         hostnames: Vec::new(),
+        images: Vec::new(),
     }
 }
 
@@ -39,6 +42,15 @@ pub fn hostname(name: &str, node: Option<usize>) -> HostnameSpec {
     HostnameSpec { name: name.parse().unwrap(), node: node.map(NodeName::numbered) }
 }
 
+/// Returns images of one source; the name of an image and its ID are its number's.
+pub fn images(source: &str, numbers: &[u8]) -> ImageSet {
+    let image = |number: &u8| ContainerImage {
+        id: format!("sha256:{number}"),
+        names: vec![format!("app:{number}")],
+    };
+    ImageSet { source: source.to_owned(), images: numbers.iter().map(image).collect() }
+}
+
 /// Any cluster of 1 to 5 managers and up to 4 workers, in any order, with labels and hostnames.
 pub fn any_spec() -> impl Strategy<Value = ClusterSpec> {
     let roles = (1usize..=5, 0usize..=4).prop_flat_map(|(managers, workers)| {
@@ -55,13 +67,15 @@ pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
     let labels = proptest::collection::vec(labels, roles.len());
     let target = proptest::option::of(0..roles.len());
     let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
-    (labels, hostnames).prop_map(move |(labels, hostnames)| {
+    let images = proptest::collection::vec(1u8..4, 0..3);
+    (labels, hostnames, images).prop_map(move |(labels, hostnames, images)| {
         let mut spec = demo(0, 0);
         let nodes = roles.iter().zip(labels).enumerate();
         spec.nodes =
             nodes.map(|(at, (role, labels))| NodeSpec { labels, ..node(at, *role) }).collect();
         spec.hostnames =
             hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
+        spec.images = images.into_iter().map(|number| self::images("app.tar", &[number])).collect();
         spec
     })
 }

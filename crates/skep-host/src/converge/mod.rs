@@ -4,6 +4,7 @@
 //! step is done when those it needs are done, as many at the same time as that allows. A step that
 //! fails takes with it only those that need it; whether the others go on is the caller's word.
 
+mod images;
 mod machines;
 mod members;
 mod options;
@@ -152,9 +153,21 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// Some nodes did not get images.
+    #[error("{}", lines(.0))]
+    Images(Vec<(NodeName, String)>),
+    /// Images could not be read.
+    #[error(transparent)]
+    Source(#[from] crate::oci::Error),
     /// No manager could be asked.
     #[error("no manager answers ({0})")]
     NoManager(String),
+}
+
+/// Returns what is wrong with each node.
+fn lines(nodes: &[(NodeName, String)]) -> String {
+    let lines = nodes.iter().map(|(node, reason)| format!("{node}: {reason}"));
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// Carries a plan out.
@@ -245,7 +258,7 @@ impl World<'_> {
             (Error::Driver(_) | Error::Store(_), _) | (_, None) => String::new(),
             (_, Some(machine)) => self.driver.last_words(&machine),
         };
-        let forking = matches!(step.action, Action::EnsureTemplate(_) | Action::ForkMachine);
+        let forking = matches!(step.action, Action::EnsureTemplate { .. } | Action::ForkMachine);
         // Where there was no time, booting takes longer still.
         let late = matches!(error, Error::Driver(driver::Error::NoGuest { .. }));
         Failure {

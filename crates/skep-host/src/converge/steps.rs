@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use skep_core::model::{NodeName, Shape};
+use skep_core::model::{ImageSet, NodeName, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Error, World, provision};
@@ -33,9 +33,10 @@ impl World<'_> {
                 let progress = |text: &str| self.progress(index, text);
                 self.images.ensure(spec, &progress).await?;
             }
-            Action::EnsureTemplate(shape) => {
-                self.ensure_template(index, *shape).await?;
+            Action::EnsureTemplate { shape, images } => {
+                self.ensure_template(index, *shape, images).await?;
             }
+            Action::LoadImages { set, nodes } => self.load_images(index, set, nodes).await?,
             Action::EnsureBridge(network) => {
                 self.network.ensure_bridge(network, &self.owner()).await?;
             }
@@ -90,8 +91,9 @@ impl World<'_> {
                 let machine = self.machine(node)?;
                 let base = match on {
                     DiskBase::Image => self.image().await?.root_disk(),
-                    DiskBase::Template => {
-                        self.ensure_template(index, machine.record.spec.shape()).await?
+                    DiskBase::Template { images } => {
+                        let shape = machine.record.spec.shape();
+                        self.ensure_template(index, shape, images).await?
                     }
                 };
                 self.driver.create_disk(&machine, &base).await?;
@@ -149,10 +151,15 @@ impl World<'_> {
         Ok(self.images.ensure(&self.image_spec()?, &|_| ()).await?)
     }
 
-    async fn ensure_template(&self, index: usize, shape: Shape) -> Result<PathBuf, Error> {
+    async fn ensure_template(
+        &self,
+        index: usize,
+        shape: Shape,
+        images: &[ImageSet],
+    ) -> Result<PathBuf, Error> {
         let image = self.image().await?;
         let progress = |text: &str| self.progress(index, text);
-        Ok(self.forks()?.ensure_template(&image, shape, &progress).await?)
+        Ok(self.forks()?.ensure_template(&image, shape, images, &progress).await?)
     }
 
     fn forks(&self) -> Result<&dyn Fork, Error> {

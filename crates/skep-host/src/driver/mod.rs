@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::{ClusterName, NetworkRecord, Shape};
-use skep_core::observed::MachineState;
+use skep_core::model::{ClusterName, ImageSet, NetworkRecord, Shape};
+use skep_core::observed::{Baked, MachineState};
 use thiserror::Error;
 
 use crate::image::Image;
@@ -75,6 +75,9 @@ pub enum Error {
         /// Its reason.
         reason: String,
     },
+    /// Container images could not be had.
+    #[error(transparent)]
+    Images(#[from] crate::oci::Error),
     /// The guest's agent failed.
     #[error(transparent)]
     Shell(#[from] shell::Error),
@@ -93,8 +96,8 @@ pub type Say<'a> = &'a (dyn for<'text> Fn(&'text str) + Send + Sync);
 /// A kind of machine that can be copied while it runs.
 #[async_trait]
 pub trait Fork: Send + Sync {
-    /// Makes sure that there is a warm machine of that shape to make copies of, and returns its disk,
-    /// on which the copies' disks are to be made.
+    /// Makes sure that there is a warm machine of that shape whose engine has these container images to
+    /// make copies of, and returns its disk, on which the copies' disks are to be made.
     ///
     /// # Errors
     ///
@@ -103,8 +106,12 @@ pub trait Fork: Send + Sync {
         &self,
         image: &Image,
         shape: Shape,
+        images: &[ImageSet],
         say: Say<'_>,
     ) -> Result<PathBuf, Error>;
+
+    /// Returns the warm machines that have container images.
+    fn baked(&self) -> Vec<Baked>;
 
     /// Starts the machine as a copy of the one on whose disk its own was made; one that runs is left
     /// as it is. It is everything that it is a copy of, and connected to its own network, until it is

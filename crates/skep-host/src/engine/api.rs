@@ -28,7 +28,9 @@ use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::tls::Connection;
-use super::{Engine, Error, PORT, PROBE, Part, ProbeService, SWARM_PORT, probe};
+use super::{
+    Engine, EngineImage, Error, PORT, PROBE, Part, ProbeService, SWARM_PORT, Upload, images, probe,
+};
 use crate::sys::FileError;
 
 /// How soon the engine is asked again about what goes on in it.
@@ -49,7 +51,7 @@ impl ApiEngine {
     }
 
     /// Returns the API in a version that both sides know.
-    async fn agree(&self) -> Result<Docker, ApiError> {
+    pub(super) async fn agree(&self) -> Result<Docker, ApiError> {
         let docker = &self.connection.docker;
         let agree = async || match docker.ping().await {
             Ok(_) => Ok(docker.clone()),
@@ -104,15 +106,21 @@ impl ApiEngine {
         }
     }
 
-    fn timeout(&self, what: &'static str) -> Error {
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn timeout(&self, what: &'static str) -> Error {
         Error::Timeout { address: self.address, what, limit: self.patience }
     }
 
-    fn error(&self, error: ApiError) -> Error {
+    pub(super) fn error(&self, error: ApiError) -> Error {
         match error {
             ApiError::DockerResponseServerError { status_code, message } => {
                 Error::Refused { status: status_code, message }
             }
+            // In the midst of an answer that had begun well.
+            ApiError::DockerStreamError { error } => Error::Refused { status: 200, message: error },
             ApiError::HyperLegacyError { .. }
             | ApiError::HyperResponseError { .. }
             | ApiError::RequestTimeoutError
@@ -373,6 +381,18 @@ impl Engine for ApiEngine {
             Ok(())
         })
         .await
+    }
+
+    async fn images(&self) -> Result<Vec<EngineImage>, Error> {
+        images::list(self).await
+    }
+
+    async fn layers(&self, id: &str) -> Result<Vec<String>, Error> {
+        images::layers(self, id).await
+    }
+
+    async fn load(&self, upload: Upload, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Error> {
+        images::load(self, upload, told).await
     }
 
     async fn create_probe(&self, name: &str, image: &str) -> Result<(), Error> {

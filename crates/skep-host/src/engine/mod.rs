@@ -5,6 +5,7 @@
 
 mod api;
 mod fetch;
+mod images;
 mod probe;
 pub mod remote;
 mod tls;
@@ -20,6 +21,7 @@ use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use thiserror::Error;
 
 pub use fetch::fetch_soon;
+pub use images::{EngineImage, Upload, names_by_id};
 pub use tls::TlsEngines;
 
 use crate::pki::Credentials;
@@ -63,6 +65,12 @@ pub enum Error {
     /// The engine answered what cannot be understood.
     #[error("the engine's answer cannot be understood")]
     Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It has taken and said nothing for too long while it was given images.
+    #[error("the engine took nothing and said nothing for {} s", .limit.as_secs())]
+    Silent {
+        /// The limit.
+        limit: Duration,
+    },
     /// It took too long.
     #[error("the engine at {address} did not {what} within {} s", .limit.as_secs())]
     Timeout {
@@ -170,6 +178,18 @@ pub trait Engine: Send + Sync {
 
     /// Loads the images of an archive, as `docker load` does.
     async fn load_image(&self, archive: &Path) -> Result<(), Error>;
+
+    /// Returns the images that the engine has.
+    async fn images(&self) -> Result<Vec<EngineImage>, Error>;
+
+    /// Returns the digests of an image's layers, the lowest first, if the engine would find them again
+    /// in an archive; none if it would not, or the image is not there.
+    async fn layers(&self, id: &str) -> Result<Vec<String>, Error>;
+
+    /// Loads the images of an archive that is being sent, and waits until they are unpacked. `told`
+    /// gets how much of the layer that is unpacked is done, in bytes. Not bounded by the engine's
+    /// patience, but by the upload's silence.
+    async fn load(&self, upload: Upload, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Error>;
 
     /// Creates a service of one task that publishes its port 80 on a port that the swarm chooses;
     /// one of the same name is removed first.

@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::driver::Driver;
-use crate::engine::Engines;
+use crate::engine::{EngineImage, Engines, names_by_id};
 use crate::net::{HostNetwork, Network};
 use crate::pki::Credentials;
 use crate::store::{ClusterDir, Machine, Owner, Store};
@@ -55,6 +55,8 @@ pub struct Observer<'a> {
     pub hosts_file: &'a Path,
     /// How long one node may take; with none, engines are not asked.
     pub limit: Duration,
+    /// Whether engines are asked which images they have even if the cluster wants none.
+    pub images: bool,
 }
 
 /// What is tolerated in the cluster's own files.
@@ -98,7 +100,8 @@ impl Observer<'_> {
         let owner = Owner::of(dir);
         leftovers.extend(host.leftovers(&owner, cluster.as_ref().map(|record| &record.network)));
         let network = cluster.as_ref().map(|record| &record.network);
-        let nodes = self.nodes(dir, records).await;
+        let images = self.images || cluster.as_ref().is_some_and(|it| !it.images.is_empty());
+        let nodes = self.nodes(dir, records, images).await;
         let swarm = self.swarm(dir, &nodes).await;
         Ok(Observed {
             host: self.host_facts(&host, dir, cluster.as_ref())?,
@@ -110,6 +113,7 @@ impl Observer<'_> {
             nodes,
             swarm,
             leftovers,
+            baked: self.driver.forks().map(|forks| forks.baked()).unwrap_or_default(),
         })
     }
 
@@ -141,10 +145,15 @@ impl Observer<'_> {
         &self,
         dir: &ClusterDir,
         records: Vec<NodeRecord>,
+        images: bool,
     ) -> BTreeMap<NodeName, ObservedNode> {
         let looks = records.into_iter().map(async |record| {
             let name = record.name().clone();
-            (name, self.node(dir, record).await)
+            let mut node = self.node(dir, record).await;
+            if images && node.engine.version().is_some() {
+                node.images = self.images_of(dir, &node.record).await.ok().map(names_by_id);
+            }
+            (name, node)
         });
         join_all(looks).await.into_iter().collect()
     }
@@ -159,7 +168,39 @@ impl Observer<'_> {
             MachineState::Stopped => EngineState::Off,
         };
         let disk = self.driver.has_disk(&machine);
-        ObservedNode { disk, machine: state, engine, record: machine.record }
+        ObservedNode { disk, machine: state, engine, record: machine.record, images: None }
+    }
+
+    async fn images_of(
+        &self,
+        dir: &ClusterDir,
+        record: &NodeRecord,
+    ) -> Result<Vec<EngineImage>, String> {
+        let credentials = Credentials::of_node(dir, record.name());
+        let ask =
+            async { self.engines.engine(record.address, &credentials, self.limit)?.images().await };
+        match timeout(self.limit, ask).await {
+            Ok(images) => images.map_err(|error| crate::sys::chain(&error)),
+            Err(_) => Err(format!("no answer within {:.1?}", self.limit)),
+        }
+    }
+
+    /// Asks the engines of all machines that were seen to run for their images; returns what each
+    /// says, or why it says nothing.
+    pub async fn images_by_node(
+        &self,
+        dir: &ClusterDir,
+        seen: &Observed,
+    ) -> BTreeMap<NodeName, Result<Vec<EngineImage>, String>> {
+        let asks = seen.nodes.iter().map(async |(name, node)| {
+            let images = match node.machine {
+                MachineState::Running => self.images_of(dir, &node.record).await,
+                MachineState::Paused => Err("the machine is paused".to_owned()),
+                MachineState::Stopped => Err("the machine does not run".to_owned()),
+            };
+            (name.clone(), images)
+        });
+        join_all(asks).await.into_iter().collect()
     }
 
     async fn engine(&self, dir: &ClusterDir, machine: &Machine) -> EngineState {

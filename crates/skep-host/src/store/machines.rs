@@ -88,6 +88,7 @@ mod tests {
             image: ImageSpec::default(),
             nodes: Vec::new(),
             hostnames: Vec::new(),
+            images: Vec::new(),
         };
         locked.write_cluster(&shared).unwrap();
         locked.write_node("skep-machine", &record("box")).unwrap();

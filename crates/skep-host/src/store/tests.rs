@@ -10,6 +10,7 @@ fn record() -> ClusterRecord {
         image: ImageSpec::default(),
         nodes: Vec::new(),
         hostnames: Vec::new(),
+        images: Vec::new(),
     }
 }
 

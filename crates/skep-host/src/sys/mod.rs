@@ -11,6 +11,7 @@ mod file;
 mod jsonline;
 mod lock;
 mod process;
+mod program_output;
 mod random;
 mod socket;
 
@@ -27,5 +28,6 @@ pub use file::{
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
 pub use process::{ProcessId, boot_id};
+pub use program_output::{ProgramOutput, standard_input};
 pub use random::fill_random;
 pub use socket::connect_in;

@@ -1,15 +1,17 @@
 //! Engines and their swarms: a majority of managers has to run for anything to be decided.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::Role;
+use skep_core::model::{EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
-use skep_host::engine::{Engine, Engines, Error, Part, ProbeService};
+use skep_host::engine::{Engine, EngineImage, Engines, Error, Part, ProbeService, Upload};
+use skep_host::oci::Source;
 use skep_host::pki::Credentials;
 
 use super::machines::PROVISIONED;
@@ -17,6 +19,9 @@ use super::{FakeHost, State, act};
 
 /// On the machine's disk: the swarm and the ID that the engine has in it.
 const MEMBERSHIP: &str = "membership";
+
+/// On the machine's disk: the images that the engine has.
+const IMAGES: &str = "images";
 
 impl Engines for FakeHost {
     fn engine(
@@ -45,6 +50,11 @@ fn machine_at(state: &State, address: Ipv4Addr) -> Option<&PathBuf> {
     state.running.iter().find(|dir| {
         std::fs::read_to_string(dir.join("config.json")).is_ok_and(|text| text.contains(&quoted))
     })
+}
+
+fn images_on(dir: &Path) -> EngineImages {
+    let text = std::fs::read(dir.join(IMAGES)).unwrap_or_default();
+    EngineImages(serde_json::from_slice(&text).unwrap_or_default())
 }
 
 fn membership(dir: &Path) -> Option<(String, String)> {
@@ -237,6 +247,42 @@ impl Engine for FakeEngine {
 
     async fn load_image(&self, _archive: &Path) -> Result<(), Error> {
         self.act(|_, _| Ok(()))
+    }
+
+    async fn images(&self) -> Result<Vec<EngineImage>, Error> {
+        self.act(|_, dir| {
+            let images = images_on(dir).0.into_iter();
+            Ok(images.map(|(id, names)| EngineImage { id, names, bytes: 0 }).collect())
+        })
+    }
+
+    async fn layers(&self, _id: &str) -> Result<Vec<String>, Error> {
+        self.act(|_, _| Ok(Vec::new()))
+    }
+
+    async fn load(&self, upload: Upload, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Error> {
+        let broken = self.act(|state, dir| Ok(state.deaf.contains(dir)))?;
+        if broken {
+            // wait: as the real one does, for an engine that never answers.
+            tokio::time::sleep(upload.silence).await;
+            return Err(Error::Silent { limit: upload.silence });
+        }
+        let mut parts = upload.parts;
+        let mut archive = tempfile::NamedTempFile::with_suffix(".tar").expect("a file");
+        while let Some(part) = parts.recv().await {
+            let part = part.map_err(|error| refused(&error.to_string()))?;
+            archive.write_all(&part).expect("room");
+        }
+        let source = Source::parse(&archive.path().to_string_lossy());
+        let set = source.set().await.map_err(|error| refused(&error.to_string()))?;
+        told(0);
+        self.act(|_, dir| {
+            let mut images = images_on(dir);
+            images.add(&set);
+            let text = serde_json::to_vec(&images.0).expect("plain values");
+            std::fs::write(dir.join(IMAGES), text).expect("a file");
+            Ok(())
+        })
     }
 
     async fn create_probe(&self, _name: &str, _image: &str) -> Result<(), Error> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::Shape;
-use skep_core::observed::MachineState;
+use skep_core::model::{ImageSet, Shape};
+use skep_core::observed::{Baked, MachineState};
 use skep_host::converge::PROGRAM;
 use skep_host::driver::{Boot, Driver, Error, Fork, Say};
 use skep_host::image::Image;
@@ -28,9 +28,20 @@ fn disk(machine: &Machine) -> PathBuf {
 
 #[async_trait]
 impl Fork for FakeHost {
-    async fn ensure_template(&self, _: &Image, _: Shape, say: Say<'_>) -> Result<PathBuf, Error> {
+    async fn ensure_template(
+        &self,
+        _: &Image,
+        _: Shape,
+        images: &[ImageSet],
+        say: Say<'_>,
+    ) -> Result<PathBuf, Error> {
+        assert!(images.is_empty(), "nothing is baked here");
         say("warming nothing up");
         self.act(injected, |_| Ok(self.dir.path().join("template/disk.qcow2")))
+    }
+
+    fn baked(&self) -> Vec<Baked> {
+        Vec::new()
     }
 
     async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error> {

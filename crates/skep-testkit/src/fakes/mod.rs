@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::{ClusterName, NetworkRecord};
+use skep_core::model::{ClusterName, NetworkRecord, NodeName};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub forwarding: bool,
     /// Directories of machines that run.
     pub running: BTreeSet<PathBuf>,
+    /// Directories of machines whose engines take no images, and say nothing.
+    pub deaf: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
     pub calls: usize,
@@ -106,6 +108,11 @@ impl FakeHost {
         self.state().calls
     }
 
+    /// Lets a node's engine take no images, and say nothing.
+    pub fn deafen(&self, cluster: &ClusterDir, node: &NodeName) {
+        self.state().deaf.insert(cluster.machine_dir(node));
+    }
+
     /// Ends all machines at once, as a host that loses its power does; its network goes too.
     pub fn lose_power(&self) {
         let mut state = self.state();
@@ -154,6 +161,7 @@ impl FakeHost {
             network: self,
             hosts_file: &self.hosts_file(),
             limit: Duration::from_secs(1),
+            images: false,
         };
         observer.observe(&self.cluster(cluster), Damage::Refuse).await
     }

@@ -83,7 +83,16 @@ fn entries(context: &Context, used: &InUse) -> Result<Vec<Entry>, CliError> {
 
 fn describe(template: &Manifest) -> String {
     let accelerator = template.emulator.accelerator.as_str();
-    format!("{} ({accelerator}, image {})", template.shape, template.image)
+    let names = template.images.iter().flat_map(|set| &set.images).map(|image| {
+        match image.names.is_empty() {
+            true => image.id.clone(),
+            false => image.names.join(", "),
+        }
+    });
+    let names: Vec<_> = names.collect();
+    let with =
+        if names.is_empty() { String::new() } else { format!(", with {}", names.join(", ")) };
+    format!("{} ({accelerator}, image {}{with})", template.shape, template.image)
 }
 
 /// What nodes stand on, and what clusters would be given now.

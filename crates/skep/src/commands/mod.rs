@@ -8,6 +8,7 @@ mod converge;
 mod doctor;
 mod down;
 mod hosts;
+mod image;
 mod logs;
 mod ls;
 mod node;
@@ -64,6 +65,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Env(args) => access::env(context, args)?,
         Command::Docker(args) => return access::docker(context, args).await,
         Command::Node(command) => node::run(context, command).await?,
+        Command::Image(command) => image::run(context, command).await?,
         Command::Hosts(command) => hosts::run(context, command).await?,
         Command::Logs(args) => logs::run(context, args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,

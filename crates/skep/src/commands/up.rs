@@ -12,6 +12,7 @@ use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
 
 use super::converge::{carry_out, converge, plan_error};
+use super::image;
 use crate::cli::{Up, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
@@ -64,9 +65,28 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
         super::doctor::require(context, &image).await?;
     }
 
+    let images = match (&file, dir.record().ok().flatten()) {
+        (Some(file), _) => image::look_at_all(&file.images).await?,
+        (None, Some(record)) => image::look_again(&record.images).await,
+        (None, None) => Vec::new(),
+    };
+    machinery.images = !images.is_empty();
+    let wanted_spec = |file, seen: &Observed| -> Result<ClusterSpec, CliError> {
+        let mut spec = wanted_spec(&name, file, &args.wanted, seen)?;
+        // What is in them was looked at.
+        spec.images.retain_mut(|set| {
+            let known = images.iter().find(|known| known.source == set.source);
+            known.is_some_and(|known| {
+                set.clone_from(known);
+                true
+            })
+        });
+        Ok(spec)
+    };
+
     if args.dry_run {
         let seen = machinery.observe(&dir, Damage::Refuse).await?;
-        let spec = wanted_spec(&name, file, &args.wanted, &seen)?;
+        let spec = wanted_spec(file, &seen)?;
         let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
         for warning in &plan.warnings {
             eprintln!("warning: {warning}");
@@ -80,12 +100,12 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
 
     // Whatever can be said before anything is touched is said now, the lock included.
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let spec = wanted_spec(&name, file.clone(), &args.wanted, &seen)?;
+    let spec = wanted_spec(file.clone(), &seen)?;
     plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
 
     let cluster = context.lock(&name).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let spec = wanted_spec(&name, file, &args.wanted, &seen)?;
+    let spec = wanted_spec(file, &seen)?;
     let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
     cluster.release();
     result?;

@@ -5,8 +5,8 @@ use serde_json::{Value as Json, json};
 use skep_core::model::{AptSource, ClusterName, Hostname, HostnameSpec, NodeName, Role};
 
 use super::kind::{
-    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url, Whole,
-    Word, text,
+    AptLine, Driver, FilePath, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url,
+    Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
@@ -55,6 +55,13 @@ impl Section for ClusterFile {
              at the node that is named."
         ),
         field!("image", ImageEntry, image, "What the nodes' image is made from."),
+        field!(
+            "images",
+            ListOf<ImageName>,
+            images,
+            "Container images that every node has: references in this host's docker or podman store, \
+             or archives and OCI layouts, relative to this file's folder."
+        ),
     ];
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
+use skep_host::oci::Source;
 
 use super::ClusterFile;
 use super::kind::Kind;
@@ -67,6 +68,13 @@ impl ClusterFile {
     /// given in another folder.
     fn beside(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
+        for image in &mut self.images {
+            if let Source::Path(path) = Source::parse(image) {
+                let joined = folder.join(path);
+                let absolute = std::path::absolute(&joined).unwrap_or(joined);
+                *image = absolute.to_string_lossy().into_owned();
+            }
+        }
         for key in self.image.sources.iter_mut().filter_map(|source| source.key.as_mut()) {
             let joined = folder.join(&*key);
             let absolute = std::path::absolute(&joined).unwrap_or(joined);

@@ -45,6 +45,8 @@ pub struct ClusterFile {
     pub hostnames: Vec<HostnameSpec>,
     /// What the image is made from.
     pub image: ImageEntry,
+    /// Container images for all nodes: references, or paths of archives and layouts.
+    pub images: Vec<String>,
 }
 
 /// What every node is like that says nothing else.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostnameSpec, ImageSpec, NameError, NodeName, NodeSpec, Role, Size,
+    ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeName, NodeSpec,
+    Role, Size,
 };
 
 use super::{ClusterFile, NodeEntry};
@@ -173,6 +174,7 @@ impl ClusterFile {
             nodes: nodes.collect(),
             subnet: self.subnet,
             hostnames: self.hostnames.clone(),
+            images: self.images.iter().map(|source| unseen(source)).collect(),
             image: ImageSpec {
                 suite: self.image.suite.clone().unwrap_or(default.suite),
                 mirror: self.image.mirror.clone(),
@@ -181,6 +183,11 @@ impl ClusterFile {
             },
         }
     }
+}
+
+/// Returns a set of images of which is not yet known what is in it.
+fn unseen(source: &str) -> ImageSet {
+    ImageSet { source: source.to_owned(), images: Vec::new() }
 }
 
 /// Reads `NAME`, or `NAME@NODE`.

@@ -152,6 +152,7 @@ impl Store<'_> {
             subnet: wanted.map_or(Ok(None), super::wanted::subnet)?,
             nodes: vec![node],
             hostnames: Vec::new(),
+            images: Vec::new(),
         })
     }
 

@@ -25,6 +25,16 @@ struct Running {
     name: String,
     title: String,
     bar: Option<ProgressBar>,
+    /// How many quarters of its bytes were told.
+    quarters: u64,
+}
+
+impl Running {
+    /// Tells whether another quarter of the bytes is done; plain lines are for no more than that.
+    fn is_worth_a_line(&mut self, done: u64, total: Option<u64>) -> bool {
+        let quarters = total.map_or(0, |total| (done * 4).checked_div(total).unwrap_or(0));
+        std::mem::replace(&mut self.quarters, quarters) < quarters
+    }
 }
 
 /// All steps of one kind: they run side by side, so from the first's start to the last's end.
@@ -56,13 +66,23 @@ impl Progress {
                 let name = format!("{place}: {title}");
                 let bar = self.live.as_ref().map(|live| spinner(live, &name));
                 state.begin(&title);
-                state.steps.insert(step, Running { name, title, bar });
+                state.steps.insert(step, Running { name, title, bar, quarters: 0 });
             }
             Event::StepProgress { step, text } => {
                 let Some(running) = state.steps.get(&step) else { return };
                 match &running.bar {
                     Some(bar) => bar.set_message(format!("{}: {text}", running.name)),
                     None => self.line(&format!("{}: {text}", running.name)),
+                }
+            }
+            Event::StepBytes { step, done, total } => {
+                let Some(running) = state.steps.get_mut(&step) else { return };
+                let text = format!("{}: {}", running.name, bytes(done, total));
+                let is_worth_a_line = running.is_worth_a_line(done, total);
+                match &running.bar {
+                    Some(bar) => bar.set_message(text),
+                    None if is_worth_a_line => self.line(&text),
+                    None => {}
                 }
             }
             Event::StepFinished { step, took } => {
@@ -150,6 +170,13 @@ fn spinner(live: &MultiProgress, message: &str) -> ProgressBar {
         live.add(ProgressBar::new_spinner().with_style(style).with_message(message.to_owned()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+fn bytes(done: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) => format!("{} of {} MiB", done >> 20, total >> 20),
+        None => format!("{} MiB", done >> 20),
+    }
 }
 
 fn seconds(took: Duration) -> String {

@@ -1,7 +1,7 @@
 //! What each step does to the world.
 
-use skep_core::model::{NodeName, NodeRecord};
-use skep_core::observed::{EngineState, MachineState};
+use skep_core::model::{EngineImages, ImageSet, NodeName, NodeRecord, Shape};
+use skep_core::observed::{Baked, EngineState, MachineState};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Disk, Node, Part, World};
@@ -43,11 +43,11 @@ impl World {
                 self.authority.get_or_insert(number);
             }
             Action::EnsureImage(_) => self.image = true,
-            Action::EnsureTemplate(shape) => {
-                if !self.image {
-                    return failed("there is no image");
+            Action::EnsureTemplate { shape, images } => self.ensure_template(*shape, images)?,
+            Action::LoadImages { set, nodes } => {
+                for name in nodes {
+                    self.load(name, set)?;
                 }
-                self.templates.insert(*shape);
             }
             Action::EnsureBridge(network) => {
                 self.assert_recorded(&network.bridge);
@@ -93,6 +93,32 @@ impl World {
         Ok(())
     }
 
+    fn ensure_template(&mut self, shape: Shape, images: &[ImageSet]) -> Result<(), Fault> {
+        if !self.image {
+            return failed("there is no image");
+        }
+        if images.is_empty() {
+            self.templates.insert(shape);
+            return Ok(());
+        }
+        let image = self.cluster.as_ref().expect("it is recorded").image.clone();
+        let baked = Baked { image, shape, images: EngineImages::of(images) };
+        if !self.baked.contains(&baked) {
+            self.baked.push(baked);
+        }
+        Ok(())
+    }
+
+    /// Puts images into a node's engine.
+    pub(super) fn load(&mut self, name: &NodeName, set: &ImageSet) -> Result<(), Fault> {
+        self.expect_running(name)?;
+        if let EngineState::Unreachable(why) = self.engine(self.node(name)) {
+            return Err(Fault::NotYet(why));
+        }
+        self.node_mut(name).disk.as_mut().expect("it runs").images.add(set);
+        Ok(())
+    }
+
     fn assert_recorded(&self, bridge: &str) {
         let recorded = self.cluster.as_ref().map(|cluster| cluster.network.bridge.as_str());
         assert_eq!(recorded, Some(bridge), "the network is made before it is recorded");
@@ -115,14 +141,25 @@ impl World {
                 let shape = self.node(name).record.spec.shape();
                 let base = match on {
                     DiskBase::Image => self.image,
-                    DiskBase::Template => self.templates.contains(&shape),
+                    DiskBase::Template { images } if images.is_empty() => {
+                        self.templates.contains(&shape)
+                    }
+                    DiskBase::Template { images } => {
+                        let has = EngineImages::of(images);
+                        self.baked.iter().any(|it| it.shape == shape && it.images == has)
+                    }
                 };
                 if !base {
                     return failed("what the disk is made on is not there");
                 }
                 let node = self.node_mut(name);
                 assert!(node.disk.is_none(), "{name} has data on the disk that is made anew");
-                node.disk = Some(Disk { virgin: *on == DiskBase::Template, ..Disk::default() });
+                let images = match on {
+                    DiskBase::Image => EngineImages::default(),
+                    DiskBase::Template { images } => EngineImages::of(images),
+                };
+                let virgin = *on != DiskBase::Image;
+                node.disk = Some(Disk { virgin, images, ..Disk::default() });
             }
             Action::ForkMachine => {
                 let virgin = self.node(name).disk.as_ref().is_some_and(|disk| disk.virgin);

@@ -57,6 +57,7 @@ impl World {
             Damage::NoImage => {
                 self.image = false;
                 self.templates.clear();
+                self.baked.clear();
             }
             Damage::NoDisk(number) => self.on(number, |world, name| {
                 world.kill(name);

@@ -27,15 +27,19 @@ impl World {
             nodes: self.nodes.iter().map(|(name, node)| (name.clone(), self.see(node))).collect(),
             swarm: self.see_swarm(),
             leftovers: links.chain(tables).collect(),
+            baked: self.baked.clone(),
         }
     }
 
     fn see(&self, node: &Node) -> ObservedNode {
+        let engine = self.engine(node);
+        let images = node.disk.as_ref().map(|disk| disk.images.clone());
         ObservedNode {
             record: node.record.clone(),
             disk: node.disk.is_some(),
             machine: node.machine,
-            engine: self.engine(node),
+            images: images.filter(|_| engine.version().is_some()),
+            engine,
         }
     }
 

@@ -13,8 +13,8 @@ mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_core::model::{ClusterRecord, NodeName, NodeRecord, Shape};
-use skep_core::observed::{HostFacts, HostsEntry, MachineState};
+use skep_core::model::{ClusterRecord, EngineImages, NodeName, NodeRecord, Shape};
+use skep_core::observed::{Baked, HostFacts, HostsEntry, MachineState};
 
 pub use act::Fault;
 pub use damage::Damage;
@@ -33,6 +33,8 @@ pub struct World {
     pub image: bool,
     /// The shapes of which a warm machine is in the cache.
     pub templates: BTreeSet<Shape>,
+    /// Warm machines with container images that are in the cache.
+    pub baked: Vec<Baked>,
     /// Bridges by name.
     pub links: BTreeMap<String, Part>,
     /// Firewall rules by name.
@@ -82,6 +84,8 @@ pub struct Disk {
     pub delivered: Option<u32>,
     /// The swarm that the engine belongs to, and its ID there.
     pub membership: Option<(usize, String)>,
+    /// The container images that the engine has.
+    pub images: EngineImages,
 }
 
 impl World {

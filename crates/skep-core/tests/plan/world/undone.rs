@@ -27,6 +27,10 @@ impl World {
                     disk.virgin = false;
                 }
             }
+            // Some have them, the others do not.
+            (None, Action::LoadImages { set, nodes }) => {
+                let _ = self.load(&nodes[0], set);
+            }
             // The managers list a node before it knows its ID.
             (Some(name), Action::JoinSwarm { role, through }) => {
                 let inactive = matches!(self.engine(self.node(name)), EngineState::Inactive { .. });

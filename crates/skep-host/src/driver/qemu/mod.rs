@@ -12,6 +12,7 @@
 
 pub mod accel;
 pub mod args;
+mod bake;
 mod disk;
 mod fork;
 mod launch;
@@ -27,8 +28,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use skep_core::model::Shape;
-use skep_core::observed::MachineState;
+use skep_core::model::{ImageSet, Shape};
+use skep_core::observed::{Baked, MachineState};
 use tokio::sync::OnceCell;
 
 pub use accel::Accelerator;
@@ -163,15 +164,21 @@ impl Fork for Qemu {
         &self,
         image: &Image,
         shape: Shape,
+        images: &[ImageSet],
         say: Say<'_>,
     ) -> Result<PathBuf, Error> {
         let emulator = self.choose(&image.kernel(), &image.initrd(), say).await?;
-        let id = template_id(image, shape, emulator);
+        let id = template_id(image, shape, images, emulator);
         let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
-        let making = Making { image, shape, emulator, say };
+        let making = Making { image, shape, images, emulator, say };
         let entries = Self::templates(&self.cache_dir);
         let (template, _) = slot.get_or_try_init(|| entries.ensure(&id, &making)).await?;
         Ok(template.disk())
+    }
+
+    fn baked(&self) -> Vec<Baked> {
+        let entries = Self::templates(&self.cache_dir).list().unwrap_or_default();
+        entries.iter().filter_map(|entry| Self::template(entry)?.baked()).collect()
     }
 
     async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error> {

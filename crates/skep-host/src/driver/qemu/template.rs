@@ -16,15 +16,17 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use skep_core::model::{Mac, Shape};
+use skep_core::model::{EngineImages, ImageSet, ImageSpec, Mac, Shape};
+use skep_core::observed::Baked;
 
 use super::args::{Invocation, Link, MACHINE, MONITOR, Memory, cpu};
+use super::bake::BAKE;
 use super::fork::{leave_out_memory, uri};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
 use super::{Emulator, Files, QEMU, disk};
 use crate::driver::{Error, Say};
-use crate::image::Image;
+use crate::image::{Image, image_id};
 use crate::shell::{AgentShell, NodeShell as _};
 use crate::store::{Kind, Note};
 use crate::sys::{Checksum, Cmd, FileError, checksum, write_atomic};
@@ -36,7 +38,7 @@ const FORMAT: u32 = 1;
 const WARM_UP: &str = include_str!("warm.sh");
 
 /// How long a template may take on hardware virtualization, from its start to being warm.
-const WARM_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const WARM_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a template's disk and memory need at most beside what the memory's size tells.
 const ROOM: u64 = 512 << 20;
@@ -67,6 +69,28 @@ pub struct Manifest {
     pub emulator: Emulator,
     /// Its files, with what tells damage.
     pub files: Vec<(String, Checksum)>,
+    /// The container images that its engine has, beside those of skep's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageSet>,
+    /// What the image was made from, if there are container images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<ImageSpec>,
+}
+
+impl Manifest {
+    /// Returns what plans need to know, if this has container images and its image is the one that would
+    /// be made today.
+    #[must_use]
+    pub fn baked(&self) -> Option<Baked> {
+        let spec = self.spec.clone()?;
+        let id = image_id(&spec).ok()?;
+        let own = self.image.split_once('.').map_or(self.image.as_str(), |(id, _)| id);
+        (id == own).then(|| Baked {
+            image: spec,
+            shape: self.shape,
+            images: EngineImages::of(&self.images),
+        })
+    }
 }
 
 impl Template {
@@ -90,9 +114,18 @@ impl Template {
 }
 
 /// Returns the address of a template.
-pub(super) fn template_id(image: &Image, shape: Shape, emulator: &Emulator) -> String {
+pub(super) fn template_id(
+    image: &Image,
+    shape: Shape,
+    images: &[ImageSet],
+    emulator: &Emulator,
+) -> String {
     let cpu = cpu(emulator.accelerator, emulator.version);
-    let machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, WARM_UP]);
+    let mut machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, WARM_UP]);
+    if !images.is_empty() {
+        // What they are counts, not where they came from or in which order.
+        machine = json!([machine, EngineImages::of(images).0, BAKE]);
+    }
     let digest = Sha256::digest(machine.to_string());
     digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -117,6 +150,7 @@ pub(super) fn read(dir: &Path) -> Option<Template> {
 pub(super) struct Making<'a> {
     pub image: &'a Image,
     pub shape: Shape,
+    pub images: &'a [ImageSet],
     pub emulator: &'a Emulator,
     pub say: Say<'a>,
 }
@@ -148,6 +182,9 @@ impl Kind for Making<'_> {
         }
         let files = Files::in_dir(dir);
         disk::overlay(&files.disk(), &self.image.root_disk(), self.shape.disk).await?;
+        if !self.images.is_empty() {
+            self.bake(dir).await?;
+        }
         (self.say)("booting a machine to copy nodes from");
         let invocation = self.invocation(dir, &files);
         let limit = WARM_LIMIT * self.emulator.accelerator.slowness();
@@ -175,7 +212,7 @@ impl Kind for Making<'_> {
 }
 
 impl Making<'_> {
-    fn invocation<'a>(&'a self, dir: &'a Path, files: &Files) -> Invocation<'a> {
+    pub(super) fn invocation<'a>(&'a self, dir: &'a Path, files: &Files) -> Invocation<'a> {
         Invocation {
             accelerator: self.emulator.accelerator,
             version: self.emulator.version,
@@ -253,6 +290,8 @@ impl Making<'_> {
             shape: self.shape,
             emulator: self.emulator.clone(),
             files,
+            images: self.images.to_vec(),
+            spec: (!self.images.is_empty()).then(|| self.image.manifest.spec.clone()),
         };
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest has only text keys");
         Ok(write_atomic(&dir.join(MANIFEST), 0o644, &text)?)
@@ -260,7 +299,7 @@ impl Making<'_> {
 }
 
 /// Waits until a machine that was just started as our child listens; its end ends the wait.
-async fn await_monitor(dir: &Path) {
+pub(super) async fn await_monitor(dir: &Path) {
     while crate::sys::connect_in(dir, MONITOR).await.is_err() {
         // wait: a child does not announce that it has made its sockets.
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -272,7 +311,7 @@ mod tests {
     use super::*;
     use crate::driver::qemu::{Accelerator, QemuVersion};
     use crate::image;
-    use skep_core::model::{ImageSpec, Size};
+    use skep_core::model::{ContainerImage, Size};
 
     fn image(id: &str) -> Image {
         let manifest = image::Manifest {
@@ -298,25 +337,35 @@ mod tests {
 
     #[test]
     fn whatever_a_copy_would_notice_makes_another_template() {
-        let plain = template_id(&image("a"), SHAPE, &emulator());
+        let set = |source: &str, id: &str| ImageSet {
+            source: source.into(),
+            images: vec![ContainerImage { id: id.into(), names: vec!["app:1".into()] }],
+        };
+        let with = |set| template_id(&image("a"), SHAPE, &[set], &emulator());
+        assert_eq!(with(set("a.tar", "sha256:1")), with(set("b.tar", "sha256:1")));
+        let plain = template_id(&image("a"), SHAPE, &[], &emulator());
         let others = [
-            template_id(&image("b"), SHAPE, &emulator()),
-            template_id(&image("a"), Shape { cpus: 2, ..SHAPE }, &emulator()),
-            template_id(&image("a"), Shape { memory: Size::gib(2), ..SHAPE }, &emulator()),
-            template_id(&image("a"), Shape { disk: Size::gib(30), ..SHAPE }, &emulator()),
-            template_id(&image("a"), SHAPE, &Emulator { build: "other".into(), ..emulator() }),
+            with(set("a.tar", "sha256:1")),
+            with(set("a.tar", "sha256:2")),
+            template_id(&image("b"), SHAPE, &[], &emulator()),
+            template_id(&image("a"), Shape { cpus: 2, ..SHAPE }, &[], &emulator()),
+            template_id(&image("a"), Shape { memory: Size::gib(2), ..SHAPE }, &[], &emulator()),
+            template_id(&image("a"), Shape { disk: Size::gib(30), ..SHAPE }, &[], &emulator()),
+            template_id(&image("a"), SHAPE, &[], &Emulator { build: "other".into(), ..emulator() }),
             template_id(
                 &image("a"),
                 SHAPE,
+                &[],
                 &Emulator { accelerator: Accelerator::Kvm, ..emulator() },
             ),
             template_id(
                 &image("a"),
                 SHAPE,
+                &[],
                 &Emulator { processor: Some("another".into()), ..emulator() },
             ),
         ];
-        assert_eq!(plain, template_id(&image("a"), SHAPE, &emulator()));
+        assert_eq!(plain, template_id(&image("a"), SHAPE, &[], &emulator()));
         for (index, other) in others.iter().enumerate() {
             assert!(*other != plain && !others[..index].contains(other), "{index}");
         }
@@ -331,7 +380,8 @@ mod tests {
             std::fs::write(dir.join(name), format!("{name}: {}", "x".repeat(5000))).unwrap();
         }
         let (image, emulator) = (image("a"), emulator());
-        let making = Making { image: &image, shape: SHAPE, emulator: &emulator, say: &|_| () };
+        let making =
+            Making { image: &image, shape: SHAPE, images: &[], emulator: &emulator, say: &|_| () };
         assert_eq!(making.open(&dir).await, None, "without a manifest it is none");
         making.seal(&dir).await.unwrap();
         assert!(!dir.join("console.log").exists());
@@ -354,7 +404,8 @@ mod tests {
             assert!(making.open(&dir).await.is_some(), "{name}");
         }
         let other = Image { id: "b".into(), ..image.clone() };
-        let making = Making { image: &other, shape: SHAPE, emulator: &emulator, say: &|_| () };
+        let making =
+            Making { image: &other, shape: SHAPE, images: &[], emulator: &emulator, say: &|_| () };
         assert_eq!(making.open(&dir).await, None, "it is another image's");
     }
 }

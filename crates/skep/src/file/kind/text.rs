@@ -64,6 +64,13 @@ text_kind!(
 );
 
 text_kind!(
+    /// A reference, or the path of an archive or layout.
+    ImageName: "an image", "^[^\\s-]\\S*$",
+    |text| !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace),
+    "write a reference such as nginx:latest, or a path such as ./app.tar"
+);
+
+text_kind!(
     /// The key of a label.
     LabelKey: "a label's key", "^[^\\s=]+$",
     |text| !text.is_empty() && !has_blank_or('=', text),

@@ -1,0 +1,128 @@
+//! Container images of an engine: which it has, and loading others.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bollard::query_parameters::{ImportImageOptions, ListImagesOptionsBuilder};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use skep_core::model::EngineImages;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use super::Error;
+use super::api::ApiEngine;
+
+/// The store of images whose layers can be left out of an archive if it has them. An engine with
+/// another one, such as containerd's, wants the whole archive.
+const STORE: &str = "overlay2";
+
+/// An image that an engine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineImage {
+    /// Its ID.
+    pub id: String,
+    /// Its names with tags.
+    pub names: BTreeSet<String>,
+    /// What it takes on the engine's disk, in bytes; layers may be shared.
+    pub bytes: u64,
+}
+
+/// An archive on its way to an engine. The sender's end closes the archive, an error breaks it off.
+pub struct Upload {
+    /// Its parts.
+    pub parts: mpsc::Receiver<io::Result<Bytes>>,
+    /// How long the engine may take nothing and say nothing; the source may take as long as it likes.
+    pub silence: Duration,
+}
+
+/// Returns what engines have, for plans.
+#[must_use]
+pub fn names_by_id(images: Vec<EngineImage>) -> EngineImages {
+    EngineImages(images.into_iter().map(|image| (image.id, image.names)).collect())
+}
+
+/// How an upload goes on.
+#[derive(Default)]
+struct Parts {
+    /// Whether it is the source that is waited for, and not the engine.
+    missing: AtomicBool,
+    /// Is told of each part that the engine takes.
+    taken: Notify,
+}
+
+pub(super) async fn list(engine: &ApiEngine) -> Result<Vec<EngineImage>, Error> {
+    let options = ListImagesOptionsBuilder::default().all(false).build();
+    let images = engine
+        .call("list its images", |docker| async move { docker.list_images(Some(options)).await })
+        .await?;
+    let image = |image: bollard::models::ImageSummary| EngineImage {
+        id: image.id,
+        names: image.repo_tags.into_iter().filter(|name| !name.contains("<none>")).collect(),
+        bytes: u64::try_from(image.size).unwrap_or(0),
+    };
+    Ok(images.into_iter().map(image).collect())
+}
+
+pub(super) async fn layers(engine: &ApiEngine, id: &str) -> Result<Vec<String>, Error> {
+    let inspect =
+        engine.call("tell of an image", |docker| async move { docker.inspect_image(id).await });
+    let image = match inspect.await {
+        // It went since it was listed.
+        Err(Error::Refused { status: 404, .. }) => return Ok(Vec::new()),
+        image => image?,
+    };
+    match image.graph_driver {
+        Some(driver) if driver.name == STORE => {
+            Ok(image.root_fs.and_then(|it| it.layers).unwrap_or_default())
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Sends an archive and waits until the engine has unpacked it; `told` gets what it has unpacked of
+/// the layer that it is at, in bytes.
+pub(super) async fn load(
+    engine: &ApiEngine,
+    upload: Upload,
+    told: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Error> {
+    let docker = match timeout(engine.patience(), engine.agree()).await {
+        Ok(docker) => docker.map_err(|error| engine.error(error))?,
+        Err(_) => return Err(engine.timeout("greet")),
+    };
+    let parts = Arc::new(Parts::default());
+    let body = stream::unfold((upload.parts, Arc::clone(&parts)), |(mut from, parts)| async move {
+        parts.missing.store(true, Ordering::Relaxed);
+        let part = from.recv().await;
+        parts.missing.store(false, Ordering::Relaxed);
+        parts.taken.notify_one();
+        Some((part?, (from, parts)))
+    });
+    let options = ImportImageOptions::default();
+    let mut answers = pin!(docker.import_image_stream(options, body.boxed(), None));
+    loop {
+        let answer = tokio::select! {
+            answer = answers.try_next() => answer,
+            () = parts.taken.notified() => continue,
+            // wait: for as long as nothing may happen.
+            () = tokio::time::sleep(upload.silence) => {
+                if parts.missing.load(Ordering::Relaxed) {
+                    continue;
+                }
+                return Err(Error::Silent { limit: upload.silence });
+            }
+        };
+        match answer.map_err(|error| engine.error(error))? {
+            None => return Ok(()),
+            Some(line) => {
+                let detail = line.progress_detail.and_then(|detail| detail.current);
+                told(detail.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0));
+            }
+        }
+    }
+}

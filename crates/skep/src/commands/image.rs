@@ -1,0 +1,232 @@
+//! `skep image`.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+use serde_json::{Value, json};
+use skep_core::model::{ClusterName, ImageSet, NodeName, Role};
+use skep_core::observed::Observed;
+use skep_core::plan::{plan_bake, plan_load};
+use skep_host::converge::OnFailure;
+use skep_host::engine::EngineImage;
+use skep_host::observe::Damage;
+use skep_host::oci::{self, Source};
+
+use super::converge::{carry_out, plan_error};
+use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
+use crate::context::{Context, Machinery};
+use crate::error::CliError;
+use crate::render::table::table;
+use crate::{out, outln};
+
+/// The number of the JSON output's format.
+const FORMAT: u32 = 1;
+
+pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<(), CliError> {
+    match command {
+        ImageCommand::Load(args) => load(context, args).await,
+        ImageCommand::Bake(args) => bake(context, args).await,
+        ImageCommand::Ls { cluster, output } => list(context, cluster, output).await,
+    }
+}
+
+async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    if args.sources.iter().any(|source| source == "-") && std::io::stdin().is_terminal() {
+        return Err(CliError::usage("`-` reads an archive of images, and there is a terminal")
+            .hint("docker save IMAGE | skep image load -"));
+    }
+    let mut sets = Vec::new();
+    for source in &args.sources {
+        sets.push(look(source).await?);
+    }
+    let mut machinery = context.machinery(None);
+    machinery.images = true;
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let plan = nodes(&args.node, &seen, dir.name())
+        .and_then(|names| plan_load(&seen, &sets, &names).map_err(plan_error));
+    let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
+    if plan.is_empty() && plan.warnings.is_empty() && !context.quiet {
+        eprintln!("all nodes have it");
+    }
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}
+
+/// Looks at a source of images.
+async fn look(source: &str) -> Result<ImageSet, CliError> {
+    Source::parse(source).set().await.map_err(|error| {
+        let hint = match &error {
+            oci::Error::NoSuchImage { reference, .. } => Some(format!("docker pull {reference}")),
+            _ => None,
+        };
+        let error = CliError::usage(skep_host::sys::chain(&error));
+        hint.into_iter().fold(error, CliError::hint)
+    })
+}
+
+/// Looks at all sources of images that a cluster file names; all that is wrong is told at once.
+pub(super) async fn look_at_all(sources: &[String]) -> Result<Vec<ImageSet>, CliError> {
+    let mut sets = Vec::new();
+    let mut wrong: Option<CliError> = None;
+    for source in sources {
+        match look(source).await {
+            Ok(set) => sets.push(set),
+            Err(error) => match &mut wrong {
+                Some(first) => {
+                    first.message = format!("{}\n{}", first.message, error.message);
+                    first.hints.extend(error.hints);
+                }
+                None => wrong = Some(error),
+            },
+        }
+    }
+    wrong.map_or(Ok(sets), Err)
+}
+
+/// Looks at sources that are written down. One that is not there any more is as it was: most often no
+/// node needs it.
+pub(super) async fn look_again(recorded: &[ImageSet]) -> Vec<ImageSet> {
+    let mut sets = Vec::new();
+    for set in recorded {
+        let now = Source::parse(&set.source).set().await;
+        sets.push(now.unwrap_or_else(|_| set.clone()));
+    }
+    sets
+}
+
+/// Returns the nodes that words such as `node1`, `manager` and `worker` mean.
+fn nodes(
+    words: &[String],
+    seen: &Observed,
+    cluster: &ClusterName,
+) -> Result<Vec<NodeName>, CliError> {
+    let mut chosen = Vec::new();
+    let with = |role: Role| seen.nodes.iter().filter(move |(_, it)| it.record.spec.role == role);
+    for word in words {
+        match word.as_str() {
+            "all" => chosen.extend(seen.nodes.keys().cloned()),
+            "manager" => chosen.extend(with(Role::Manager).map(|(name, _)| name.clone())),
+            "worker" => chosen.extend(with(Role::Worker).map(|(name, _)| name.clone())),
+            name => chosen.push(
+                name.parse().map_err(|error| CliError::usage(format!("--node {name}: {error}")))?,
+            ),
+        }
+    }
+    if !words.is_empty() && chosen.is_empty() {
+        let words = words.join(",");
+        return Err(CliError::usage(format!("cluster {cluster} has no node that is {words}")));
+    }
+    chosen.sort();
+    chosen.dedup();
+    Ok(chosen)
+}
+
+async fn bake(context: &Context, args: ImageBake) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery_for(args.accel);
+    let cluster = context.lock(dir.name()).await?;
+    let result = bake_for(context, &machinery, &dir, &cluster).await;
+    cluster.release();
+    result
+}
+
+async fn bake_for(
+    context: &Context,
+    machinery: &Machinery<'_>,
+    dir: &skep_host::store::ClusterDir,
+    cluster: &skep_host::store::LockedCluster,
+) -> Result<(), CliError> {
+    let seen = machinery.observe_machines(dir, Damage::Refuse).await?;
+    let sets = seen.cluster.as_ref().map(|record| record.images.as_slice()).unwrap_or_default();
+    if sets.is_empty() {
+        return Err(CliError::usage(format!("cluster {} wants no images", dir.name()))
+            .hint("images: [IMAGE] in its file, and skep up -f FILE"));
+    }
+    let plan = plan_bake(&seen).map_err(plan_error)?;
+    if plan.is_empty() && !context.quiet {
+        eprintln!("there are warm machines that have them");
+    }
+    carry_out(machinery, cluster, &plan, OnFailure::Stop).await
+}
+
+/// One image, and where it is.
+struct Row {
+    image: EngineImage,
+    nodes: Vec<NodeName>,
+}
+
+async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<(), CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
+    let answers = machinery.images_by_node(&dir, &seen).await;
+    let mut rows: BTreeMap<(Vec<String>, String), Row> = BTreeMap::new();
+    let mut silent = Vec::new();
+    let asked = answers.len();
+    for (node, images) in answers {
+        match images {
+            Ok(images) => {
+                for image in images {
+                    let key = (image.names.iter().cloned().collect(), image.id.clone());
+                    let row = rows.entry(key).or_insert(Row { image, nodes: Vec::new() });
+                    row.nodes.push(node.clone());
+                }
+            }
+            Err(reason) => silent.push((node, reason)),
+        }
+    }
+    let rows: Vec<Row> = rows.into_values().collect();
+    match output {
+        Output::Json => {
+            let images: Vec<_> = rows.iter().map(Row::json).collect();
+            let silent: serde_json::Map<_, _> = silent
+                .iter()
+                .map(|(node, reason)| (node.to_string(), Value::from(reason.as_str())))
+                .collect();
+            outln!("{:#}", json!({"format": FORMAT, "images": images, "unknown": silent}));
+        }
+        Output::Table => {
+            let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();
+            out!("{}", table(&["IMAGE", "ID", "SIZE", "NODES"], &cells));
+            for (node, reason) in &silent {
+                eprintln!("warning: what {node} has is not known: {reason}");
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    fn names(&self) -> Vec<&str> {
+        self.image.names.iter().map(String::as_str).collect()
+    }
+
+    fn cells(&self, asked: usize) -> Vec<String> {
+        let names = match self.image.names.is_empty() {
+            true => "<none>".to_owned(),
+            false => self.names().join(", "),
+        };
+        let id = self.image.id.strip_prefix("sha256:").unwrap_or(&self.image.id);
+        let nodes: Vec<_> = self.nodes.iter().map(NodeName::as_str).collect();
+        let nodes = if nodes.len() == asked { "all".to_owned() } else { nodes.join(", ") };
+        vec![names, id.chars().take(12).collect(), megabytes(self.image.bytes), nodes]
+    }
+
+    fn json(&self) -> Value {
+        let nodes: Vec<_> = self.nodes.iter().map(NodeName::as_str).collect();
+        json!({
+            "id": self.image.id,
+            "names": self.names(),
+            "bytes": self.image.bytes,
+            "nodes": nodes,
+        })
+    }
+}
+
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes * 10 / (1 << 20);
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
