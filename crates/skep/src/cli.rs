@@ -5,11 +5,12 @@
 
 mod waiting;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use skep_core::model::{ClusterName, Hostname, NodeName, Size};
+use skep_core::model::{ClusterName, HostSpec, Hostname, NodeName, Size};
 
 use waiting::parse_duration;
 pub use waiting::{Accel, Waiting};
@@ -324,10 +325,34 @@ pub struct NodeAdd {
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
     #[command(flatten)]
+    pub host: Host,
+    #[command(flatten)]
     pub waiting: Waiting,
     /// If it fails, leave what was made.
     #[arg(long)]
     pub no_rollback: bool,
+}
+
+/// A host that exists already, as one node.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A host that exists already")]
+pub struct Host {
+    /// Its address: the node is this host, and not a virtual machine.
+    #[arg(long, value_name = "IP", requires = "names",
+        conflicts_with_all = ["cpus", "memory", "disk", "num_node"])]
+    pub address: Option<Ipv4Addr>,
+    /// The user to log in as, who is root or may become it with sudo.
+    #[arg(long, value_name = "NAME", requires = "address", default_value = HostSpec::DEFAULT_USER)]
+    pub user: String,
+    /// The port of its ssh server.
+    #[arg(long, value_name = "PORT", requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
+    pub ssh_port: u16,
+    /// The private key to log in with; those that ssh finds itself if not given.
+    #[arg(long, value_name = "FILE", requires = "address")]
+    pub key: Option<PathBuf>,
+    /// A script that installs an engine if there is none; the distribution's if not given.
+    #[arg(long, value_name = "URL", requires = "address")]
+    pub install_url: Option<String>,
 }
 
 /// `skep node rm`.

@@ -55,6 +55,11 @@ pub enum Action {
     ResumeMachine,
     /// Puts keys and certificates into the node and starts what needs them.
     Provision,
+    /// Checks a host that exists already, gives it an engine if it has none, and lets the engine listen to
+    /// the cluster's clients.
+    AdoptHost,
+    /// Takes back what was done to a host: it leaves its swarm, and has what it had before.
+    ReleaseHost,
     /// Starts the engine anew, which gives it an ID of its own.
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
@@ -193,6 +198,8 @@ impl fmt::Display for Action {
             Self::AwaitGuest => f.write_str("boot"),
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
+            Self::AdoptHost => f.write_str("set host up"),
+            Self::ReleaseHost => f.write_str("leave host as it was"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
             Self::AwaitEngine => f.write_str("wait for engine"),

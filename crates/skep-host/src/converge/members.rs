@@ -163,9 +163,9 @@ fn not_ready(members: &[Member], nodes: &[NodeName]) -> Vec<String> {
     nodes
         .iter()
         .filter(|name| {
-            !members.iter().any(|member| member.hostname == name.as_str() && ready(member))
+            !members.iter().any(|member| member.is_node(name) && ready(member))
         })
-        .map(|name| match members.iter().find(|member| member.hostname == name.as_str()) {
+        .map(|name| match members.iter().find(|member| member.is_node(name)) {
             Some(_) => format!("{name} (down)"),
             None => format!("{name} (not joined)"),
         })

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use skep_core::model::Shape;
 use skep_core::observed::MachineState;
 use skep_host::converge::PROGRAM;
-use skep_host::driver::{Boot, Driver, Error, Fork, Say};
+use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Say};
 use skep_host::image::Image;
 use skep_host::shell::{self, NodeOutput, NodeShell};
 use skep_host::store::Machine;
@@ -39,8 +39,36 @@ impl Fork for FakeHost {
 }
 
 #[async_trait]
+impl Adopt for FakeHost {
+    async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
+        say("asking nothing");
+        self.act(injected, |state| {
+            let other = state.adopted.insert(machine.record.address, owner.to_owned());
+            assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
+            std::fs::write(machine.dir.join(PROVISIONED), "").expect("a file");
+            state.running.insert(machine.dir.clone());
+            Ok(())
+        })
+    }
+
+    async fn release(&self, machine: &Machine, owner: &str, _: bool) -> Result<(), Error> {
+        self.act(injected, |state| {
+            let other = state.adopted.remove(&machine.record.address);
+            assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
+            let _ = std::fs::remove_file(machine.dir.join(PROVISIONED));
+            state.running.remove(&machine.dir);
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
 impl Driver for FakeHost {
     fn forks(&self) -> Option<&dyn Fork> {
+        Some(self)
+    }
+
+    fn adopts(&self) -> Option<&dyn Adopt> {
         Some(self)
     }
 
@@ -52,7 +80,7 @@ impl Driver for FakeHost {
     }
 
     fn has_disk(&self, machine: &Machine) -> bool {
-        disk(machine).exists()
+        machine.record.spec.host.is_some() || disk(machine).exists()
     }
 
     fn base(&self, machine: &Machine) -> Option<PathBuf> {

@@ -10,6 +10,7 @@ mod machines;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub forwarding: bool,
     /// Directories of machines that run.
     pub running: BTreeSet<PathBuf>,
+    /// Hosts that were set up, each for an owner.
+    pub adopted: BTreeMap<Ipv4Addr, String>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
     pub calls: usize,
@@ -121,9 +124,10 @@ impl FakeHost {
         let bridges = state.bridges.keys().map(|name| format!("bridge {name}"));
         let tables = state.tables.keys().map(|name| format!("table {name}"));
         let running = state.running.iter().map(|dir| format!("machine {}", dir.display()));
+        let adopted = state.adopted.keys().map(|address| format!("host {address}"));
         let clusters = self.store().clusters().unwrap_or_default();
         let clusters = clusters.iter().map(|it| format!("cluster {}", it.name()));
-        let mut all: Vec<_> = bridges.chain(tables).chain(running).chain(clusters).collect();
+        let mut all: Vec<_> = bridges.chain(tables).chain(running).chain(adopted).chain(clusters).collect();
         if std::fs::read_to_string(self.hosts_file()).is_ok_and(|text| text.lines().count() != 1) {
             all.push("names".to_owned());
         }

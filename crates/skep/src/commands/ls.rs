@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use skep_core::model::Role;
 use skep_core::observed::MachineState;
 use skep_host::driver::Driver as _;
-use skep_host::driver::qemu::Qemu;
+use skep_host::driver::AnyDriver;
 use skep_host::store::{ClusterDir, Machine};
 
 use crate::cli::{List, Output};
@@ -30,7 +30,7 @@ struct Row {
 
 pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
     let clusters = context.store.clusters().context("cannot list clusters")?;
-    let driver = Qemu::new(context.cache.root().to_owned(), None);
+    let driver = context.driver(None);
     let mut rows = Vec::new();
     for dir in &clusters {
         rows.push(look(dir, &driver).await);
@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn look(dir: &ClusterDir, driver: &Qemu) -> Row {
+async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
     let mut row = Row {
         name: dir.name().to_string(),
         managers: 0,

@@ -67,7 +67,9 @@ impl ClusterFile {
     /// given in another folder.
     fn beside(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
-        for key in self.image.sources.iter_mut().filter_map(|source| source.key.as_mut()) {
+        let sources = self.image.sources.iter_mut().filter_map(|source| source.key.as_mut());
+        let hosts = self.nodes.values_mut().filter_map(|node| node.host.as_mut()?.key.as_mut());
+        for key in sources.chain(hosts) {
             let joined = folder.join(&*key);
             let absolute = std::path::absolute(&joined).unwrap_or(joined);
             *key = absolute.to_string_lossy().into_owned();

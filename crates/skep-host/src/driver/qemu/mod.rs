@@ -38,7 +38,7 @@ pub use usage::{Usage, usage};
 
 use self::args::Memory;
 use self::template::{Making, template_id};
-use super::{Boot, Driver, Error, Fork, Say};
+use super::{Adopt, Boot, Driver, Error, Fork, Say};
 use crate::image::Image;
 use crate::shell::{AgentShell, NodeShell};
 use crate::store::{Entries, Entry, Machine};
@@ -191,6 +191,10 @@ impl Driver for Qemu {
 
     fn forks(&self) -> Option<&dyn Fork> {
         Some(self)
+    }
+
+    fn adopts(&self) -> Option<&dyn Adopt> {
+        None
     }
 
     fn has_disk(&self, machine: &Machine) -> bool {
