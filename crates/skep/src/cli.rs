@@ -181,6 +181,9 @@ pub struct Down {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Forget hosts that cannot be reached, with what was set up there.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How a listing is printed.

@@ -20,6 +20,7 @@ mod env;
 pub mod failure;
 pub mod filter;
 pub mod help;
+mod hosts;
 mod ls;
 pub mod machines;
 pub mod options;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use skep_core::model::HostSpec;
-
 /// The oldest engine whose API skep speaks (Docker Engine release notes: API 1.44 came with 25.0).
 const OLDEST_ENGINE: u32 = 25;
 
@@ -63,9 +61,38 @@ impl Facts {
         self.word("owner") == owner
     }
 
+    /// Returns the short name of its system, such as `debian`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.word("family").split(' ').next().unwrap_or_default()
+    }
+
     /// Returns everything that forbids the host to become a node of `owner`.
     #[must_use]
     pub fn problems(&self, owner: &str) -> Vec<String> {
+        let mut problems = self.unfit_for(owner);
+        if !self.belongs_to(owner) && !["", "inactive"].contains(&self.word("swarm")) {
+            problems.push(format!(
+                "its engine is in another swarm ({}); let it leave first, there: docker swarm leave",
+                self.word("swarm")
+            ));
+        }
+        let version = self.engine_version().filter(|it| self.has_engine() && *it < OLDEST_ENGINE);
+        if let Some(version) = version {
+            problems.push(format!(
+                "its engine is Docker {version}; it has to be {OLDEST_ENGINE} or newer"
+            ));
+        }
+        problems
+    }
+
+    /// Returns everything that forbids the host to be set up for itself.
+    #[must_use]
+    pub fn unfit(&self) -> Vec<String> {
+        self.unfit_for("")
+    }
+
+    fn unfit_for(&self, owner: &str) -> Vec<String> {
         let mut problems = Vec::new();
         if self.word("user") != "0" {
             problems.push("sudo does not make the user root there".to_owned());
@@ -82,21 +109,15 @@ impl Facts {
                 "it is a node of another cluster, {other}; remove it there first (skep node rm), or, if \
                  that cluster is no more: rm -r /var/lib/skep there"
             ));
-        } else if !self.belongs_to(owner) && !["", "inactive"].contains(&self.word("swarm")) {
-            problems.push(format!(
-                "its engine is in another swarm ({}); let it leave first, there: docker swarm leave",
-                self.word("swarm")
-            ));
         }
         if !self.has_engine() {
             if self.packages.is_empty() {
-                problems.push("it has no engine, and neither apt-get nor dnf to install one".to_owned());
+                let text = "it has no engine, and neither apt-get nor dnf to install one";
+                problems.push(text.to_owned());
             }
             if self.word("free").parse().is_ok_and(|free: u64| free < ROOM) {
                 problems.push("less than 2 GiB are free in /var/lib".to_owned());
             }
-        } else if let Some(version) = self.engine_version().filter(|it| *it < OLDEST_ENGINE) {
-            problems.push(format!("its engine is Docker {version}; it has to be {OLDEST_ENGINE} or newer"));
         }
         let listener = self.word("listener");
         if !listener.is_empty() && listener != "dockerd" {
@@ -107,22 +128,26 @@ impl Facts {
 
     /// Returns what its user has to know beforehand.
     #[must_use]
-    pub fn warnings(&self, owner: &str, host: &HostSpec) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.has_engine() && !self.belongs_to(owner) && self.containers() > 0 {
-            warnings.push(format!(
-                "its engine is started anew, and with it {} containers",
-                self.containers()
-            ));
-        }
-        if let Some(remedy) = self.firewall_remedy() {
-            let address = host.address;
-            warnings.push(format!(
-                "its firewall is on; nodes reach each other when it lets TCP 2377 and 7946, UDP 7946 and \
-                 4789 and protocol 50 in from the other nodes, and TCP 2376 from here. At {address}: {remedy}"
-            ));
-        }
-        warnings
+    pub fn warnings(&self, owner: &str) -> Vec<String> {
+        let restart = self.restart_warning().filter(|_| !self.belongs_to(owner));
+        restart.into_iter().chain(self.firewall_warning()).collect()
+    }
+
+    /// Returns what happens to containers that run there, if any do.
+    #[must_use]
+    pub fn restart_warning(&self) -> Option<String> {
+        let count = Some(self.containers()).filter(|count| self.has_engine() && *count > 0)?;
+        Some(format!("its engine is started anew, and with it {count} containers"))
+    }
+
+    /// Returns what has to be opened in its firewall, if it has one that is on.
+    #[must_use]
+    pub fn firewall_warning(&self) -> Option<String> {
+        let remedy = self.firewall_remedy()?;
+        Some(format!(
+            "its firewall is on; nodes reach each other when it lets TCP 2377 and 7946, UDP 7946 and \
+             4789 and protocol 50 in from the other nodes, and TCP 2376 from here. There: {remedy}"
+        ))
     }
 
     fn firewall_remedy(&self) -> Option<&'static str> {

@@ -84,7 +84,7 @@ pub fn login(host: &HostSpec) -> Login {
 ///
 /// If nobody can log in.
 pub async fn look(shell: &dyn NodeShell) -> Result<Facts, shell::Error> {
-    let found = shell.succeed("the look at the host", &["sh", "-c", setup::LOOK], b"", LOOK).await?;
+    let found = setup::look().run(shell, "the look at the host", LOOK).await?;
     Ok(Facts::parse(&String::from_utf8_lossy(&found.stdout)))
 }
 
@@ -98,8 +98,7 @@ pub async fn set_up(
     setup: &Setup,
     certificates: &Certificates,
 ) -> Result<(), shell::Error> {
-    let input = setup.input(certificates);
-    shell.succeed("the host's set-up", &setup.command(), &input, SET_UP).await.map(drop)
+    setup.script(certificates).run(shell, "the host's set-up", SET_UP).await.map(drop)
 }
 
 impl SshHosts {
@@ -111,7 +110,7 @@ impl SshHosts {
     ) -> Vec<Checked<'a>> {
         let looks = hosts.iter().map(async |(node, host)| {
             let (forbidden, warnings) = match self.first_look(host).await {
-                Ok(facts) => (facts.problems(owner), facts.warnings(owner, host)),
+                Ok(facts) => (facts.problems(owner), facts.warnings(owner)),
                 Err(error) => (vec![error], Vec::new()),
             };
             Checked { node, host, forbidden, warnings }
@@ -179,8 +178,7 @@ impl Adopt for SshHosts {
 
     async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error> {
         let shell = ssh(machine)?;
-        let command = setup::release(owner, keep);
-        shell.succeed("the host's release", &command, b"", SET_UP).await?;
+        setup::release(owner, keep).run(&shell, "the host's release", SET_UP).await?;
         Ok(())
     }
 }

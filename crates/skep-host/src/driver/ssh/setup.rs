@@ -1,13 +1,14 @@
 //! What a host is told to become, as the scripts there read it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
 use crate::engine::PORT;
+use crate::shell::{self, NodeOutput, NodeShell};
 
-/// Prints what is known of a host.
-pub(super) const LOOK: &str = include_str!("look.sh");
+const LOOK: &str = include_str!("look.sh");
 const SETUP: &str = include_str!("setup.sh");
 const RELEASE: &str = include_str!("release.sh");
 
@@ -64,18 +65,18 @@ impl Setup {
         }
     }
 
-    /// Returns the command to run there.
+    /// Returns what is to be run there.
     #[must_use]
-    pub fn command(&self) -> Vec<&str> {
+    pub fn script(&self, certificates: &Certificates) -> Script {
         let owner = self.owner.as_deref().unwrap_or_default();
         let url = self.install_url.as_deref().unwrap_or_default();
         let name = self.hostname.as_deref().unwrap_or_default();
-        vec!["sh", "-c", SETUP, "skep", owner, url, name, self.certs, self.settings_file]
+        let args = [owner, url, name, self.certs, self.settings_file];
+        Script::new(SETUP, &args, &self.input(certificates))
     }
 
-    /// Returns what the command reads.
-    #[must_use]
-    pub fn input(&self, certificates: &Certificates) -> Vec<u8> {
+    /// Returns what the script reads.
+    fn input(&self, certificates: &Certificates) -> Vec<u8> {
         let files: [(&str, &[u8]); 4] = [
             ("ca.pem", &certificates.ca),
             ("server.pem", &certificates.server),
@@ -94,10 +95,47 @@ impl Setup {
     }
 }
 
-/// Returns the command that takes back what [`Setup::of_node`] asked for.
-pub(super) fn release(owner: &str, keep_engine: bool) -> Vec<&str> {
+/// Returns what takes back what [`Setup::of_node`] asked for.
+pub(super) fn release(owner: &str, keep_engine: bool) -> Script {
     let keep = if keep_engine { "keep" } else { "" };
-    vec!["sh", "-c", RELEASE, "skep", owner, CERTS, SETTINGS_FILE, keep]
+    Script::new(RELEASE, &[owner, CERTS, SETTINGS_FILE, keep], b"")
+}
+
+/// Returns what prints what is known of a host.
+pub(super) fn look() -> Script {
+    Script::new(LOOK, &[], b"")
+}
+
+/// A script for a shell there: it comes on the standard input, before its own, so that lists of
+/// processes stay readable and secrets out of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    argv: Vec<String>,
+    stdin: Vec<u8>,
+}
+
+impl Script {
+    fn new(text: &str, args: &[&str], input: &[u8]) -> Self {
+        // head(1) takes no more than it is asked for.
+        let read = format!("script=$(head -c {}) && eval \"$script\"", text.len());
+        let argv = [&["sh", "-c", &read, "skep"], args].concat().iter().map(|it| (*it).to_owned()).collect();
+        Self { argv, stdin: [text.as_bytes(), input].concat() }
+    }
+
+    /// Runs it as `what`; it has to succeed.
+    ///
+    /// # Errors
+    ///
+    /// As [`NodeShell::succeed`].
+    pub async fn run(
+        &self,
+        shell: &dyn NodeShell,
+        what: &str,
+        limit: Duration,
+    ) -> Result<NodeOutput, shell::Error> {
+        let argv: Vec<&str> = self.argv.iter().map(String::as_str).collect();
+        shell.succeed(what, &argv, &self.stdin, limit).await
+    }
 }
 
 /// Returns the options that let an engine take only clients with a certificate of the authority's.
@@ -134,6 +172,14 @@ mod tests {
         let certificates = Certificates { ca: b"CA".to_vec(), ..Certificates::default() };
         let input = String::from_utf8(setup.input(&certificates)).unwrap();
         assert!(input.starts_with("--- ca.pem\nCA\n--- server.pem\n--- server-key.pem\n--- settings\n# "));
+    }
+
+    #[tokio::test]
+    async fn a_script_leaves_its_input_to_what_it_says() {
+        let script = Script::new("echo \"$1\"; cat\n", &["one two"], b"the rest\n");
+        let mut cmd = crate::sys::Cmd::new(&script.argv[0]);
+        cmd = cmd.args(&script.argv[1..]).stdin(script.stdin);
+        assert_eq!(cmd.run().await.unwrap().text(), "one two\nthe rest");
     }
 
     #[test]

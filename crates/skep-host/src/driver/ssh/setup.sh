@@ -21,7 +21,7 @@ trap 'rm -rf "$new"' EXIT
 file=/dev/null
 while IFS= read -r line; do
 	case $line in
-	"--- "*) file=$new/${line##*/} ; : >"$file" ;;
+	"--- "*) file=$new/${line#--- }; : >"$file" ;;
 	*) printf '%s\n' "$line" >>"$file" ;;
 	esac
 done
@@ -94,10 +94,15 @@ dockerd=$(command -v dockerd)
 exec_start=
 if grep -q '@EXEC@' "$new/settings"; then
 	if [ ! -s "$state/exec" ] || [ ! -e "$settings" ]; then
+		# Settings of others in our place, such as docker-machine's own, do not count.
+		mkdir -p "$state"
+		[ ! -e "$settings" ] || mv "$settings" "$settings.aside"
+		systemctl daemon-reload
 		systemctl show docker.service -p ExecStart --value |
 			sed -n 's/.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' >"$new/exec"
 		[ -s "$new/exec" ] || echo "$dockerd -H fd://" >"$new/exec"
 		mv "$new/exec" "$state/exec"
+		[ ! -e "$settings.aside" ] || mv "$settings.aside" "$settings"
 	fi
 	read -r exec_start <"$state/exec"
 fi
