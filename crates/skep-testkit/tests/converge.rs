@@ -83,7 +83,8 @@ async fn step(host: &FakeHost, plan: impl Fn(&Observed) -> Plan) -> Result<bool,
     let plan = plan(&seen);
     let done = host.execute(CLUSTER, &plan, OnFailure::Stop, &|_| ()).await;
     done.map_err(|failures| {
-        let told = failures.iter().map(|it| format!("{}: {}", it.title, skep_host::sys::chain(&it.error)));
+        let told =
+            failures.iter().map(|it| format!("{}: {}", it.title, skep_host::sys::chain(&it.error)));
         told.collect::<Vec<_>>().join("; ")
     })?;
     Ok(plan.look_again)

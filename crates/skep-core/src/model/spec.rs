@@ -325,7 +325,8 @@ impl NodeSpec {
 
     fn label_problems(&self) -> Vec<String> {
         let unfit = |key: &&String| {
-            key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '=' || c.is_control())
+            key.is_empty()
+                || key.contains(|c: char| c.is_whitespace() || c == '=' || c.is_control())
         };
         let keys = self.labels.keys().filter(unfit);
         keys.map(|key| format!("the label key `{key}` is empty or has a blank or `=`")).collect()

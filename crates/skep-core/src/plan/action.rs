@@ -59,7 +59,10 @@ pub enum Action {
     /// the cluster's clients.
     AdoptHost,
     /// Takes back what was done to a host: it leaves its swarm, and has what it had before.
-    ReleaseHost,
+    ReleaseHost {
+        /// Whether one that cannot be reached is left as it is.
+        forget: bool,
+    },
     /// Starts the engine anew, which gives it an ID of its own.
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
@@ -199,7 +202,7 @@ impl fmt::Display for Action {
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
             Self::AdoptHost => f.write_str("set host up"),
-            Self::ReleaseHost => f.write_str("leave host as it was"),
+            Self::ReleaseHost { .. } => f.write_str("leave host as it was"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
             Self::AwaitEngine => f.write_str("wait for engine"),

@@ -131,7 +131,9 @@ pub enum PlanError {
         wanted: Size,
     },
     /// A node cannot become another machine.
-    #[error("{node} is {recorded} and cannot become {wanted}; remove it first (skep node rm {node})")]
+    #[error(
+        "{node} is {recorded} and cannot become {wanted}; remove it first (skep node rm {node})"
+    )]
     AnotherMachine {
         /// The node.
         node: NodeName,

@@ -79,7 +79,7 @@ pub(super) fn plan_release(
         ));
         return needs;
     }
-    vec![plan.push(Step::node(name, Action::ReleaseHost, needs))]
+    vec![plan.push(Step::node(name, Action::ReleaseHost { forget: force }, needs))]
 }
 
 /// Returns the managers that stay and answer, if they can go on after the others have left.

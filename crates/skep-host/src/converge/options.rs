@@ -53,7 +53,9 @@ impl EngineSetup {
     pub fn of_host(config: &Config) -> Self {
         let mut setup = Self::of(config);
         if setup.is_empty() {
-            setup.flags.push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
+            setup
+                .flags
+                .push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
         }
         setup
     }

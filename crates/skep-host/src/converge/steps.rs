@@ -110,9 +110,16 @@ impl World<'_> {
                 let progress = |text: &str| self.progress(index, text);
                 self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
             }
-            Action::ReleaseHost => {
+            Action::ReleaseHost { forget } => {
                 let machine = self.machine(node)?;
-                self.adopts()?.release(&machine, &self.owner_of_hosts()?, false).await?;
+                let owner = self.owner_of_hosts()?;
+                match self.adopts()?.release(&machine, &owner, false).await {
+                    Err(driver::Error::Shell(error)) if *forget && error.is_unreachable() => {
+                        let reason = crate::sys::chain(&error);
+                        self.progress(index, format!("it keeps what was set up there: {reason}"));
+                    }
+                    released => released?,
+                }
             }
             Action::RestartEngine => self.restart_engine(node).await?,
             Action::ConfigureEngine => self.configure_engine(node).await?,

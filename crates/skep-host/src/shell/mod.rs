@@ -92,6 +92,17 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether nobody could be spoken to.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::NoHost { .. } | Self::Login { .. } | Self::HostKey { .. }
+        )
+    }
+}
+
 /// Runs commands in a node, as root.
 #[async_trait]
 pub trait NodeShell: Send + Sync {

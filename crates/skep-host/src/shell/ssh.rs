@@ -124,7 +124,8 @@ impl SshShell {
         let Login { host, user, port, .. } = &self.login;
         let reason = tail(words);
         let at = format!("{user}@{host}");
-        if reason.contains("IDENTIFICATION HAS CHANGED") || reason.contains("Host key verification") {
+        if reason.contains("IDENTIFICATION HAS CHANGED") || reason.contains("Host key verification")
+        {
             return Error::HostKey { host: host.clone(), file: self.dir.join(KNOWN_HOSTS) };
         }
         if reason.contains("Permission denied") {
@@ -228,7 +229,9 @@ mod tests {
             said("me@192.0.2.7: Permission denied (publickey)."),
             "cannot log in as me@192.0.2.7: me@192.0.2.7: Permission denied (publickey)."
         );
-        assert!(said("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nx").contains("known_hosts"));
+        assert!(
+            said("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nx").contains("known_hosts")
+        );
         assert_eq!(
             said("ssh: connect to host 192.0.2.7 port 2222: No route to host"),
             "192.0.2.7, port 2222 cannot be reached: ssh: connect to host 192.0.2.7 port 2222: \

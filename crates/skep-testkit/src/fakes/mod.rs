@@ -127,7 +127,8 @@ impl FakeHost {
         let adopted = state.adopted.keys().map(|address| format!("host {address}"));
         let clusters = self.store().clusters().unwrap_or_default();
         let clusters = clusters.iter().map(|it| format!("cluster {}", it.name()));
-        let mut all: Vec<_> = bridges.chain(tables).chain(running).chain(adopted).chain(clusters).collect();
+        let mut all: Vec<_> =
+            bridges.chain(tables).chain(running).chain(adopted).chain(clusters).collect();
         if std::fs::read_to_string(self.hosts_file()).is_ok_and(|text| text.lines().count() != 1) {
             all.push("names".to_owned());
         }

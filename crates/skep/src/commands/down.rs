@@ -32,7 +32,9 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let cluster = context.lock(&name).await?;
     machinery.count_others(&dir);
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
-    let result = carry_out(&machinery, &cluster, &plan_down_forgetting(&seen, args.force), OnFailure::GoOn).await;
+    let result =
+        carry_out(&machinery, &cluster, &plan_down_forgetting(&seen, args.force), OnFailure::GoOn)
+            .await;
     cluster.release();
     let forget = format!("skep down {name} --force  # forgets hosts that cannot be reached");
     let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skep_core::model::Role;
 use skep_core::observed::MachineState;
-use skep_host::driver::Driver as _;
 use skep_host::driver::AnyDriver;
+use skep_host::driver::Driver as _;
 use skep_host::store::{ClusterDir, Machine};
 
 use crate::cli::{List, Output};

@@ -10,8 +10,8 @@ use skep_core::model::{
 };
 
 use super::kind::{
-    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url, Whole,
-    User, Word, text,
+    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url, User,
+    Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
@@ -162,22 +162,41 @@ impl Kind for NodeEntry {
 
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let keys = NodeKeys::read(node, problems)?;
-        let NodeKeys { role, cpus, memory, disk, labels, driver, address, user, port, key, install_url } =
-            keys;
+        let NodeKeys {
+            role,
+            cpus,
+            memory,
+            disk,
+            labels,
+            driver,
+            address,
+            user,
+            port,
+            key,
+            install_url,
+        } = keys;
         let is_machine = driver.is_some_and(|driver| driver != SSH);
         let sized = cpus.is_some() || memory.is_some() || disk.is_some();
-        let reached =
-            user.is_some() || port.is_some() || key.is_some() || install_url.is_some();
+        let reached = user.is_some() || port.is_some() || key.is_some() || install_url.is_some();
         match address {
             None if driver == Some(SSH) => problems.report(node.at, "a host needs its `address`"),
             None if reached => {
-                problems.report(node.at, "user, port, key and install_url are a host's, which needs its `address`");
+                problems.report(
+                    node.at,
+                    "user, port, key and install_url are a host's, which needs its `address`",
+                );
             }
             Some(_) if is_machine => {
-                problems.report(node.at, "an `address` makes the node a host: leave out `driver`, or use ssh");
+                problems.report(
+                    node.at,
+                    "an `address` makes the node a host: leave out `driver`, or use ssh",
+                );
             }
             Some(_) if sized => {
-                problems.report(node.at, "cpus, memory and disk are a virtual machine's; a host has its own");
+                problems.report(
+                    node.at,
+                    "cpus, memory and disk are a virtual machine's; a host has its own",
+                );
             }
             _ => {}
         }

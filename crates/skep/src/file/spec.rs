@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NameError, NodeName, NodeSpec, Role, Size,
+    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NameError, NodeName, NodeSpec,
+    Role, Size,
 };
 
 use super::{ClusterFile, NodeEntry};

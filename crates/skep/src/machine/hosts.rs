@@ -63,7 +63,10 @@ fn directory(machine: &Machine) -> PathBuf {
 
 /// Tells whether there is no sense in trying again.
 pub fn is_final(error: &shell::Error) -> bool {
-    matches!(error, shell::Error::Login { .. } | shell::Error::HostKey { .. } | shell::Error::Ssh(_))
+    matches!(
+        error,
+        shell::Error::Login { .. } | shell::Error::HostKey { .. } | shell::Error::Ssh(_)
+    )
 }
 
 /// Sets the machine's engine up, with a certificate made anew.

@@ -147,7 +147,7 @@ impl World {
             }
             Action::StopMachine | Action::KillMachine => self.kill(name),
             Action::AdoptHost => self.provision(name)?,
-            Action::ReleaseHost => {
+            Action::ReleaseHost { .. } => {
                 self.leave(name);
                 self.node_mut(name).disk = Some(Disk::default());
             }

@@ -118,7 +118,11 @@ impl Script {
     fn new(text: &str, args: &[&str], input: &[u8]) -> Self {
         // head(1) takes no more than it is asked for.
         let read = format!("script=$(head -c {}) && eval \"$script\"", text.len());
-        let argv = [&["sh", "-c", &read, "skep"], args].concat().iter().map(|it| (*it).to_owned()).collect();
+        let argv = [&["sh", "-c", &read, "skep"], args]
+            .concat()
+            .iter()
+            .map(|it| (*it).to_owned())
+            .collect();
         Self { argv, stdin: [text.as_bytes(), input].concat() }
     }
 
@@ -171,7 +175,11 @@ mod tests {
         insta::assert_snapshot!(setup.settings);
         let certificates = Certificates { ca: b"CA".to_vec(), ..Certificates::default() };
         let input = String::from_utf8(setup.input(&certificates)).unwrap();
-        assert!(input.starts_with("--- ca.pem\nCA\n--- server.pem\n--- server-key.pem\n--- settings\n# "));
+        assert!(
+            input.starts_with(
+                "--- ca.pem\nCA\n--- server.pem\n--- server-key.pem\n--- settings\n# "
+            )
+        );
     }
 
     #[tokio::test]

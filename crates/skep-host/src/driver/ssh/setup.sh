@@ -47,7 +47,8 @@ fi
 
 # An engine. One whose installation was cut off is not there yet.
 if ! has dockerd || [ -e "$state/packages.before" ]; then
-	if [ -n "$owner" ] && [ ! -e "$state/packages.before" ]; then
+	if [ ! -e "$state/packages.before" ]; then
+		mkdir -p "$state"
 		list_packages >"$new/packages"
 		mv "$new/packages" "$state/packages.before"
 	fi
@@ -71,12 +72,12 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 		echo "there is neither apt-get nor dnf to install an engine with" >&2
 		exit 1
 	fi
-	if [ -e "$state/packages.before" ]; then
+	if [ -n "$owner" ]; then
 		list_packages >"$new/packages"
 		comm -13 "$state/packages.before" "$new/packages" >"$state/packages.new"
 		mv "$state/packages.new" "$state/packages"
-		rm "$state/packages.before"
 	fi
+	rm "$state/packages.before"
 	if [ -n "$name" ] && [ "$name" != "$(hostname)" ]; then
 		progress "calling the host $name"
 		echo "$name" >/etc/hostname
