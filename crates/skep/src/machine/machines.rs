@@ -12,7 +12,7 @@ use skep_core::plan::{
     Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up,
     plan_stop, reservation,
 };
-use skep_host::converge::{EngineSetup, OnFailure, execute};
+use skep_host::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::driver::Driver as _;
 use skep_host::net::turn_to_choose;
 use skep_host::observe::Damage;
@@ -116,17 +116,26 @@ impl Store<'_> {
     }
 
     async fn carry_out(&self, plan: &Plan, how: OnFailure, tell: Tell<'_>) -> Result<(), String> {
-        let events = |event| narrate(&event, plan, tell);
-        let world = self.machinery.world(&self.cluster, &events);
-        let done = execute(plan, &world, how).await;
+        let done = self.try_out(plan, how, tell).await;
         done.map_err(|failures| told(&CliError::from_failures(&failures)))
     }
 
-    /// Brings a machine up to an engine that answers.
+    async fn try_out(
+        &self,
+        plan: &Plan,
+        how: OnFailure,
+        tell: Tell<'_>,
+    ) -> Result<(), Vec<Failure>> {
+        let events = |event| narrate(&event, plan, tell);
+        let world = self.machinery.world(&self.cluster, &events);
+        execute(plan, &world, how).await
+    }
+
+    /// Brings a machine up to an engine that answers. One that cannot be forked is booted.
     async fn bring_up(&self, spec: &ClusterSpec, tell: Tell<'_>) -> Result<(), String> {
-        let plan = |seen: &Observed| {
-            plan_machines_up(spec, seen, Birth::Fork { restart_engine: false })
-                .map_err(|error| error.to_string())
+        let fork = Birth::Fork { restart_engine: false };
+        let plan = |seen: &Observed, birth: Birth| {
+            plan_machines_up(spec, seen, birth).map_err(|error| error.to_string())
         };
         let mut seen = self.look().await?;
         if seen.cluster.is_none() {
@@ -137,12 +146,25 @@ impl Store<'_> {
             let noted = self.context.registry().add(self.dir());
             noted.map_err(|error| chain(&error))?;
             let turn = turn_to_choose().await.map_err(|error| chain(&error))?;
-            let chosen = reservation(plan(&self.look().await?)?);
+            let chosen = reservation(plan(&self.look().await?, fork)?);
             self.carry_out(&chosen, OnFailure::Stop, tell).await?;
             turn.remove();
             seen = self.look().await?;
         }
-        self.carry_out(&plan(&seen)?, OnFailure::Stop, tell).await
+        let names = spec.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+        let settled = settle(
+            seen,
+            fork,
+            plan,
+            async |plan| self.try_out(plan, OnFailure::Stop, tell).await,
+            async || self.look().await,
+            |text| tell(&format!("({names}) {text}")),
+        );
+        settled.await.map_err(|unsettled| match unsettled {
+            Unsettled::Unplanned(error) => error,
+            Unsettled::Failed(failures) => told(&CliError::from_failures(&failures)),
+            Unsettled::Restless => "the engine does not stay reachable".to_owned(),
+        })
     }
 
     fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
