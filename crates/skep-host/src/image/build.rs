@@ -69,7 +69,11 @@ fn write_guest_files(dir: &Path) -> Result<(), Error> {
 async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Result<(), Error> {
     let packages: Vec<&str> =
         PACKAGES.iter().copied().chain(spec.packages.iter().map(String::as_str)).collect();
+    // What it keeps while it runs goes with the build, however that ends.
+    let scratch = tree.with_file_name("scratch");
+    std::fs::create_dir(&scratch).map_err(|source| FileError::new("make", &scratch, source))?;
     let mut command = Cmd::new("mmdebstrap")
+        .env("TMPDIR", &scratch)
         .args(["--variant=essential", "--mode=root", "--format=directory"])
         .arg(format!("--include={}", packages.join(",")))
         .timeout(INSTALL_LIMIT)
@@ -90,7 +94,8 @@ async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Resul
             progress(stage);
         }
     };
-    command.run_lines(&mut on_line).await.map_err(Error::Build).map(|_| ())
+    command.run_lines(&mut on_line).await.map_err(Error::Build)?;
+    Ok(crate::sys::remove_tree(&scratch)?)
 }
 
 /// Returns the further apt sources, each with the key that signs it (sources.list(5)).
