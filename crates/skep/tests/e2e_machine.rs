@@ -225,6 +225,16 @@ fn what_a_crash_leaves_half_made_can_be_removed() {
         assert!(said.stdout.ends_with("Successfully removed box\n"), "{said:?}");
         host.assert_unchanged();
     }
+    // Whoever removes one that is still being made knows what he does.
+    let create = ["create", "-d", "qemu", "--qemu-memory", "2048", "box"];
+    let create = place.machine(&create).stderr(Stdio::piped()).spawn().unwrap();
+    let record = place.path("store/machines/box/config.json");
+    eventually("a record", Duration::from_secs(60), || record.exists().then_some(()));
+    place.run(&["rm", "-f", "box"]);
+    let create = create.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&create.stderr).into_owned();
+    assert!(!create.status.success() && said.contains("\"box\" was removed meanwhile"), "{said}");
     let left: Vec<_> = std::fs::read_dir(place.path("store/machines")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+    host.assert_unchanged();
 }

@@ -59,6 +59,8 @@ pub enum Action {
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
     ConfigureEngine,
+    /// Brings the packages of the engine up to date, and starts anew what was replaced.
+    UpgradeEngine,
     /// Waits until the engine answers over TLS.
     AwaitEngine,
     /// Forms the swarm.
@@ -195,6 +197,7 @@ impl fmt::Display for Action {
             Self::Provision => f.write_str("provision"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
+            Self::UpgradeEngine => f.write_str("upgrade engine"),
             Self::AwaitEngine => f.write_str("wait for engine"),
             Self::InitSwarm => f.write_str("form swarm"),
             Self::JoinSwarm { role, .. } => write!(f, "join swarm as {}", role.as_str()),

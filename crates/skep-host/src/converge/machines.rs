@@ -41,6 +41,13 @@ const APPLY: &str = r#"
     rm "$file.begun"
 "#;
 
+/// Upgrades the engine's packages; fails without a change if they cannot be fetched.
+const UPGRADE: &str = include_str!("upgrade.sh");
+
+/// How long an upgrade may take beside the network, and how long that may.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(90);
+const FETCH_LIMIT: Duration = Duration::from_secs(300);
+
 impl World<'_> {
     pub(super) async fn ensure_machine_keys(&self, node: &NodeName) -> Result<(), Error> {
         let machine = self.machine(node)?;
@@ -78,6 +85,20 @@ impl World<'_> {
         let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon];
         let what = "the set-up of the engine's options";
         shell.succeed(what, &argv, setup.render().as_bytes(), limit).await?;
+        Ok(())
+    }
+
+    /// Brings the engine's packages up to date, and tells which have changed.
+    pub(super) async fn upgrade_engine(&self, index: usize, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let limit = self.limit(Some(node), UPGRADE_LIMIT) + 2 * FETCH_LIMIT;
+        let fetch = FETCH_LIMIT.as_secs().to_string();
+        let argv = ["/bin/sh", "-c", UPGRADE, "sh", &fetch];
+        let shell = self.driver.shell(&machine);
+        let done = shell.succeed("the engine's upgrade", &argv, b"", limit).await?;
+        for line in String::from_utf8_lossy(&done.stdout).lines() {
+            self.progress(index, line);
+        }
         Ok(())
     }
 

@@ -9,14 +9,14 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up,
-    plan_stop, reservation,
+    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
+    plan_machines_up, plan_stop, reservation,
 };
 use skep_host::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::driver::Driver as _;
 use skep_host::net::turn_to_choose;
 use skep_host::observe::Damage;
-use skep_host::store::dm::{Config, MachineStore};
+use skep_host::store::dm::{Config, Error, MachineStore};
 use skep_host::store::{ClusterDir, LockedCluster, Machine};
 use skep_host::sys::chain;
 
@@ -53,8 +53,18 @@ impl Machines {
         self.context.as_ref().map_err(Clone::clone)
     }
 
-    /// Opens the store of a machine, which nobody else may change from now on.
+    /// Opens the store of a machine, which nobody else may change from now on. One that was removed
+    /// while that was waited for is not made again.
     async fn open(&self, config: &Config) -> Result<Store<'_>, String> {
+        let store = self.open_store_of(config).await?;
+        if !MachineStore::new(store.dir().path()).exists(&config.name) {
+            store.close();
+            return Err(Error::Removed(config.name.clone()).to_string());
+        }
+        Ok(store)
+    }
+
+    async fn open_store_of(&self, config: &Config) -> Result<Store<'_>, String> {
         let root = config.driver.get("StorePath").and_then(|path| path.as_str());
         let root = root.ok_or("the record does not say which store it is in")?;
         if MachineStore::new(root).is_cluster() {
@@ -312,19 +322,16 @@ impl Vms for Machines {
     }
 
     async fn upgrade(&self, config: &Config, tell: Tell<'_>) -> Result<(), String> {
-        if clusters::machine(config).is_some() {
-            return Err(BELONGS.to_owned());
-        }
+        let store = self.open(config).await?;
         tell("Upgrading docker...");
-        let name = &config.name;
-        tell(&format!(
-            "({name}) The engine is the image's; a machine that is made anew has a newer one"
-        ));
-        Ok(())
+        let plan = plan_machine_upgrade(&node_name(&config.name)?);
+        let done = store.carry_out(&plan, OnFailure::Stop, tell).await;
+        store.close();
+        done
     }
 
     async fn remove(&self, config: &Config) -> Result<(), String> {
-        let mut store = self.open(config).await?;
+        let mut store = self.open_store_of(config).await?;
         let done = store.remove(&node_name(&config.name)?).await;
         store.close();
         done
