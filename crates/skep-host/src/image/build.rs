@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_core::model::ImageSpec;
 
-use super::recipe::{EXCLUDED, GUEST_FILES, IDENTITY, PACKAGES};
+use super::recipe::{EXCLUDED, GUEST_FILES, PACKAGES, PROGRAMS};
 use super::{Error, Manifest, Progress, cache::FORMAT, probe_image};
 use crate::sys::{Cmd, CmdError, FileError, write_atomic};
 
@@ -63,7 +63,10 @@ fn write_guest_files(dir: &Path) -> Result<(), Error> {
     for (name, content) in GUEST_FILES {
         write_atomic(&dir.join(name), 0o644, content.as_bytes())?;
     }
-    Ok(write_atomic(&dir.join("identity"), 0o755, IDENTITY)?)
+    for (name, program) in PROGRAMS {
+        write_atomic(&dir.join(name), 0o755, program)?;
+    }
+    Ok(())
 }
 
 async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Result<(), Error> {
