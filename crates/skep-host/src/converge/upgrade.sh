@@ -14,10 +14,10 @@ versions() {
 	dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\n' docker.io docker-ce docker-cli \
 		docker-ce-cli containerd containerd.io runc 2>/dev/null | sed -n 's/^ii *//p'
 }
-# The end of what was said, and what became of the engine.
+# What became of the engine, and why.
 give_up() {
-	echo "$said" | grep -v '^W: ' | tail -n 4 >&2
-	echo "$1; the engine is as it was" >&2
+	echo "the engine is as it was, as $1" >&2
+	echo "$said" | grep '^E: ' | head -n 2 >&2
 	exit 1
 }
 # A program whose file was replaced runs on from one that has no name any more.
