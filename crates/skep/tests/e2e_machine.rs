@@ -117,6 +117,7 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
 
     is_what_was_asked_for(&place);
     let address = place.run(&["ip", "box"]);
+    an_upgrade_without_a_network_changes_nothing(&place);
     power_comes_and_goes(&place);
     assert_eq!(place.run(&["ip", "box"]), address);
     is_what_was_asked_for(&place);
@@ -165,6 +166,13 @@ fn labels(place: &Place) -> Vec<String> {
     let mut labels: Vec<String> = serde_json::from_str(&said).unwrap();
     labels.sort();
     labels
+}
+
+fn an_upgrade_without_a_network_changes_nothing(place: &Place) {
+    let engine = place.run(&["ssh", "box", "sudo ip route del default; pidof dockerd"]);
+    let said = place.try_run(&["upgrade", "box"]);
+    assert!(said.code == 1 && said.stderr.contains("the engine is as it was"), "{said:?}");
+    assert_eq!(place.run(&["ssh", "box", "pidof dockerd"]), engine);
 }
 
 fn power_comes_and_goes(place: &Place) {
