@@ -1,5 +1,5 @@
 # Brings the packages of a node's engine up to date, and starts anew what runs in an old version.
-# $1: how many seconds the network may take.
+# $1 and $2: how many seconds the network may take each time, and the packages' installation.
 # All is fetched before anything is changed: what cannot be had leaves the engine as it was.
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C SVDIR=/etc/skep/sv
 limit=$1
@@ -37,7 +37,7 @@ names=$(echo "$before" | cut -d ' ' -f 1)
 said=$(get update) || give_up 'the lists of packages cannot be fetched'
 # shellcheck disable=SC2086 # Each name is a word.
 said=$(get install --only-upgrade --download-only $names) || give_up 'the packages cannot be fetched'
-limit=$((limit * 4))
+limit=$2
 # shellcheck disable=SC2086
 said=$(get install --only-upgrade --no-download $names) || {
 	echo "$said" | tail -n 8 >&2
