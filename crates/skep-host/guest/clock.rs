@@ -72,21 +72,33 @@ fn run() -> io::Result<()> {
         thread::sleep(BETWEEN);
         match compare(&last, &now(begun)?) {
             Found::Right => {}
-            Found::Set => last = at_a_second(begun)?,
+            Found::Set => {
+                let mut found = at_a_second(begun)?;
+                if let Some(by) = roughly_set(&last, &found) {
+                    mend(&mut found, by)?;
+                    println!("the clock had stood still, was set, and then by {by} ns again");
+                }
+                last = found;
+            }
             Found::Behind => {
                 let mut found = at_a_second(begun)?;
                 if compare(&last, &found) == Found::Behind {
                     let by = stood_still(&last, &found);
-                    // First, so that nobody sets it a second time.
-                    fs::write(MENDED, fs::read("/proc/uptime")?)?;
-                    kernel::shift_clock(by)?;
-                    found.wall += by;
+                    mend(&mut found, by)?;
                     println!("the clock stood still for {} ms and was set", by / 1_000_000);
                 }
                 last = found;
             }
         }
     }
+}
+
+fn mend(found: &mut Clocks, by: i64) -> io::Result<()> {
+    // First, so that nobody sets it a second time.
+    fs::write(MENDED, fs::read("/proc/uptime")?)?;
+    kernel::shift_clock(by)?;
+    found.wall += by;
+    Ok(())
 }
 
 /// Compares clocks with what they were at the beginning of a second of the real-time clock.
@@ -100,6 +112,13 @@ fn compare(last: &Clocks, now: &Clocks) -> Found {
         by if (-2 * SECOND..SECOND).contains(&by) => Found::Right,
         _ => Found::Behind,
     }
+}
+
+/// Returns what is missing of the right time in a guest that stood still and whose host has set its clock
+/// since: the host asks for the time while the guest has much to catch up with, and answers late.
+fn roughly_set(last: &Clocks, now: &Clocks) -> Option<i64> {
+    let missing = (now.rtc - last.rtc) - (now.wall - last.wall);
+    (stood_still(last, now) > SECOND / 2 && missing.abs() < SECOND).then_some(missing)
 }
 
 fn stood_still(last: &Clocks, now: &Clocks) -> i64 {
@@ -167,6 +186,20 @@ mod tests {
         assert_eq!(stood_still(&LAST, &now), 20 * SECOND);
         // The host's clock was set back, and its guests follow.
         assert_eq!(compare(&LAST, &after(10_000, 2_000)), Found::Behind);
+    }
+
+    #[test]
+    fn what_the_host_sets_roughly_is_set_exactly() {
+        let mut now = after(10_000, 14_000);
+        now.wall += 4 * SECOND - 80_000_000;
+        assert_eq!(compare(&LAST, &now), Found::Set);
+        assert_eq!(roughly_set(&LAST, &now), Some(80_000_000));
+        // Somebody who meant another time, and somebody whose guest had not stood still.
+        now.wall += 60 * SECOND;
+        assert_eq!(roughly_set(&LAST, &now), None);
+        let mut now = after(10_000, 10_000);
+        now.wall += 700_000_000;
+        assert_eq!(roughly_set(&LAST, &now), None);
     }
 
     #[test]
