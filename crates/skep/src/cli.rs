@@ -328,12 +328,12 @@ pub struct NodeAdd {
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
     #[command(flatten)]
-    pub host: Host,
-    #[command(flatten)]
     pub waiting: Waiting,
     /// If it fails, leave what was made.
     #[arg(long)]
     pub no_rollback: bool,
+    #[command(flatten)]
+    pub host: Host,
 }
 
 /// A host that exists already, as one node.

@@ -82,7 +82,9 @@ impl Place {
         config.driver = fields.as_object().unwrap().clone();
         config.driver.insert("MachineName".into(), name.into());
         config.driver.insert("StorePath".into(), self.path("store").to_str().unwrap().into());
-        self.store().save(&config).unwrap();
+        let store = self.store();
+        let put = if store.exists(name) { store.save(&config) } else { store.create(&config) };
+        put.unwrap();
         config
     }
 

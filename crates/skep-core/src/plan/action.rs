@@ -67,6 +67,8 @@ pub enum Action {
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
     ConfigureEngine,
+    /// Brings the packages of the engine up to date, and starts anew what was replaced.
+    UpgradeEngine,
     /// Waits until the engine answers over TLS.
     AwaitEngine,
     /// Forms the swarm.
@@ -205,6 +207,7 @@ impl fmt::Display for Action {
             Self::ReleaseHost { .. } => f.write_str("leave host as it was"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
+            Self::UpgradeEngine => f.write_str("upgrade engine"),
             Self::AwaitEngine => f.write_str("wait for engine"),
             Self::InitSwarm => f.write_str("form swarm"),
             Self::JoinSwarm { role, .. } => write!(f, "join swarm as {}", role.as_str()),

@@ -23,7 +23,9 @@ use thiserror::Error;
 pub use action::{Action, DiskBase, Step};
 pub use down::{plan_down, plan_down_forgetting};
 pub use hosts::plan_hostnames;
-pub use machines::{plan_machine_engine, plan_machine_removal, plan_machines_up};
+pub use machines::{
+    plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
+};
 pub use nodes::plan_remove_nodes;
 pub use power::{StopMode, plan_start, plan_stop};
 pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use skep_core::model::{ClusterSpec, Role};
+use skep_core::model::{ClusterSpec, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
     Plan, StopMode, UpOptions, plan_down, plan_hostnames, plan_remove_nodes, plan_start, plan_stop,
@@ -271,4 +271,11 @@ fn other_hostnames() {
     assert_snapshot!("hostnames_removed", plan(&[]));
     assert_eq!(plan(&labelled().hostnames), "nothing to do\n");
     assert_eq!(show(&plan_hostnames(&Observed::default(), &[]).unwrap()), "nothing to do\n");
+}
+
+#[test]
+fn two_shapes_are_made_warm_at_the_same_time_and_each_node_waits_for_its_own() {
+    let mut spec = demo(1, 2);
+    spec.nodes[1].memory = Size::gib(2);
+    assert_snapshot!(show_up(&spec, &Observed::default()));
 }

@@ -123,6 +123,7 @@ impl World<'_> {
             }
             Action::RestartEngine => self.restart_engine(node).await?,
             Action::ConfigureEngine => self.configure_engine(node).await?,
+            Action::UpgradeEngine => self.upgrade_engine(index, node).await?,
             Action::AwaitEngine => self.await_engine(node).await?,
             Action::InitSwarm => {
                 let address = self.record(node)?.address;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use skep_host::converge::EngineSetup;
 use skep_host::engine::remote;
 use skep_host::pki::Credentials;
-use skep_host::store::dm::Config;
+use skep_host::store::dm::{Config, Error, MachineStore};
 
 use super::call::variable;
 use super::hosts;
@@ -267,6 +267,17 @@ impl Machine {
             Kind::Vm => self.vms.state(&self.config).await,
             Kind::Absent => self.absent(),
         }
+    }
+
+    /// Tells whether somebody has removed the machine since it was loaded or made.
+    ///
+    /// # Errors
+    ///
+    /// If so, with that.
+    pub fn check_there(&self) -> Result<(), String> {
+        let store = MachineStore::new(self.text("StorePath"));
+        let is_there = store.exists(self.name());
+        is_there.then_some(()).ok_or_else(|| Error::Removed(self.name().to_owned()).to_string())
     }
 
     /// Tells whether the machine is in a state.

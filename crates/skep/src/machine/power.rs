@@ -35,6 +35,7 @@ pub(super) async fn wait_for(machine: &Machine, state: State) -> Result<(), Stri
         if machine.is(state).await {
             return Ok(());
         }
+        machine.check_there()?;
         if attempt + 1 < TRIES {
             // wait: a machine's driver has nothing that would tell of a change.
             tokio::time::sleep(PAUSE).await;
@@ -66,6 +67,7 @@ pub(super) async fn detect(machine: &Machine, say: &Say) -> Result<(), String> {
             Err((error, true)) => return Err(error),
             Err((error, false)) => last = error,
         }
+        machine.check_there()?;
         if attempt + 1 < TRIES {
             // wait: whether somebody can log in can only be tried.
             tokio::time::sleep(PAUSE).await;

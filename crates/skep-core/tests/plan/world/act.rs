@@ -110,7 +110,7 @@ impl World {
                 self.authority = Some(authority);
                 self.node_mut(name).keys = Some(authority);
             }
-            Action::ConfigureEngine => self.expect_running(name)?,
+            Action::ConfigureEngine | Action::UpgradeEngine => self.expect_running(name)?,
             Action::CreateDisk { on } => {
                 let shape = self.node(name).record.spec.shape();
                 let base = match on {
