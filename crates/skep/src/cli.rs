@@ -199,6 +199,9 @@ pub enum Output {
 /// `skep ls`.
 #[derive(Debug, Args)]
 pub struct List {
+    /// List the machines of docker-machine's stores too.
+    #[arg(long, short)]
+    pub all: bool,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,

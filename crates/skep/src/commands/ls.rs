@@ -1,5 +1,7 @@
 //! `skep ls`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,6 +14,9 @@ use skep_host::store::{ClusterDir, Machine};
 use crate::cli::{List, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
+use crate::machine::by_name::{self, Listed};
+use crate::machine::machines::Machines;
+use crate::machine::vm::Vms;
 use crate::render::table::table;
 use crate::{out, outln};
 
@@ -35,18 +40,41 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
     for dir in &clusters {
         rows.push(look(dir, &driver).await);
     }
+    let mut machines = Vec::new();
+    if args.all {
+        let vms: Arc<dyn Vms> = Arc::new(Machines::new(Ok(context.silent())));
+        for root in stores(context) {
+            machines.extend(by_name::list(&root, &vms).await);
+        }
+    }
     match args.output {
         Output::Json => {
             let clusters: Vec<_> = rows.iter().map(Row::json).collect();
-            outln!("{:#}", json!({"format": 1, "clusters": clusters}));
+            let mut all = json!({"format": 1, "clusters": clusters});
+            if args.all {
+                all["machines"] = machines.iter().map(Listed::json).collect();
+            }
+            outln!("{all:#}");
         }
         Output::Table => {
             let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];
             let cells: Vec<_> = rows.iter().map(Row::cells).collect();
             out!("{}", table(&header, &cells));
+            if args.all {
+                let cells: Vec<_> = machines.iter().map(Listed::cells).collect();
+                out!("\n{}", table(&by_name::HEADER, &cells));
+            }
         }
     }
     Ok(())
+}
+
+/// Returns docker-machine's stores: the usual one, and all that have machines of ours.
+fn stores(context: &Context) -> Vec<PathBuf> {
+    let mut stores = vec![PathBuf::from(by_name::store_path())];
+    let noted = context.registry().list().into_iter().map(|store| store.path().to_owned());
+    stores.extend(noted.filter(|path| *path != stores[0]).collect::<Vec<_>>());
+    stores
 }
 
 async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
