@@ -157,6 +157,18 @@ pub struct Member {
     pub labels: BTreeMap<String, String>,
 }
 
+impl Member {
+    /// The node label that tells which node a host is: its own hostname need not be the node's name.
+    pub const NODE_LABEL: &str = "skep.node";
+
+    /// Tells whether the member goes by that node's name.
+    #[must_use]
+    pub fn is_node(&self, name: &NodeName) -> bool {
+        let own = self.labels.get(Self::NODE_LABEL).unwrap_or(&self.hostname);
+        own == name.as_str()
+    }
+}
+
 impl ObservedSwarm {
     /// Returns the member with that ID.
     #[must_use]

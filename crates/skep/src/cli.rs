@@ -6,11 +6,12 @@
 mod image;
 mod waiting;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use skep_core::model::{ClusterName, Hostname, NodeName, Size};
+use skep_core::model::{ClusterName, HostSpec, Hostname, NodeName, Size};
 
 pub use image::{ImageBake, ImageCommand, ImageLoad};
 use waiting::parse_duration;
@@ -185,6 +186,9 @@ pub struct Down {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Forget hosts that cannot be reached, with what was set up there.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How a listing is printed.
@@ -200,6 +204,9 @@ pub enum Output {
 /// `skep ls`.
 #[derive(Debug, Args)]
 pub struct List {
+    /// List the machines of docker-machine's stores too.
+    #[arg(long, short)]
+    pub all: bool,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
@@ -333,6 +340,30 @@ pub struct NodeAdd {
     /// If it fails, leave what was made.
     #[arg(long)]
     pub no_rollback: bool,
+    #[command(flatten)]
+    pub host: Host,
+}
+
+/// A host that exists already, as one node.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A host that exists already")]
+pub struct Host {
+    /// Its address: the node is this host, and not a virtual machine.
+    #[arg(long, value_name = "IP", requires = "names",
+        conflicts_with_all = ["cpus", "memory", "disk", "num_node"])]
+    pub address: Option<Ipv4Addr>,
+    /// The user to log in as, who is root or may become it with sudo.
+    #[arg(long, value_name = "NAME", requires = "address", default_value = HostSpec::DEFAULT_USER)]
+    pub user: String,
+    /// The port of its ssh server.
+    #[arg(long, value_name = "PORT", requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
+    pub ssh_port: u16,
+    /// The private key to log in with; those that ssh finds itself if not given.
+    #[arg(long, value_name = "FILE", requires = "address")]
+    pub key: Option<PathBuf>,
+    /// A script that installs an engine if there is none; the distribution's if not given.
+    #[arg(long, value_name = "URL", requires = "address")]
+    pub install_url: Option<String>,
 }
 
 /// `skep node rm`.

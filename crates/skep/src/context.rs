@@ -9,8 +9,8 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
 use skep_host::converge::{Settings, World};
-use skep_host::driver::Driver as _;
 use skep_host::driver::qemu::{Accelerator, Qemu};
+use skep_host::driver::{AnyDriver, Driver as _};
 use skep_host::engine::{EngineImage, TlsEngines};
 use skep_host::image::Cache;
 use skep_host::net::{LinuxNetwork, resolvers};
@@ -143,12 +143,12 @@ impl Context {
 
     /// Returns the driver of machines, with what is to execute the guests if that was chosen.
     #[must_use]
-    pub fn driver(&self, accel: Option<Accel>) -> Qemu {
+    pub fn driver(&self, accel: Option<Accel>) -> AnyDriver {
         let forced = accel.map(|accel| match accel {
             Accel::Kvm => Accelerator::Kvm,
             Accel::Tcg => Accelerator::Tcg,
         });
-        Qemu::new(self.cache.root().to_owned(), forced)
+        AnyDriver::new(Qemu::new(self.cache.root().to_owned(), forced))
     }
 
     /// Returns the machinery for a run of plans in which nothing is waited for.
@@ -184,7 +184,8 @@ impl Context {
 pub struct Machinery<'a> {
     context: &'a Context,
     others: Vec<ClusterDir>,
-    driver: Qemu,
+    /// Machines.
+    pub driver: AnyDriver,
     engines: TlsEngines,
     settings: Settings,
     /// Whether looks tell which images engines have even if the cluster wants none.

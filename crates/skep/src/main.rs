@@ -17,6 +17,11 @@ fn main() -> ExitCode {
         return ExitCode::from(machine::run(line, Arc::new(vms)));
     }
     let cli = Cli::parse();
+    if let Ok(context) = Context::from_env(true)
+        && let Some(line) = machine::by_name::line_for(&cli, &context)
+    {
+        return ExitCode::from(machine::run(line, Arc::new(Machines::new(Ok(context)))));
+    }
     // What replaces this process gets all that it was given; what outlives it must hold none.
     let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
     if !replaces && let Err(error) = skep_host::sys::close_inherited_on_exec() {

@@ -117,6 +117,7 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
 
     is_what_was_asked_for(&place);
     let address = place.run(&["ip", "box"]);
+    an_upgrade_without_a_network_changes_nothing(&place);
     power_comes_and_goes(&place);
     assert_eq!(place.run(&["ip", "box"]), address);
     is_what_was_asked_for(&place);
@@ -165,6 +166,13 @@ fn labels(place: &Place) -> Vec<String> {
     let mut labels: Vec<String> = serde_json::from_str(&said).unwrap();
     labels.sort();
     labels
+}
+
+fn an_upgrade_without_a_network_changes_nothing(place: &Place) {
+    let engine = place.run(&["ssh", "box", "sudo ip route del default; pidof dockerd"]);
+    let said = place.try_run(&["upgrade", "box"]);
+    assert!(said.code == 1 && said.stderr.contains("the engine is as it was"), "{said:?}");
+    assert_eq!(place.run(&["ssh", "box", "pidof dockerd"]), engine);
 }
 
 fn power_comes_and_goes(place: &Place) {
@@ -225,6 +233,16 @@ fn what_a_crash_leaves_half_made_can_be_removed() {
         assert!(said.stdout.ends_with("Successfully removed box\n"), "{said:?}");
         host.assert_unchanged();
     }
+    // Whoever removes one that is still being made knows what he does.
+    let create = ["create", "-d", "qemu", "--qemu-memory", "2048", "box"];
+    let create = place.machine(&create).stderr(Stdio::piped()).spawn().unwrap();
+    let record = place.path("store/machines/box/config.json");
+    eventually("a record", Duration::from_secs(60), || record.exists().then_some(()));
+    place.run(&["rm", "-f", "box"]);
+    let create = create.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&create.stderr).into_owned();
+    assert!(!create.status.success() && said.contains("\"box\" was removed meanwhile"), "{said}");
     let left: Vec<_> = std::fs::read_dir(place.path("store/machines")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+    host.assert_unchanged();
 }

@@ -82,7 +82,9 @@ impl Place {
         config.driver = fields.as_object().unwrap().clone();
         config.driver.insert("MachineName".into(), name.into());
         config.driver.insert("StorePath".into(), self.path("store").to_str().unwrap().into());
-        self.store().save(&config).unwrap();
+        let store = self.store();
+        let put = if store.exists(name) { store.save(&config) } else { store.create(&config) };
+        put.unwrap();
         config
     }
 
@@ -257,6 +259,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         memory: Size::gib(1),
         disk: Size::gib(20),
         labels: [].into(),
+        host: None,
     };
     let record = ClusterRecord {
         name: "demo".parse().unwrap(),

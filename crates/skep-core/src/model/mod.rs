@@ -15,4 +15,6 @@ pub use name::{ClusterName, Hostname, NameError, NodeName};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
 pub use size::{Size, SizeError};
 pub(crate) use spec::node_room;
-pub use spec::{AptSource, ClusterSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape, SpecError};
+pub use spec::{
+    AptSource, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape, SpecError,
+};

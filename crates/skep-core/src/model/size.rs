@@ -11,6 +11,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
+/// How no size at all is written.
+const NONE: &str = "0MiB";
+
 /// A size in bytes, a whole number of MiB, written `512MiB` or `2GiB`.
 ///
 /// `M`, `MB` and `MiB` all mean 2^20 bytes, as they do for QEMU and Docker; a number without a unit
@@ -78,8 +81,9 @@ impl FromStr for Size {
 impl TryFrom<String> for Size {
     type Error = SizeError;
 
+    /// Reads what was written down: a host's size is zero, which nobody may ask for.
     fn try_from(text: String) -> Result<Self, SizeError> {
-        text.parse()
+        if text == NONE { Ok(Self(0)) } else { text.parse() }
     }
 }
 
@@ -92,6 +96,7 @@ impl From<Size> for String {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self.0 {
+            0 => NONE.to_owned(),
             bytes if bytes % TIB == 0 => format!("{}TiB", bytes / TIB),
             bytes if bytes % GIB == 0 => format!("{}GiB", bytes / GIB),
             bytes => format!("{}MiB", bytes / MIB),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,34 @@ pub struct NodeSpec {
     /// Swarm node labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// The host that the node is, or none for a virtual machine: CPUs, memory and disk of a host are its
+    /// own, and zero here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostSpec>,
+}
+
+/// A host that exists already, and how to log in there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostSpec {
+    /// Its address, at which the other nodes reach it too.
+    pub address: Ipv4Addr,
+    /// The user, who is root or may become it with sudo(8) without a password.
+    pub user: String,
+    /// The port of its ssh server.
+    pub port: u16,
+    /// The path of the private key, or none for those that ssh(1) finds itself, an agent's among them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Where its engine comes from if it has none: a script to run, or none for the distribution.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub install_url: Option<String>,
+}
+
+impl HostSpec {
+    /// The user if none is given, as docker-machine has it.
+    pub const DEFAULT_USER: &str = "root";
+    /// The port if none is given.
+    pub const DEFAULT_PORT: u16 = 22;
 }
 
 /// What machines that are copies of one another have in common.
@@ -148,6 +177,16 @@ pub enum SpecError {
     /// One name is to point at two nodes.
     #[error("the hostname `{0}` is given twice")]
     DuplicateHostname(Hostname),
+    /// Two nodes are one host.
+    #[error("{first} and {second} are the same host, {address}")]
+    DuplicateHost {
+        /// One node.
+        first: NodeName,
+        /// The other node.
+        second: NodeName,
+        /// Their address.
+        address: Ipv4Addr,
+    },
     /// A hostname points at a node that is not there.
     #[error("the hostname `{hostname}` points at `{node}`, which is not a node of the cluster")]
     UnknownNode {
@@ -189,6 +228,18 @@ impl ClusterSpec {
         for (index, node) in self.nodes.iter().enumerate() {
             if self.nodes[..index].iter().any(|other| other.name == node.name) {
                 problems.push(SpecError::DuplicateNode(node.name.clone()));
+            }
+            let same = |other: &&NodeSpec| {
+                node.host.as_ref().is_some_and(|host| {
+                    other.host.as_ref().is_some_and(|other| other.address == host.address)
+                })
+            };
+            if let (Some(host), Some(other)) = (&node.host, self.nodes[..index].iter().find(same)) {
+                problems.push(SpecError::DuplicateHost {
+                    first: other.name.clone(),
+                    second: node.name.clone(),
+                    address: host.address,
+                });
             }
             problems.extend(node.problems());
         }
@@ -234,6 +285,12 @@ impl ClusterSpec {
         self.nodes.iter().filter(|node| node.role == Role::Manager)
     }
 
+    /// Tells whether any of the nodes is a virtual machine.
+    #[must_use]
+    pub fn has_machines(&self) -> bool {
+        self.nodes.iter().any(|node| node.host.is_none())
+    }
+
     /// Returns the node of that name.
     #[must_use]
     pub fn node(&self, name: &NodeName) -> Option<&NodeSpec> {
@@ -249,6 +306,11 @@ impl NodeSpec {
         let mut report = |what: String| {
             problems.push(SpecError::Node { node: self.name.clone(), what });
         };
+        if let Some(host) = &self.host {
+            host.problems().into_iter().for_each(&mut report);
+            self.label_problems().into_iter().for_each(report);
+            return problems;
+        }
         if !(1..=255).contains(&self.cpus) {
             report(format!("cpus is {}; use 1 to 255", self.cpus));
         }
@@ -259,12 +321,35 @@ impl NodeSpec {
         if self.disk < Size::gib(3) {
             report(format!("disk is {}; the system and its engine need at least 3GiB", self.disk));
         }
-        for key in self.labels.keys() {
-            if key.is_empty()
+        self.label_problems().into_iter().for_each(report);
+        problems
+    }
+
+    fn label_problems(&self) -> Vec<String> {
+        let unfit = |key: &&String| {
+            key.is_empty()
                 || key.contains(|c: char| c.is_whitespace() || c == '=' || c.is_control())
-            {
-                report(format!("the label key `{key}` is empty or has a blank or `=`"));
-            }
+        };
+        let keys = self.labels.keys().filter(unfit);
+        keys.map(|key| format!("the label key `{key}` is empty or has a blank or `=`")).collect()
+    }
+}
+
+impl HostSpec {
+    /// Returns everything that is wrong with it. A word that begins with `-` would be an option to ssh(1).
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let unfit = |c: char| c.is_whitespace() || c.is_control() || c == '@';
+        if self.user.is_empty() || self.user.starts_with('-') || self.user.contains(unfit) {
+            problems.push(format!("`{}` is not the name of a user", self.user));
+        }
+        if self.port == 0 {
+            problems.push("port is 0; use 1 to 65535".to_owned());
+        }
+        let address = self.address;
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            problems.push(format!("{address} is no address at which other nodes could reach it"));
         }
         problems
     }

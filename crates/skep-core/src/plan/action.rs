@@ -62,10 +62,20 @@ pub enum Action {
     ResumeMachine,
     /// Puts keys and certificates into the node and starts what needs them.
     Provision,
+    /// Checks a host that exists already, gives it an engine if it has none, and lets the engine listen to
+    /// the cluster's clients.
+    AdoptHost,
+    /// Takes back what was done to a host: it leaves its swarm, and has what it had before.
+    ReleaseHost {
+        /// Whether one that cannot be reached is left as it is.
+        forget: bool,
+    },
     /// Starts the engine anew, which gives it an ID of its own.
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
     ConfigureEngine,
+    /// Brings the packages of the engine up to date, and starts anew what was replaced.
+    UpgradeEngine,
     /// Waits until the engine answers over TLS.
     AwaitEngine,
     /// Forms the swarm.
@@ -218,8 +228,11 @@ impl fmt::Display for Action {
             Self::AwaitGuest => f.write_str("boot"),
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
+            Self::AdoptHost => f.write_str("set host up"),
+            Self::ReleaseHost { .. } => f.write_str("leave host as it was"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
+            Self::UpgradeEngine => f.write_str("upgrade engine"),
             Self::AwaitEngine => f.write_str("wait for engine"),
             Self::InitSwarm => f.write_str("form swarm"),
             Self::JoinSwarm { role, .. } => write!(f, "join swarm as {}", role.as_str()),

@@ -52,8 +52,11 @@ pub(super) fn plan_base(
         let step = Step::cluster(Action::EnsureCredentials, base.cluster.clone());
         base.credentials.push(plan.push(step));
     }
+    let has_machines = nodes.iter().any(|node| node.spec.host.is_none());
     // A disk that is there stands on an image of its own.
-    let needs_disk = |node: &NodeRecord| seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk);
+    let needs_disk = |node: &NodeRecord| {
+        node.spec.host.is_none() && seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk)
+    };
     if nodes.iter().any(|node| needs_disk(node)) {
         let step = Step::cluster(Action::EnsureImage(record.image.clone()), base.cluster.clone());
         base.image.push(plan.push(step));
@@ -69,12 +72,12 @@ pub(super) fn plan_base(
             });
         }
     }
-    if !seen.bridge {
+    if has_machines && !seen.bridge {
         let step =
             Step::cluster(Action::EnsureBridge(record.network.clone()), base.cluster.clone());
         base.network.push(plan.push(step));
     }
-    if !seen.firewall {
+    if has_machines && !seen.firewall {
         // The rules name the bridge, and need not wait for it.
         let step =
             Step::cluster(Action::EnsureFirewall(record.network.clone()), base.cluster.clone());
@@ -100,7 +103,7 @@ pub(super) fn plan_machine(
     let name = node.name();
     let found = seen.nodes.get(name);
     let machine = found.map_or(MachineState::Stopped, |found| found.machine);
-    let fresh = found.is_none_or(|found| !found.disk);
+    let fresh = node.spec.host.is_none() && found.is_none_or(|found| !found.disk);
     // Without the cluster's certificates no answer counts: the node needs a new one too.
     let answered = seen.certificates
         && machine == MachineState::Running
@@ -132,6 +135,19 @@ pub(super) fn plan_machine(
     let baked = template.is_some_and(|template| !template.images.is_empty());
     if answered {
         return Progress { fresh, baked, answered, after: ready };
+    }
+    if node.spec.host.is_some() {
+        // Only its engine can tell whether it has state, and that is asked when it listens.
+        let mut needs: Vec<_> = keys.into_iter().chain(ready).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        let adopted = plan.push(Step::node(name, Action::AdoptHost, needs));
+        // It reaches virtual machines through the cluster's network.
+        let mut needs = vec![adopted];
+        needs.extend(&base.network);
+        needs.sort_unstable();
+        let engine = plan.push(Step::node(name, Action::AwaitEngine, needs));
+        return Progress { fresh: false, answered, baked: false, after: vec![engine] };
     }
     let guest = match machine {
         MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),

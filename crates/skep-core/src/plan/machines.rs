@@ -49,6 +49,15 @@ pub fn plan_machine_engine(name: &NodeName, anew: bool) -> Plan {
     plan
 }
 
+/// Plans the upgrade of the engine of a machine that runs.
+#[must_use]
+pub fn plan_machine_upgrade(name: &NodeName) -> Plan {
+    let mut plan = Plan::default();
+    let upgrade = plan.push(Step::node(name, Action::UpgradeEngine, vec![]));
+    plan.push(Step::node(name, Action::AwaitEngine, vec![upgrade]));
+    plan
+}
+
 /// Plans the removal of a machine, and with the last one that of what they shared.
 ///
 /// What is left of one whose record is gone or cannot be read is removed too: its directory says

@@ -22,10 +22,12 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 pub use action::{Action, DiskBase, Step};
-pub use down::plan_down;
+pub use down::{plan_down, plan_down_forgetting};
 pub use hosts::plan_hostnames;
 pub use images::{plan_bake, plan_load};
-pub use machines::{plan_machine_engine, plan_machine_removal, plan_machines_up};
+pub use machines::{
+    plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
+};
 pub use nodes::plan_remove_nodes;
 pub use power::{StopMode, plan_start, plan_stop};
 pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};
@@ -132,6 +134,21 @@ pub enum PlanError {
         /// The size that was asked for.
         wanted: Size,
     },
+    /// A node cannot become another machine.
+    #[error(
+        "{node} is {recorded} and cannot become {wanted}; remove it first (skep node rm {node})"
+    )]
+    AnotherMachine {
+        /// The node.
+        node: NodeName,
+        /// What it is.
+        recorded: String,
+        /// What it was asked to be.
+        wanted: String,
+    },
+    /// A host is not ours to switch on and off.
+    #[error("{0} is a host of its own, which skep does not switch on or off")]
+    Host(NodeName),
     /// There is no such node.
     #[error("cluster {cluster} has no node {node}; it has {known}")]
     UnknownNode {

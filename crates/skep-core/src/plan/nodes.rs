@@ -51,7 +51,9 @@ pub fn plan_remove_nodes(
             previous_leave = Some(leave);
             gone.push(leave);
         }
-        if node.machine != MachineState::Stopped {
+        if node.record.spec.host.is_some() {
+            gone = plan_release(&mut plan, node, force, gone);
+        } else if node.machine != MachineState::Stopped {
             gone = vec![plan.push(Step::node(name, Action::KillMachine, gone))];
         }
         plan.push(Step::node(name, Action::RemoveNode, gone));
@@ -60,6 +62,24 @@ pub fn plan_remove_nodes(
     let hostnames = kept_hostnames(cluster, names);
     plan_hosts(&mut plan, &hostnames, &records, seen, &recorded);
     Ok(plan)
+}
+
+/// Plans that a host is as it was. With `force`, one that cannot be reached is forgotten as it is.
+pub(super) fn plan_release(
+    plan: &mut Plan,
+    node: &ObservedNode,
+    force: bool,
+    needs: Vec<usize>,
+) -> Vec<usize> {
+    let name = node.record.name();
+    if force && node.machine == MachineState::Stopped {
+        plan.warnings.push(format!(
+            "{name} ({}) does not answer and keeps what was set up there",
+            node.record.address
+        ));
+        return needs;
+    }
+    vec![plan.push(Step::node(name, Action::ReleaseHost { forget: force }, needs))]
 }
 
 /// Returns the managers that stay and answer, if they can go on after the others have left.
@@ -119,10 +139,10 @@ fn swarm_ids(node: &ObservedNode, seen: &Observed) -> Vec<String> {
         _ => None,
     };
     let members = seen.swarm.iter().flat_map(|swarm| &swarm.members);
-    let name = node.record.name().as_str();
+    let name = node.record.name();
     // Beside an engine that answers, an entry that is ready is somebody else's.
     let others = members
-        .filter(|member| member.hostname == name && (own.is_none() || !member.ready))
+        .filter(|member| member.is_node(name) && (own.is_none() || !member.ready))
         .map(|member| &member.id)
         .filter(|id| Some(*id) != own);
     own.into_iter().chain(others).cloned().collect()

@@ -27,10 +27,17 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
         StopMode::Graceful => Action::StopMachine,
         StopMode::Kill => Action::KillMachine,
     };
+    let is_host = |node: &&&ObservedNode| node.record.spec.host.is_some();
+    if let (false, Some(host)) = (names.is_empty(), nodes.iter().find(is_host)) {
+        return Err(PlanError::Host(host.record.name().clone()));
+    }
+    let hosts = nodes.iter().filter(is_host).map(|node| node.record.name());
+    plan.warnings.extend(hosts.map(|name| format!("{name} is a host of its own, and goes on")));
     let mut workers = Vec::new();
     for role in [Role::Worker, Role::Manager] {
         let needs = workers.clone();
-        for node in nodes.iter().filter(|node| node.record.spec.role == role) {
+        let machines = nodes.iter().filter(|node| node.record.spec.host.is_none());
+        for node in machines.filter(|node| node.record.spec.role == role) {
             if node.machine != MachineState::Stopped {
                 let step = Step::node(node.record.name(), action.clone(), needs.clone());
                 let step = plan.push(step);

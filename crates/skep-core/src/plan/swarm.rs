@@ -88,7 +88,9 @@ impl Swarm<'_> {
         let changed = self.plan.steps.len() > before;
         let names: Vec<_> = self.nodes.iter().map(|node| node.name().clone()).collect();
         let probed = self.seen.swarm.as_ref().is_some_and(|swarm| swarm.probed);
-        let verify = options.wait && options.verify;
+        // The service to verify with is in the image of virtual machines.
+        let has_image = self.nodes.iter().any(|node| node.spec.host.is_none());
+        let verify = options.wait && options.verify && has_image;
         if probed && !verify {
             let action = Action::RemoveProbe { through: through.clone() };
             self.plan.push(Step::cluster(action, vec![]));
@@ -236,7 +238,10 @@ impl Swarm<'_> {
         let present = member.map_or(&none, |member| &member.labels);
         let earlier =
             self.seen.nodes.get(node.name()).map_or(&none, |seen| &seen.record.spec.labels);
-        let wanted = &node.spec.labels;
+        let mut wanted = node.spec.labels.clone();
+        if node.spec.host.is_some() {
+            wanted.insert(Member::NODE_LABEL.to_owned(), node.name().to_string());
+        }
         let set = wanted
             .iter()
             .filter(|(key, value)| present.get(*key) != Some(value))
@@ -258,7 +263,7 @@ impl Swarm<'_> {
             let mut engines = self.seen.nodes.values().map(|node| &node.engine);
             let alive = engines
                 .any(|engine| matches!(engine, EngineState::Member { id, .. } if *id == member.id));
-            let ours = self.nodes.iter().any(|node| node.name().as_str() == member.hostname);
+            let ours = self.nodes.iter().any(|node| member.is_node(node.name()));
             if ours && !alive && !member.ready {
                 let action =
                     Action::ForgetMember { id: member.id.clone(), through: through.to_vec() };

@@ -175,7 +175,7 @@ pub(super) fn node_records(
 }
 
 fn new_record(node: &NodeSpec, index: u32, network: &NetworkRecord) -> NodeRecord {
-    let address = network.node_address(index);
+    let address = node.host.as_ref().map_or(network.node_address(index), |host| host.address);
     NodeRecord {
         spec: node.clone(),
         index,
@@ -192,6 +192,18 @@ fn check_change(
     warnings: &mut Vec<String>,
 ) -> Result<(), PlanError> {
     let recorded = &existing.record.spec;
+    let at = |spec: &NodeSpec| spec.host.as_ref().map(|host| host.address);
+    if at(wanted) != at(recorded) {
+        let what = |spec: &NodeSpec| match &spec.host {
+            Some(host) => format!("the host {}", host.address),
+            None => "a virtual machine".to_owned(),
+        };
+        return Err(PlanError::AnotherMachine {
+            node: wanted.name.clone(),
+            recorded: what(recorded),
+            wanted: what(wanted),
+        });
+    }
     if wanted.disk < recorded.disk {
         return Err(PlanError::DiskShrinks {
             node: wanted.name.clone(),

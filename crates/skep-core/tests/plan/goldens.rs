@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use skep_core::model::{ClusterSpec, ImageSet, Role};
+use skep_core::model::{ClusterSpec, ImageSet, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
     Action, Birth, Plan, StopMode, UpOptions, plan_bake, plan_down, plan_hostnames, plan_load,
@@ -339,4 +339,11 @@ fn images_are_loaded_where_they_are_not_and_where_something_answers() {
     let pipe = ImageSet { source: "-".into(), images: Vec::new() };
     let plan = plan_load(&seen, &[pipe], &[name(1)]).unwrap();
     assert_eq!(plan.steps.len(), 1);
+}
+
+#[test]
+fn two_shapes_are_made_warm_at_the_same_time_and_each_node_waits_for_its_own() {
+    let mut spec = demo(1, 2);
+    spec.nodes[1].memory = Size::gib(2);
+    assert_snapshot!(show_up(&spec, &Observed::default()));
 }

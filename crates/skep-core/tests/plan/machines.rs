@@ -4,7 +4,8 @@ use insta::assert_snapshot;
 use skep_core::model::{ClusterSpec, Role};
 use skep_core::observed::{Leftover, Observed};
 use skep_core::plan::{
-    Birth, Plan, plan_machine_engine, plan_machine_removal, plan_machines_up, reservation,
+    Birth, Plan, plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
+    reservation,
 };
 
 use crate::carry_out::{Crash, Dice, End, execute};
@@ -59,6 +60,8 @@ fn a_machines_engine_is_set_up() {
     assert_snapshot!("engine_of_an_old_machine", plan_machine_engine(&name(0), true));
     let mut world = machines(1);
     carry_out(&mut world, &plan_machine_engine(&name(0), true));
+    assert_snapshot!("upgrade_of_an_engine", plan_machine_upgrade(&name(0)));
+    carry_out(&mut world, &plan_machine_upgrade(&name(0)));
 }
 
 #[test]

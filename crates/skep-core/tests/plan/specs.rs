@@ -1,10 +1,12 @@
 //! Clusters to plan, named and random ones.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use skep_core::model::{
-    ClusterSpec, ContainerImage, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec, Role, Size,
+    ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec,
+    Role, Size,
 };
 
 use crate::carry_out::Crash;
@@ -31,6 +33,7 @@ pub fn node(index: usize, role: Role) -> NodeSpec {
         memory: Size::gib(1),
         disk: Size::gib(10),
         labels: BTreeMap::new(),
+        host: None,
     }
 }
 
@@ -72,12 +75,31 @@ pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
         let mut spec = demo(0, 0);
         let nodes = roles.iter().zip(labels).enumerate();
         spec.nodes =
-            nodes.map(|(at, (role, labels))| NodeSpec { labels, ..node(at, *role) }).collect();
+            nodes.map(|(at, (role, labels))| NodeSpec { labels, ..any_node(at, *role) }).collect();
         spec.hostnames =
             hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
         spec.images = images.into_iter().map(|number| self::images("app.tar", &[number])).collect();
         spec
     })
+}
+
+/// Returns a node that is a host if its number says so.
+fn any_node(index: usize, role: Role) -> NodeSpec {
+    if index % 4 == 3 { host(index, role) } else { node(index, role) }
+}
+
+/// Returns a node that is a host that exists already.
+pub fn host(index: usize, role: Role) -> NodeSpec {
+    let last = u8::try_from(index).expect("there are few nodes");
+    let host = HostSpec {
+        address: Ipv4Addr::new(192, 0, 2, last),
+        user: "admin".to_owned(),
+        port: 22,
+        key: None,
+        install_url: None,
+    };
+    let none = Size::mib(0);
+    NodeSpec { cpus: 0, memory: none, disk: none, host: Some(host), ..node(index, role) }
 }
 
 /// Where a run may be cut off: most often while machines and the swarm are made.

@@ -41,6 +41,16 @@ const APPLY: &str = r#"
     rm "$file.begun"
 "#;
 
+/// Upgrades the engine's packages; fails without a change if they cannot be fetched.
+const UPGRADE: &str = include_str!("upgrade.sh");
+
+/// How long the network may take each time, of two, that an upgrade needs it.
+const FETCH_LIMIT: Duration = Duration::from_secs(300);
+
+/// How long the installation of packages may take, and how long to start the services anew.
+const INSTALL_LIMIT: Duration = Duration::from_secs(90);
+const RESTART_LIMIT: Duration = Duration::from_secs(150);
+
 impl World<'_> {
     pub(super) async fn ensure_machine_keys(&self, node: &NodeName) -> Result<(), Error> {
         let machine = self.machine(node)?;
@@ -78,6 +88,21 @@ impl World<'_> {
         let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon];
         let what = "the set-up of the engine's options";
         shell.succeed(what, &argv, setup.render().as_bytes(), limit).await?;
+        Ok(())
+    }
+
+    /// Brings the engine's packages up to date, and tells which have changed.
+    pub(super) async fn upgrade_engine(&self, index: usize, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let install = self.limit(Some(node), INSTALL_LIMIT);
+        let limit = 2 * FETCH_LIMIT + install + RESTART_LIMIT;
+        let [fetch, install] = [FETCH_LIMIT, install].map(|limit| limit.as_secs().to_string());
+        let argv = ["/bin/sh", "-c", UPGRADE, "sh", &fetch, &install];
+        let shell = self.driver.shell(&machine);
+        let done = shell.succeed("the engine's upgrade", &argv, b"", limit).await?;
+        for line in String::from_utf8_lossy(&done.stdout).lines() {
+            self.progress(index, line);
+        }
         Ok(())
     }
 

@@ -162,10 +162,8 @@ fn not_ready(members: &[Member], nodes: &[NodeName]) -> Vec<String> {
     let ready = |member: &Member| member.ready && (member.role == Role::Worker || member.reachable);
     nodes
         .iter()
-        .filter(|name| {
-            !members.iter().any(|member| member.hostname == name.as_str() && ready(member))
-        })
-        .map(|name| match members.iter().find(|member| member.hostname == name.as_str()) {
+        .filter(|name| !members.iter().any(|member| member.is_node(name) && ready(member)))
+        .map(|name| match members.iter().find(|member| member.is_node(name)) {
             Some(_) => format!("{name} (down)"),
             None => format!("{name} (not joined)"),
         })

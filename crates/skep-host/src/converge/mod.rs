@@ -10,6 +10,7 @@ mod members;
 mod options;
 mod provision;
 mod ready;
+mod settle;
 mod steps;
 mod verify;
 
@@ -27,6 +28,7 @@ use ready::Ready;
 
 pub use options::EngineSetup;
 pub use provision::{Delivery, Identity, PROGRAM, render};
+pub use settle::{Unsettled, settle};
 
 use crate::driver::{self, Driver};
 use crate::engine::{self, Engine, Engines};

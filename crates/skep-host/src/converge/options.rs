@@ -48,6 +48,34 @@ impl EngineSetup {
         Self { flags, env }
     }
 
+    /// Returns the same for a host, whose engine always has the driver's name as a label.
+    #[must_use]
+    pub fn of_host(config: &Config) -> Self {
+        let mut setup = Self::of(config);
+        if setup.is_empty() {
+            setup
+                .flags
+                .push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
+        }
+        setup
+    }
+
+    /// Returns the options as words of a command line of systemd's, and lines that set the variables
+    /// (systemd.service(5), systemd.exec(5)).
+    #[must_use]
+    pub fn render_for_systemd(&self) -> (String, String) {
+        let words = self.flags.iter().map(|(name, value)| match value {
+            // `$` begins a variable on a command line, and only there.
+            Some(value) => systemd_word(&format!("--{name}={value}")).replace('$', "$$"),
+            None => systemd_word(&format!("--{name}")),
+        });
+        let variables = self.env.iter().filter(|(key, _)| is_variable(key));
+        let lines = variables.map(|(key, value)| {
+            format!("Environment={}\n", systemd_word(&format!("{key}={value}")))
+        });
+        (words.collect::<Vec<_>>().join(" "), lines.collect())
+    }
+
     /// Tells whether nothing is asked for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -76,6 +104,21 @@ impl EngineSetup {
         });
         text + "set -- " + &words.collect::<Vec<_>>().join(" ") + "\n"
     }
+}
+
+/// Quotes a word for systemd, which knows C's escapes and specifiers (systemd.syntax(7)).
+fn systemd_word(text: &str) -> String {
+    let mut word = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '\\' | '"' => word.extend(['\\', letter]),
+            '\n' => word.push_str("\\n"),
+            '%' => word.push_str("%%"),
+            other => word.push(other),
+        }
+    }
+    word.push('"');
+    word
 }
 
 fn is_variable(key: &str) -> bool {
@@ -107,5 +150,7 @@ mod tests {
         let setup = EngineSetup::of(&config);
         assert!(setup.has_flag("log-driver") && setup.has_flag("experimental"));
         insta::assert_snapshot!(setup.render());
+        let (words, lines) = setup.render_for_systemd();
+        insta::assert_snapshot!("options_for_systemd", format!("{words}\n{lines}"));
     }
 }

@@ -9,7 +9,7 @@ use skep_core::model::{NetworkRecord, NodeRecord};
 pub const PROGRAM: &str = "/usr/lib/skep/identity";
 
 /// The services that wait for what only the host can give.
-const SERVICES: [&str; 2] = ["tls", "sshd"];
+const SERVICES: [&str; 3] = ["tls", "sshd", "clock"];
 
 /// What makes a guest one node and no other: a copy of a running machine has none of it yet.
 #[derive(Debug, Clone, PartialEq, Eq)]

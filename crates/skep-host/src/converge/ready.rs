@@ -64,6 +64,7 @@ impl<'a> Ready<'a> {
             Action::ForkMachine
             | Action::Provision
             | Action::ConfigureEngine
+            | Action::UpgradeEngine
             | Action::JoinSwarm { .. } => Turn::Heavy,
             _ => Turn::Light,
         }

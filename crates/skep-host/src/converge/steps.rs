@@ -7,7 +7,7 @@ use skep_core::model::{ImageSet, NodeName, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Error, World, provision};
-use crate::driver::{self, Boot, Fork};
+use crate::driver::{self, Adopt, Boot, Fork};
 use crate::engine::{PROBE, Part};
 use crate::image::Image;
 use crate::net::render_ifup_script;
@@ -107,8 +107,25 @@ impl World<'_> {
             }
             Action::ResumeMachine => self.driver.resume(&self.machine(node)?).await?,
             Action::Provision => self.provision(node).await?,
+            Action::AdoptHost => {
+                let machine = self.machine(node)?;
+                let progress = |text: &str| self.progress(index, text);
+                self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
+            }
+            Action::ReleaseHost { forget } => {
+                let machine = self.machine(node)?;
+                let owner = self.owner_of_hosts()?;
+                match self.adopts()?.release(&machine, &owner, false).await {
+                    Err(driver::Error::Shell(error)) if *forget && error.is_unreachable() => {
+                        let reason = crate::sys::chain(&error);
+                        self.progress(index, format!("it keeps what was set up there: {reason}"));
+                    }
+                    released => released?,
+                }
+            }
             Action::RestartEngine => self.restart_engine(node).await?,
             Action::ConfigureEngine => self.configure_engine(node).await?,
+            Action::UpgradeEngine => self.upgrade_engine(index, node).await?,
             Action::AwaitEngine => self.await_engine(node).await?,
             Action::InitSwarm => {
                 let address = self.record(node)?.address;
@@ -143,6 +160,10 @@ impl World<'_> {
         let store = self.cluster.dir().path();
         let user = &self.settings.user;
         pki::ensure_server(store, record.name(), record.address, user, &[])?;
+        if record.spec.host.is_some() {
+            // Its key is its own.
+            return Ok(());
+        }
         pki::ensure_host_key(store, record.name(), record.address).await?;
         Ok(())
     }
@@ -165,6 +186,18 @@ impl World<'_> {
     fn forks(&self) -> Result<&dyn Fork, Error> {
         let none = || driver::Error::Unfit("these machines cannot be forked".to_owned());
         Ok(self.driver.forks().ok_or_else(none)?)
+    }
+
+    fn adopts(&self) -> Result<&dyn Adopt, Error> {
+        let none = || driver::Error::Unfit("these machines cannot be hosts".to_owned());
+        Ok(self.driver.adopts().ok_or_else(none)?)
+    }
+
+    /// Returns what the cluster is known by on its hosts.
+    fn owner_of_hosts(&self) -> Result<String, Error> {
+        let dir = self.cluster.dir();
+        let ca = crate::pki::Credentials::of_store(dir.path()).ca;
+        Ok(driver::ssh::owner(dir.name().as_str(), &ca)?)
     }
 
     async fn start(&self, index: usize, node: &NodeName, as_copy: bool) -> Result<(), Error> {

@@ -16,8 +16,12 @@ impl World<'_> {
         nodes: &[NodeName],
         through: &[NodeName],
     ) -> Result<(), Error> {
-        let first = nodes.first().expect("a cluster has a node");
-        let image = self.image_under(&self.machine(first)?)?;
+        let machines = self.cluster.dir().nodes()?.into_iter().filter_map(|(_, node)| node.ok());
+        let own = machines
+            .filter(|node| node.spec.host.is_none())
+            .find(|node| nodes.contains(node.name()));
+        let own = own.ok_or_else(|| Error::NoRecord("a virtual machine".to_owned()))?;
+        let image = self.image_under(&self.machine(own.name())?)?;
         try_join_all(nodes.iter().map(async |node| {
             let engine = self.engine(node)?;
             if !engine.has_image(&image.manifest.probe_image).await? {

@@ -1,6 +1,10 @@
 //! Machines: how one is made, started, stopped, removed and looked at.
 
+mod any;
 pub mod qemu;
+pub mod ssh;
+
+pub use any::AnyDriver;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -123,11 +127,34 @@ pub trait Fork: Send + Sync {
     async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error>;
 }
 
+/// A kind of machine that is there before it is a node and after.
+#[async_trait]
+pub trait Adopt: Send + Sync {
+    /// Gives the machine an engine, if it has none, that listens to the cluster's clients. `owner` tells
+    /// the cluster from all others; what is done is written down on the machine under this name.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can log in, the machine is not fit or another's, or the set-up fails.
+    async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error>;
+
+    /// Takes back what was done to the machine for `owner`; an engine that was installed is removed with
+    /// all its data, unless it is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can log in, or something cannot be taken back.
+    async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error>;
+}
+
 /// A kind of machine.
 #[async_trait]
 pub trait Driver: Send + Sync {
     /// Returns the driver's way to make machines that are copies of a running one, if it has one.
     fn forks(&self) -> Option<&dyn Fork>;
+
+    /// Returns the driver's way to take machines in that are there already, if it has one.
+    fn adopts(&self) -> Option<&dyn Adopt>;
 
     /// Makes the machine's disk on an image's root disk or a template's disk; one that is there is
     /// kept.

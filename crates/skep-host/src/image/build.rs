@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_core::model::ImageSpec;
 
-use super::recipe::{EXCLUDED, GUEST_FILES, IDENTITY, PACKAGES};
+use super::recipe::{EXCLUDED, GUEST_FILES, PACKAGES, PROGRAMS};
 use super::{Error, Manifest, Progress, cache::FORMAT, probe_image};
 use crate::sys::{Cmd, CmdError, FileError, write_atomic};
 
@@ -63,13 +63,20 @@ fn write_guest_files(dir: &Path) -> Result<(), Error> {
     for (name, content) in GUEST_FILES {
         write_atomic(&dir.join(name), 0o644, content.as_bytes())?;
     }
-    Ok(write_atomic(&dir.join("identity"), 0o755, IDENTITY)?)
+    for (name, program) in PROGRAMS {
+        write_atomic(&dir.join(name), 0o755, program)?;
+    }
+    Ok(())
 }
 
 async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Result<(), Error> {
     let packages: Vec<&str> =
         PACKAGES.iter().copied().chain(spec.packages.iter().map(String::as_str)).collect();
+    // What it keeps while it runs goes with the build, however that ends.
+    let scratch = tree.with_file_name("scratch");
+    std::fs::create_dir(&scratch).map_err(|source| FileError::new("make", &scratch, source))?;
     let mut command = Cmd::new("mmdebstrap")
+        .env("TMPDIR", &scratch)
         .args(["--variant=essential", "--mode=root", "--format=directory"])
         .arg(format!("--include={}", packages.join(",")))
         .timeout(INSTALL_LIMIT)
@@ -90,7 +97,8 @@ async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Resul
             progress(stage);
         }
     };
-    command.run_lines(&mut on_line).await.map_err(Error::Build).map(|_| ())
+    command.run_lines(&mut on_line).await.map_err(Error::Build)?;
+    Ok(crate::sys::remove_tree(&scratch)?)
 }
 
 /// Returns the further apt sources, each with the key that signs it (sources.list(5)).

@@ -105,6 +105,10 @@ impl Kind for Making<'_> {
     type Entry = Image;
     type Error = Error;
 
+    async fn read(&self, dir: &Path) -> Option<Image> {
+        open(dir)
+    }
+
     async fn open(&self, dir: &Path) -> Option<Image> {
         open(dir)
     }

@@ -13,6 +13,7 @@ const BUILDER: &str = "1";
 
 /// The packages of every guest.
 pub(super) const PACKAGES: &[&str] = &[
+    "apt",
     "bash",
     "busybox-static",
     "ca-certificates",
@@ -54,6 +55,7 @@ guest_files!(
     "inittab",
     "power.sh",
     "run-agent.sh",
+    "run-clock.sh",
     "run-containerd.sh",
     "run-docker.sh",
     "run-log.sh",
@@ -65,10 +67,19 @@ guest_files!(
     "stunnel.conf",
 );
 
-/// The program that makes a guest the node that it is told to be, as build.rs has built it. The
-/// address counts its source: compilers differ in what they make of it.
-pub(super) const IDENTITY: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/identity"));
-const IDENTITY_SOURCE: &str = include_str!("../../guest/identity.rs");
+/// The programs that run in guests, by their names, as build.rs has built them: one makes a guest the
+/// node that it is told to be, one keeps its clock.
+pub(super) const PROGRAMS: &[(&str, &[u8])] = &[
+    ("identity", include_bytes!(concat!(env!("OUT_DIR"), "/identity"))),
+    ("clock", include_bytes!(concat!(env!("OUT_DIR"), "/clock"))),
+];
+
+/// Their sources, which are what the address counts: compilers differ in what they make of them.
+const SOURCES: [&str; 3] = [
+    include_str!("../../guest/identity.rs"),
+    include_str!("../../guest/clock.rs"),
+    include_str!("../../guest/kernel.rs"),
+];
 
 /// Returns the address of the image that is made from a specification: 16 hexadecimal digits.
 ///
@@ -93,7 +104,9 @@ pub fn image_id(spec: &ImageSpec) -> Result<String, Error> {
     for word in PACKAGES.iter().chain(EXCLUDED) {
         add(word.as_bytes());
     }
-    add(IDENTITY_SOURCE.as_bytes());
+    for source in SOURCES {
+        add(source.as_bytes());
+    }
     for (name, content) in GUEST_FILES {
         add(name.as_bytes());
         add(content.as_bytes());
@@ -101,9 +114,13 @@ pub fn image_id(spec: &ImageSpec) -> Result<String, Error> {
     Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The guest's program, for its tests.
+/// The guest's programs, for their tests. They share a file, as each is a crate of its own.
 #[cfg(test)]
-#[allow(dead_code)]
+#[allow(dead_code, clippy::duplicate_mod)]
+#[path = "../../guest/clock.rs"]
+mod clock;
+#[cfg(test)]
+#[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../../guest/identity.rs"]
 mod identity;
 

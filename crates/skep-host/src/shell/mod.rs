@@ -4,15 +4,18 @@
 //! ours and a host that is reached otherwise are set up by the same code.
 
 mod agent;
+mod ssh;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use thiserror::Error;
 
 pub use agent::{AgentShell, SOCKET as AGENT_SOCKET};
+pub use ssh::{Login, SshShell};
 
-use crate::sys::{WireError, tail};
+use crate::sys::{CmdError, WireError, tail};
 
 /// What a command in a node printed, and its exit code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +45,33 @@ pub enum Error {
         /// Its reason.
         reason: String,
     },
+    /// The host's ssh server could not be reached.
+    #[error("{host} cannot be reached: {reason}")]
+    NoHost {
+        /// The host.
+        host: String,
+        /// What ssh(1) said.
+        reason: String,
+    },
+    /// The host lets the user not in.
+    #[error("cannot log in as {at}: {reason}")]
+    Login {
+        /// The user and the host.
+        at: String,
+        /// What ssh(1) said.
+        reason: String,
+    },
+    /// The host has another key than it had.
+    #[error("the host key of {host} is not the one that is pinned in {}", .file.display())]
+    HostKey {
+        /// The host.
+        host: String,
+        /// Where the key is pinned.
+        file: PathBuf,
+    },
+    /// ssh(1) could not be run.
+    #[error(transparent)]
+    Ssh(CmdError),
     /// It took too long.
     #[error("{what} did not end within {} s", .limit.as_secs())]
     Timeout {
@@ -60,6 +90,17 @@ pub enum Error {
         /// Its last words.
         tail: String,
     },
+}
+
+impl Error {
+    /// Tells whether nobody could be spoken to.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::NoHost { .. } | Self::Login { .. } | Self::HostKey { .. }
+        )
+    }
 }
 
 /// Runs commands in a node, as root.

@@ -58,6 +58,10 @@ pub trait Kind {
     /// Reads an entry; none if it is not there or not whole.
     fn open(&self, dir: &Path) -> impl Future<Output = Option<Self::Entry>> + Send;
 
+    /// Reads an entry that was made a moment ago under a lock that is still held: that it is whole
+    /// need not be found out.
+    fn read(&self, dir: &Path) -> impl Future<Output = Option<Self::Entry>> + Send;
+
     /// Makes an entry in an empty directory.
     fn make(&self, dir: &Path) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
@@ -107,14 +111,19 @@ impl Entries {
                 lock => lock?,
             };
             // Whoever held the lock may have made it.
-            if self.find(id, kind).await.is_none() {
-                let dir = self.make(id, kind).await?;
-                if kind.open(&dir).await.is_none() {
-                    let invalid = std::io::ErrorKind::InvalidData.into();
-                    return Err(FileError::new("read", &dir, invalid).into());
+            let entry = match self.find(id, kind).await {
+                Some(entry) => entry,
+                None => {
+                    let dir = self.make(id, kind).await?;
+                    let invalid = || std::io::ErrorKind::InvalidData.into();
+                    let made = kind.read(&dir).await;
+                    made.ok_or_else(|| FileError::new("read", &dir, invalid()))?
                 }
+            };
+            if let Some(used) = alone.into_shared() {
+                return Ok((entry, used));
             }
-            drop(alone);
+            // Somebody took the lock in between, and may have removed it.
         }
     }
 
@@ -264,13 +273,19 @@ mod tests {
     struct Words {
         refuse: bool,
         notes: Mutex<Vec<Note>>,
+        opened: Mutex<usize>,
     }
 
     impl Kind for Words {
         type Entry = String;
         type Error = Error;
 
+        async fn read(&self, dir: &Path) -> Option<String> {
+            self.open(dir).await
+        }
+
         async fn open(&self, dir: &Path) -> Option<String> {
+            *self.opened.lock().unwrap() += 1;
             let text = std::fs::read_to_string(dir.join("word")).ok()?;
             (text == "whole").then_some(text)
         }
@@ -309,6 +324,19 @@ mod tests {
         assert_eq!(std::fs::read_to_string(entries.path("a").join("word")).unwrap(), "half");
         drop(entries.ensure("a", &kind).await.unwrap());
         assert_eq!(entries.of("a").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_was_just_made_is_not_looked_through_again() {
+        let (_dir, entries) = entries();
+        let kind = Words::default();
+        let (_, used) = entries.ensure("a", &kind).await.unwrap();
+        assert_eq!(*kind.opened.lock().unwrap(), 1, "it was read, and that is all");
+        assert!(Lock::try_share(&entries.lock_path("a")).is_ok());
+        assert!(matches!(Lock::try_take(&entries.lock_path("a")), Err(LockError::Held(_))));
+        drop(used);
+        drop(entries.ensure("a", &kind).await.unwrap());
+        assert_eq!(*kind.opened.lock().unwrap(), 2, "what was there before is");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use skep_core::model::{Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
+use skep_core::model::{HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
 
 use super::Error;
 use super::cluster::{check_format, refuse_newer};
@@ -62,6 +62,9 @@ pub(super) struct Driver {
     role: Role,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    /// How to log in to a host that exists already, in our own form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<HostSpec>,
 }
 
 /// A machine that is in no cluster has no part to play there.
@@ -90,6 +93,7 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
             memory: Size::mib(driver.memory),
             disk: Size::mib(driver.disk_size),
             labels: driver.labels,
+            host: driver.host,
         },
         index: driver.index,
         address: driver.ip_address,
@@ -111,7 +115,7 @@ pub(super) fn write(
     let config = json!({
         "ConfigVersion": CONFIG_VERSION,
         "Driver": driver(dir, store, bridge, record),
-        "DriverName": "qemu",
+        "DriverName": if record.spec.host.is_some() { "generic" } else { "qemu" },
         "HostOptions": host_options(dir, store),
         "Name": record.name(),
     });
@@ -121,12 +125,14 @@ pub(super) fn write(
 
 /// Returns the driver's part of a node's file.
 pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord) -> Driver {
+    let host = record.spec.host.as_ref();
+    let own_key = dir.join("id_rsa");
     Driver {
         ip_address: record.address,
         machine_name: record.name().clone(),
-        ssh_user: "docker".to_owned(),
-        ssh_port: 22,
-        ssh_key_path: dir.join("id_rsa"),
+        ssh_user: host.map_or_else(|| "docker".to_owned(), |host| host.user.clone()),
+        ssh_port: host.map_or(22, |host| host.port),
+        ssh_key_path: host.map_or(own_key, |host| host.key.clone().unwrap_or_default().into()),
         store_path: store.to_owned(),
         swarm_master: false,
         swarm_host: "tcp://0.0.0.0:3376".to_owned(),
@@ -140,6 +146,7 @@ pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord
         tap: record.tap.clone(),
         role: record.spec.role,
         labels: record.spec.labels.clone(),
+        host: host.cloned(),
     }
 }
 

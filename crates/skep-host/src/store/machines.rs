@@ -77,7 +77,7 @@ mod tests {
         for (name, driver) in [("other", "none"), ("box", "kvm"), ("begun", "kvm")] {
             let mut config = Config::new(dir.path(), name, driver);
             config.driver.insert("SwarmHost".into(), "chosen".into());
-            store.save(&config).unwrap();
+            store.create(&config).unwrap();
         }
         let machines = ClusterDir::of_machines(dir.path());
         assert!(!machines.exists() && machines.nodes().unwrap().is_empty());

@@ -86,6 +86,16 @@ pub fn make_private_dir(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Makes a directory that only its owner can use and that must not be there.
+///
+/// # Errors
+///
+/// If it is there or cannot be made.
+pub fn make_new_dir(path: &Path) -> Result<(), FileError> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(path);
+    made.map_err(|source| FileError::new("make", path, source))
+}
+
 /// Reads a file.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use thiserror::Error;
 #[derive(Debug)]
 pub struct Lock {
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 /// A lock that was not had.
@@ -51,6 +51,14 @@ impl Lock {
         Self::attempt(path, File::try_lock_shared)
     }
 
+    /// Lets others have the lock too. None if somebody took it alone in between: to change a lock's
+    /// kind is to release it and take it again.
+    #[must_use]
+    pub fn into_shared(self) -> Option<Self> {
+        let shared = self.file.try_lock_shared();
+        (shared.is_ok() && is_current(&self.file, &self.path)).then_some(self)
+    }
+
     fn attempt(
         path: &Path,
         lock: impl Fn(&File) -> Result<(), TryLockError>,
@@ -59,7 +67,7 @@ impl Lock {
             let file = open(path)?;
             match lock(&file) {
                 Ok(()) if is_current(&file, path) => {
-                    return Ok(Self { path: path.to_owned(), _file: file });
+                    return Ok(Self { path: path.to_owned(), file });
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(LockError::Held(path.to_owned())),
@@ -114,7 +122,7 @@ impl Lock {
             let file = open(path)?;
             lock(&file).map_err(|source| LockError::Io { path: path.to_owned(), source })?;
             if is_current(&file, path) {
-                return Ok(Self { path: path.to_owned(), _file: file });
+                return Ok(Self { path: path.to_owned(), file });
             }
         }
     }

@@ -22,8 +22,8 @@ pub use cmd::{Cmd, CmdError, Output, tail};
 pub use descriptors::close_inherited_on_exec;
 pub use exec::exec;
 pub use file::{
-    FileError, UNFINISHED, ensure_link, free_space, make_private_dir, read, remove_file,
-    remove_tree, rename, sync_dir, write_atomic, write_new,
+    FileError, UNFINISHED, ensure_link, free_space, make_new_dir, make_private_dir, read,
+    remove_file, remove_tree, rename, sync_dir, write_atomic, write_new,
 };
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use skep_core::model::{ImageSet, Shape};
 use skep_core::observed::{Baked, MachineState};
 use skep_host::converge::PROGRAM;
-use skep_host::driver::{Boot, Driver, Error, Fork, Say};
+use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Say};
 use skep_host::image::Image;
 use skep_host::shell::{self, NodeOutput, NodeShell};
 use skep_host::store::Machine;
@@ -18,6 +18,9 @@ use super::{FakeHost, State, act, file_error};
 /// Is there once the guest has its keys: from then on its engine can be asked.
 pub(super) const PROVISIONED: &str = "provisioned";
 
+/// Has what the engine of a docker-machine store's machine was last told of its options.
+pub(super) const CONFIGURED: &str = "configured";
+
 fn injected() -> Error {
     Error::File(file_error())
 }
@@ -26,18 +29,43 @@ fn disk(machine: &Machine) -> PathBuf {
     machine.dir.join("disk.qcow2")
 }
 
+/// Returns on what the disk of the machine in this directory stands.
+pub(super) fn base(dir: &Path) -> Option<PathBuf> {
+    std::fs::read_to_string(dir.join("disk.qcow2")).ok().map(PathBuf::from)
+}
+
+/// Returns the disk of the warm machine of a shape.
+fn template(host: &FakeHost, shape: Shape) -> PathBuf {
+    let name = format!("{}-{}-{}", shape.cpus, shape.memory, shape.disk);
+    host.dir.path().join("templates").join(name).join("disk.qcow2")
+}
+
 #[async_trait]
 impl Fork for FakeHost {
     async fn ensure_template(
         &self,
         _: &Image,
-        _: Shape,
+        shape: Shape,
         images: &[ImageSet],
         say: Say<'_>,
     ) -> Result<PathBuf, Error> {
         assert!(images.is_empty(), "nothing is baked here");
         say("warming nothing up");
-        self.act(injected, |_| Ok(self.dir.path().join("template/disk.qcow2")))
+        let disk = template(self, shape);
+        // What was made is there at once the next time.
+        let at_once = match disk.exists() {
+            true => None,
+            false => self.state.lock().expect("no test panics here").templates_at_once.clone(),
+        };
+        if let Some(barrier) = at_once {
+            let waited = tokio::time::timeout(Duration::from_secs(5), barrier.wait()).await;
+            waited.map_err(|_| Error::Unfit("no other one is made meanwhile".to_owned()))?;
+        }
+        self.act(injected, |_| {
+            std::fs::create_dir_all(disk.parent().expect("it has one")).expect("a directory");
+            std::fs::write(&disk, "").expect("a file");
+            Ok(disk)
+        })
     }
 
     fn baked(&self) -> Vec<Baked> {
@@ -45,13 +73,46 @@ impl Fork for FakeHost {
     }
 
     async fn fork(&self, machine: &Machine, boot: &Boot, say: Say<'_>) -> Result<(), Error> {
+        if self.state.lock().expect("no test panics here").forks_fail {
+            return Err(Error::Unfit("it is forbidden".to_owned()));
+        }
+        // A copy of another shape's memory would not run.
+        assert_eq!(base(&machine.dir), Some(template(self, machine.record.spec.shape())));
         self.start(machine, boot, say).await
+    }
+}
+
+#[async_trait]
+impl Adopt for FakeHost {
+    async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
+        say("asking nothing");
+        self.act(injected, |state| {
+            let other = state.adopted.insert(machine.record.address, owner.to_owned());
+            assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
+            std::fs::write(machine.dir.join(PROVISIONED), "").expect("a file");
+            state.running.insert(machine.dir.clone());
+            Ok(())
+        })
+    }
+
+    async fn release(&self, machine: &Machine, owner: &str, _: bool) -> Result<(), Error> {
+        self.act(injected, |state| {
+            let other = state.adopted.remove(&machine.record.address);
+            assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
+            let _ = std::fs::remove_file(machine.dir.join(PROVISIONED));
+            state.running.remove(&machine.dir);
+            Ok(())
+        })
     }
 }
 
 #[async_trait]
 impl Driver for FakeHost {
     fn forks(&self) -> Option<&dyn Fork> {
+        Some(self)
+    }
+
+    fn adopts(&self) -> Option<&dyn Adopt> {
         Some(self)
     }
 
@@ -63,11 +124,11 @@ impl Driver for FakeHost {
     }
 
     fn has_disk(&self, machine: &Machine) -> bool {
-        disk(machine).exists()
+        machine.record.spec.host.is_some() || disk(machine).exists()
     }
 
     fn base(&self, machine: &Machine) -> Option<PathBuf> {
-        std::fs::read_to_string(disk(machine)).ok().map(PathBuf::from)
+        base(&machine.dir)
     }
 
     async fn start(&self, machine: &Machine, boot: &Boot, _say: Say<'_>) -> Result<(), Error> {
@@ -155,6 +216,10 @@ impl NodeShell for FakeShell {
                     std::fs::write(self.dir.join(PROVISIONED), "").expect("a file");
                 }
                 "/etc/init.d/docker" => assert!(self.dir.join(PROVISIONED).exists()),
+                "/bin/cat" => {
+                    return Ok(NodeOutput { stdout: b"{}".to_vec(), ..Default::default() });
+                }
+                "/bin/sh" => std::fs::write(self.dir.join(CONFIGURED), stdin).expect("a file"),
                 other => panic!("{other} is run in a node"),
             }
             Ok(NodeOutput::default())

@@ -10,6 +10,7 @@ mod machines;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -20,8 +21,10 @@ use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
 use skep_host::observe::{self, Damage, Observer};
+use skep_host::store::dm::MachineStore;
 use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
 use tempfile::TempDir;
+use tokio::sync::Barrier;
 
 /// Which call fails, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +51,15 @@ pub(crate) struct State {
     pub running: BTreeSet<PathBuf>,
     /// Directories of machines whose engines take no images, and say nothing.
     pub deaf: BTreeSet<PathBuf>,
+    /// Hosts that were set up, each for an owner.
+    pub adopted: BTreeMap<Ipv4Addr, String>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
     pub calls: usize,
     pub fault: Option<Fault>,
     pub made: usize,
+    pub forks_fail: bool,
+    pub templates_at_once: Option<Arc<Barrier>>,
 }
 
 impl FakeHost {
@@ -128,16 +135,58 @@ impl FakeHost {
         let bridges = state.bridges.keys().map(|name| format!("bridge {name}"));
         let tables = state.tables.keys().map(|name| format!("table {name}"));
         let running = state.running.iter().map(|dir| format!("machine {}", dir.display()));
+        let adopted = state.adopted.keys().map(|address| format!("host {address}"));
         let clusters = self.store().clusters().unwrap_or_default();
         let clusters = clusters.iter().map(|it| format!("cluster {}", it.name()));
-        let mut all: Vec<_> = bridges.chain(tables).chain(running).chain(clusters).collect();
+        let mut all: Vec<_> =
+            bridges.chain(tables).chain(running).chain(adopted).chain(clusters).collect();
         if std::fs::read_to_string(self.hosts_file()).is_ok_and(|text| text.lines().count() != 1) {
             all.push("names".to_owned());
         }
         if state.forwarding {
             all.push("forwarding".to_owned());
         }
+        let machines = self.dir.path().join("machines");
+        let named = MachineStore::new(&machines).names().unwrap_or_default();
+        all.extend(named.iter().map(|name| format!("machine {name}")));
+        all.extend(machines.join("skep.json").exists().then(|| "machines' network".to_owned()));
         all
+    }
+
+    /// Returns a docker-machine store on the host; it has nothing yet.
+    ///
+    /// # Panics
+    ///
+    /// If its directory cannot be made.
+    #[must_use]
+    pub fn machines(&self) -> ClusterDir {
+        let root = self.dir.path().join("machines");
+        std::fs::create_dir_all(&root).expect("a directory");
+        ClusterDir::of_machines(&root)
+    }
+
+    /// Lets no machine be copied from now on.
+    pub fn forbid_forks(&self) {
+        self.state().forks_fail = true;
+    }
+
+    /// Lets the making of a warm machine end only when so many are being made at the same time.
+    pub fn expect_templates_at_once(&self, count: usize) {
+        self.state().templates_at_once = Some(Arc::new(Barrier::new(count)));
+    }
+
+    /// Returns on what the disk of each machine that runs stands, by the names of their directories.
+    ///
+    /// # Panics
+    ///
+    /// If a disk is gone.
+    #[must_use]
+    pub fn bases(&self) -> BTreeMap<String, PathBuf> {
+        let base = |dir: &PathBuf| {
+            let name = dir.file_name().expect("it has one").to_string_lossy().into_owned();
+            (name, machines::base(dir).expect("a disk"))
+        };
+        self.state().running.iter().map(base).collect()
     }
 
     /// Returns how many swarms were ever formed.
@@ -152,6 +201,19 @@ impl FakeHost {
     ///
     /// As the real observer, and if a fault says so.
     pub async fn observe(&self, cluster: &str) -> Result<Observed, observe::Error> {
+        self.observe_in(&self.cluster(cluster), Damage::Refuse).await
+    }
+
+    /// Looks at a cluster, or at the machines of a docker-machine store.
+    ///
+    /// # Errors
+    ///
+    /// As [`FakeHost::observe`].
+    pub async fn observe_in(
+        &self,
+        dir: &ClusterDir,
+        damage: Damage,
+    ) -> Result<Observed, observe::Error> {
         let store = self.store();
         let observer = Observer {
             store: &store,
@@ -163,7 +225,7 @@ impl FakeHost {
             limit: Duration::from_secs(1),
             images: false,
         };
-        observer.observe(&self.cluster(cluster), Damage::Refuse).await
+        observer.observe(dir, damage).await
     }
 
     /// Carries a plan out.
@@ -183,7 +245,22 @@ impl FakeHost {
         events: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<(), Vec<Failure>> {
         let name = self.cluster(cluster).name().clone();
-        let cluster: LockedCluster = self.store().lock(&name, || ()).await.expect("the lock");
+        let cluster = self.store().lock(&name, || ()).await.expect("the lock");
+        self.execute_in(cluster, plan, on_failure, events).await
+    }
+
+    /// Carries a plan out on what is locked, and lets go of it.
+    ///
+    /// # Errors
+    ///
+    /// The steps that failed.
+    pub async fn execute_in(
+        &self,
+        cluster: LockedCluster,
+        plan: &Plan,
+        on_failure: OnFailure,
+        events: &(dyn Fn(Event) + Send + Sync),
+    ) -> Result<(), Vec<Failure>> {
         let settings = Settings {
             hosts_file: self.hosts_file(),
             resolvers: Vec::new(),

@@ -1,13 +1,13 @@
 //! Ways in: `skep ssh`, `scp`, `env`, `docker`.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
 use skep_core::observed::MachineState;
 use skep_host::driver::Driver as _;
-use skep_host::driver::qemu::Qemu;
 use skep_host::store::{ClusterDir, Machine};
 use skep_host::sys::exec;
 
@@ -25,32 +25,34 @@ const VARIABLES: [&str; 4] =
 
 pub(super) async fn ssh(context: &Context, args: Ssh) -> Result<u8, CliError> {
     let (cluster, node) = find_running(context, args.cluster.cluster, &args.node).await?;
-    let dir = cluster.machine_dir(node.name());
-    let mut words = options(&[dir]);
-    words.push(format!("docker@{}", node.address).into());
+    let way = Way::to(&cluster, &node);
+    let mut words = options(&[&way]);
+    words.extend(["-p".into(), way.port.to_string().into()]);
+    words.push(format!("{}@{}", way.user, node.address).into());
     words.extend(args.command.into_iter().map(OsString::from));
     Ok(handed_over("ssh", words, &[]))
 }
 
 pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
-    let mut machines = Vec::new();
+    let mut ways = Vec::new();
     let mut paths = Vec::new();
     for path in &args.paths {
         match remote(path) {
             Some((node, rest)) => {
                 let (cluster, node) =
                     find_running(context, args.cluster.cluster.clone(), &node).await?;
-                machines.push(cluster.machine_dir(node.name()));
-                paths.push(format!("docker@{}:{rest}", node.address));
+                let way = Way::to(&cluster, &node);
+                paths.push(way.location(rest));
+                ways.push(way);
             }
             None => paths.push(path.clone()),
         }
     }
-    if machines.is_empty() {
+    if ways.is_empty() {
         let message = "none of the paths is in a node; write NODE:PATH or CLUSTER/NODE:PATH";
         return Err(CliError::usage(message));
     }
-    let mut words = options(&machines);
+    let mut words = options(&ways.iter().collect::<Vec<_>>());
     // Between two nodes the bytes go through this host, which knows both.
     words.push("-3".into());
     if args.recursive {
@@ -58,6 +60,37 @@ pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
     }
     words.extend(paths.into_iter().map(OsString::from));
     Ok(handed_over("scp", words, &[]))
+}
+
+/// The way to log in to a node.
+struct Way {
+    /// Where the keys of its ssh server are pinned.
+    dir: PathBuf,
+    address: Ipv4Addr,
+    user: String,
+    port: u16,
+    /// The private key; none where ssh(1) finds one.
+    key: Option<PathBuf>,
+}
+
+impl Way {
+    fn to(cluster: &ClusterDir, node: &NodeRecord) -> Self {
+        let dir = cluster.machine_dir(node.name());
+        let (user, port, key) = match &node.spec.host {
+            Some(host) => (host.user.clone(), host.port, host.key.clone().map(PathBuf::from)),
+            None => ("docker".to_owned(), 22, Some(dir.join("id_rsa"))),
+        };
+        Self { dir, address: node.address, user, port, key }
+    }
+
+    /// Returns what scp(1) calls a path there; in its URLs a path begins at the user's directory.
+    fn location(&self, path: &str) -> String {
+        let Self { address, user, port, .. } = self;
+        match port {
+            22 => format!("{user}@{address}:{path}"),
+            _ => format!("scp://{user}@{address}:{port}/{path}"),
+        }
+    }
 }
 
 /// Takes `NODE:PATH` apart; a path of this host has no colon before its first slash, or none at
@@ -83,32 +116,45 @@ async fn find_running(
         return Ok((cluster, record));
     }
     let name = record.name();
+    if record.spec.host.is_some() {
+        let address = record.address;
+        return Err(CliError::failed(format!("{name} ({address}) does not answer")));
+    }
     Err(CliError::failed(format!("{name} does not run"))
         .hint(format!("skep node start {name} --cluster {}", cluster.name())))
 }
 
 async fn is_running(context: &Context, cluster: &ClusterDir, record: &NodeRecord) -> bool {
-    let driver = Qemu::new(context.cache.root().to_owned(), None);
+    let driver = context.driver(None);
     let machine = Machine { dir: cluster.machine_dir(record.name()), record: record.clone() };
     let state = tokio::time::timeout(LIMIT, driver.state(&machine)).await;
     state.is_ok_and(|state| state == MachineState::Running)
 }
 
 /// Returns the options of ssh(1) and scp(1) for nodes: their keys, and the host keys they may have.
-fn options(machines: &[PathBuf]) -> Vec<OsString> {
-    let plain = ["IdentitiesOnly=yes", "PasswordAuthentication=no", "StrictHostKeyChecking=yes"];
+fn options(ways: &[&Way]) -> Vec<OsString> {
+    let mut plain = vec!["PasswordAuthentication=no", "StrictHostKeyChecking=yes"];
+    if ways.iter().all(|way| way.key.is_some()) {
+        plain.push("IdentitiesOnly=yes");
+    }
     let quiet = ["LogLevel=ERROR", "ConnectTimeout=20"];
     let mut options: Vec<OsString> = plain.into_iter().chain(quiet).map(OsString::from).collect();
     let mut known_hosts = OsString::from("UserKnownHostsFile=");
-    for dir in machines {
-        let mut identity = OsString::from("IdentityFile=");
-        identity.push(quoted(&dir.join("id_rsa")));
-        options.push(identity);
-        known_hosts.push(quoted(&dir.join("known_hosts")));
+    for way in ways {
+        if let Some(key) = &way.key {
+            let mut identity = OsString::from("IdentityFile=");
+            identity.push(quoted(key));
+            options.push(identity);
+        }
+        known_hosts.push(quoted(&way.dir.join("known_hosts")));
         known_hosts.push(" ");
     }
     options.push(known_hosts);
-    let mut words: Vec<OsString> = vec!["-F".into(), "/dev/null".into()];
+    let mut words: Vec<OsString> = Vec::new();
+    // A user's settings may say how to reach a host of theirs; our machines are not in them.
+    if ways.iter().all(|way| way.key.as_ref().is_some_and(|key| key.starts_with(&way.dir))) {
+        words.extend(["-F".into(), "/dev/null".into()]);
+    }
     for option in options {
         words.extend(["-o".into(), option]);
     }
@@ -268,7 +314,15 @@ mod tests {
 
     #[test]
     fn a_directory_with_a_blank_stays_one_word() {
-        let words = options(&["/a b".into()]);
+        let way = Way {
+            dir: "/a b".into(),
+            address: Ipv4Addr::new(192, 0, 2, 7),
+            user: "me".into(),
+            port: 2222,
+            key: Some("/a b/id_rsa".into()),
+        };
+        assert_eq!(way.location("/etc/hosts"), "scp://me@192.0.2.7:2222//etc/hosts");
+        let words = options(&[&way]);
         assert!(words.contains(&"IdentityFile=\"/a b/id_rsa\"".into()));
     }
 }

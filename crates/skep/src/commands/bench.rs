@@ -134,7 +134,7 @@ impl Measuring<'_> {
 
     async fn down(&self) -> Result<(), CliError> {
         let cluster = ClusterArg { cluster: Some(self.name.clone()) };
-        down::run(&self.quiet(), Down { cluster, yes: true }).await
+        down::run(&self.quiet(), Down { cluster, yes: true, force: false }).await
     }
 
     fn quiet(&self) -> Context {

@@ -1,19 +1,15 @@
-//! Look, plan, execute, until nothing is left to do.
+//! Making a cluster what is wanted.
 
 use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
-use skep_core::plan::{Birth, Plan, PlanError, UpOptions, plan_up};
-use skep_host::converge::{Failure, OnFailure, execute};
+use skep_core::plan::{Plan, PlanError, UpOptions, plan_up};
+use skep_host::converge::{Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
 
 use crate::context::Machinery;
 use crate::error::CliError;
-
-/// How often a plan may ask for another look: one to start what sleeps, one for the swarm, one where
-/// nodes cannot be forked, and one to spare.
-const ROUNDS: usize = 5;
 
 /// Turns a plan that cannot be made into what the user is told.
 pub(super) fn plan_error(error: PlanError) -> CliError {
@@ -62,29 +58,24 @@ pub(super) async fn converge(
     machinery: &Machinery<'_>,
     cluster: &LockedCluster,
     spec: &ClusterSpec,
-    mut options: UpOptions,
+    options: UpOptions,
     on_failure: OnFailure,
     first: Observed,
 ) -> Result<(), CliError> {
-    let mut seen = first;
-    for _ in 0..ROUNDS {
-        let plan = plan_up(spec, &seen, options).map_err(plan_error)?;
-        match try_out(machinery, cluster, &plan, on_failure).await {
-            Ok(()) if !plan.look_again => return Ok(()),
-            Ok(()) => {}
-            Err(failures) => match failures.iter().find(|failure| failure.forking) {
-                Some(failure) if options.birth != Birth::Boot => {
-                    let reason = skep_host::sys::chain(&failure.error);
-                    let reason = reason.lines().next().unwrap_or_default().to_owned();
-                    let text = format!("nodes are booted, as they cannot be forked: {reason}");
-                    machinery.progress.event(Event::Warning(text));
-                    options.birth = Birth::Boot;
-                }
-                _ => return Err(CliError::from_failures(&failures)),
-            },
+    let settled = settle(
+        first,
+        options.birth,
+        |seen, birth| plan_up(spec, seen, UpOptions { birth, ..options }).map_err(plan_error),
+        async |plan| try_out(machinery, cluster, plan, on_failure).await,
+        async || machinery.observe(cluster.dir(), Damage::Refuse).await,
+        |text| machinery.progress.event(Event::Warning(text)),
+    );
+    settled.await.map_err(|unsettled| match unsettled {
+        Unsettled::Unplanned(error) => error,
+        Unsettled::Failed(failures) => CliError::from_failures(&failures),
+        Unsettled::Restless => {
+            CliError::failed("the cluster does not settle: its engines do not stay reachable")
+                .hint(format!("skep status {}", spec.name))
         }
-        seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
-    }
-    Err(CliError::failed("the cluster does not settle: its engines do not stay reachable")
-        .hint(format!("skep status {}", spec.name)))
+    })
 }

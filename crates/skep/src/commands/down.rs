@@ -1,6 +1,6 @@
 //! `skep down`.
 
-use skep_core::plan::plan_down;
+use skep_core::plan::plan_down_forgetting;
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     };
     let dir = context.store.cluster(&name);
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
-    if plan_down(&seen).is_empty() {
+    if plan_down_forgetting(&seen, args.force).is_empty() {
         if !context.quiet {
             eprintln!("there is nothing of cluster {name}");
         }
@@ -32,10 +32,16 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let cluster = context.lock(&name).await?;
     machinery.count_others(&dir);
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
-    let result = carry_out(&machinery, &cluster, &plan_down(&seen), OnFailure::GoOn).await;
+    let result =
+        carry_out(&machinery, &cluster, &plan_down_forgetting(&seen, args.force), OnFailure::GoOn)
+            .await;
     cluster.release();
-    result
-        .map_err(|error| error.hint(format!("skep down {name}  # again, once that is mended")))?;
+    let forget = format!("skep down {name} --force  # forgets hosts that cannot be reached");
+    let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());
+    result.map_err(|error| {
+        let error = error.hint(format!("skep down {name}  # again, once that is mended"));
+        if has_hosts { error.hint(forget) } else { error }
+    })?;
     if !context.quiet {
         eprintln!("cluster {name} is gone");
     }

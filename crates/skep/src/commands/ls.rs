@@ -1,17 +1,22 @@
 //! `skep ls`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use skep_core::model::Role;
 use skep_core::observed::MachineState;
+use skep_host::driver::AnyDriver;
 use skep_host::driver::Driver as _;
-use skep_host::driver::qemu::Qemu;
 use skep_host::store::{ClusterDir, Machine};
 
 use crate::cli::{List, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
+use crate::machine::by_name::{self, Listed};
+use crate::machine::machines::Machines;
+use crate::machine::vm::Vms;
 use crate::render::table::table;
 use crate::{out, outln};
 
@@ -30,26 +35,49 @@ struct Row {
 
 pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
     let clusters = context.store.clusters().context("cannot list clusters")?;
-    let driver = Qemu::new(context.cache.root().to_owned(), None);
+    let driver = context.driver(None);
     let mut rows = Vec::new();
     for dir in &clusters {
         rows.push(look(dir, &driver).await);
     }
+    let mut machines = Vec::new();
+    if args.all {
+        let vms: Arc<dyn Vms> = Arc::new(Machines::new(Ok(context.silent())));
+        for root in stores(context) {
+            machines.extend(by_name::list(&root, &vms).await);
+        }
+    }
     match args.output {
         Output::Json => {
             let clusters: Vec<_> = rows.iter().map(Row::json).collect();
-            outln!("{:#}", json!({"format": 1, "clusters": clusters}));
+            let mut all = json!({"format": 1, "clusters": clusters});
+            if args.all {
+                all["machines"] = machines.iter().map(Listed::json).collect();
+            }
+            outln!("{all:#}");
         }
         Output::Table => {
             let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];
             let cells: Vec<_> = rows.iter().map(Row::cells).collect();
             out!("{}", table(&header, &cells));
+            if args.all {
+                let cells: Vec<_> = machines.iter().map(Listed::cells).collect();
+                out!("\n{}", table(&by_name::HEADER, &cells));
+            }
         }
     }
     Ok(())
 }
 
-async fn look(dir: &ClusterDir, driver: &Qemu) -> Row {
+/// Returns docker-machine's stores: the usual one, and all that have machines of ours.
+fn stores(context: &Context) -> Vec<PathBuf> {
+    let mut stores = vec![PathBuf::from(by_name::store_path())];
+    let noted = context.registry().list().into_iter().map(|store| store.path().to_owned());
+    stores.extend(noted.filter(|path| *path != stores[0]).collect::<Vec<_>>());
+    stores
+}
+
+async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
     let mut row = Row {
         name: dir.name().to_string(),
         managers: 0,

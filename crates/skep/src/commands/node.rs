@@ -1,6 +1,8 @@
 //! `skep node`.
 
-use skep_core::model::{NodeName, NodeSpec, Role};
+use std::path::PathBuf;
+
+use skep_core::model::{HostSpec, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{StopMode, plan_remove_nodes, plan_start, plan_stop};
 use skep_host::converge::OnFailure;
@@ -9,10 +11,10 @@ use skep_host::observe::Damage;
 use super::confirm;
 use super::converge::{carry_out, plan_error};
 use super::up::{options, up};
-use crate::cli::{NodeAdd, NodeCommand, NodeRemove, Nodes};
+use crate::cli::{Host, NodeAdd, NodeCommand, NodeRemove, Nodes};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY};
+use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
 use crate::outln;
 
 pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), CliError> {
@@ -40,6 +42,9 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     })?;
     let mut spec = record.spec(seen.nodes.values().map(|node| &node.record));
     let names = new_names(&args, &seen)?;
+    if args.host.address.is_some() && names.len() > 1 {
+        return Err(CliError::usage("--address is one host's: name one node"));
+    }
     for name in &names {
         spec.nodes.push(new_node(name, &args)?);
     }
@@ -72,14 +77,37 @@ fn new_node(name: &NodeName, args: &NodeAdd) -> Result<NodeSpec, CliError> {
         Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
         None => Err(CliError::usage(format!("--label {text}: write KEY=VALUE"))),
     };
+    let role = if args.manager { Role::Manager } else { Role::Worker };
+    let labels = args.label.iter().map(pair).collect::<Result<_, _>>()?;
+    if let Some(host) = host(&args.host)? {
+        return Ok(host_node(name.clone(), role, labels, host));
+    }
     Ok(NodeSpec {
         name: name.clone(),
-        role: if args.manager { Role::Manager } else { Role::Worker },
+        role,
+        host: None,
         cpus: args.cpus.unwrap_or(DEFAULT_CPUS),
         memory: args.memory.unwrap_or(DEFAULT_MEMORY),
         disk: args.disk.unwrap_or(DEFAULT_DISK),
-        labels: args.label.iter().map(pair).collect::<Result<_, _>>()?,
+        labels,
     })
+}
+
+/// Returns the host that is to be a node, if one is.
+fn host(args: &Host) -> Result<Option<HostSpec>, CliError> {
+    let Some(address) = args.address else { return Ok(None) };
+    let absolute = |path: &PathBuf| match path.is_file() {
+        true => Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
+        false => Err(CliError::usage(format!("--key {}: there is no such file", path.display()))),
+    };
+    let key = args.key.as_ref().map(absolute).transpose()?;
+    Ok(Some(HostSpec {
+        address,
+        user: args.user.clone(),
+        port: args.ssh_port,
+        key: key.map(|key| key.display().to_string()),
+        install_url: args.install_url.clone(),
+    }))
 }
 
 async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {

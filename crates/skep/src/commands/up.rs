@@ -2,13 +2,16 @@
 
 use std::time::Instant;
 
+use skep_core::event::Event;
 use skep_core::model::{ClusterName, ClusterRecord, ClusterSpec, NodeName};
 use skep_core::observed::Observed;
 use skep_core::plan::{
     Birth, UpOptions, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
 };
 use skep_host::converge::OnFailure;
+use skep_host::driver::ssh::{self, Checked};
 use skep_host::observe::Damage;
+use skep_host::pki::Credentials;
 use skep_host::store::LockedCluster;
 
 use super::converge::{carry_out, converge, plan_error};
@@ -56,12 +59,12 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     machinery.count_others(&dir);
 
     // A host without its tools cannot even be looked at.
-    let recorded = dir.record().ok().flatten().map(|record| record.image);
-    let image = match recorded {
-        Some(image) => image,
-        None => file.clone().unwrap_or_default().with_flags(&args.wanted)?.spec(name.clone()).image,
-    };
-    if !args.dry_run {
+    let recorded = dir.record().ok().flatten();
+    let asked = file.clone().unwrap_or_default().with_flags(&args.wanted)?.spec(name.clone());
+    let has_machines = asked.has_machines()
+        || recorded.as_ref().is_some_and(|it| it.nodes.iter().any(|node| node.host.is_none()));
+    if !args.dry_run && has_machines {
+        let image = recorded.map_or(asked.image, |record| record.image);
         super::doctor::require(context, &image).await?;
     }
 
@@ -124,6 +127,7 @@ pub(super) async fn up(
     let new = before.cluster.is_none();
     let known: Vec<NodeName> = before.nodes.keys().cloned().collect();
     let recorded = before.cluster.clone();
+    check_hosts(machinery, cluster, spec, &before).await?;
     let work = async {
         let seen = match new {
             true => reserve(machinery, cluster, spec).await?,
@@ -148,6 +152,39 @@ pub(super) async fn up(
             Err(error.hint(format!("skep down {name}  # removes what is left")))
         }
     }
+}
+
+/// Looks whether hosts that are to become nodes can, before anything is touched.
+async fn check_hosts(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+    spec: &ClusterSpec,
+    before: &Observed,
+) -> Result<(), CliError> {
+    let ca = Credentials::of_store(cluster.dir().path()).ca;
+    let owner = ssh::owner(spec.name.as_str(), &ca).unwrap_or_default();
+    let new = spec.nodes.iter().filter(|node| !before.nodes.contains_key(&node.name));
+    let hosts: Vec<_> = new.filter_map(|node| Some((&node.name, node.host.as_ref()?))).collect();
+    let mut problems = Vec::new();
+    for Checked { node, host, forbidden, warnings } in
+        machinery.driver.hosts.check(&hosts, &owner).await
+    {
+        let at = format!("{node} ({})", host.address);
+        problems.extend(forbidden.iter().map(|problem| format!("{at}: {problem}")));
+        for warning in warnings {
+            machinery.progress.event(Event::Warning(format!("{at}: {warning}")));
+        }
+        if !forbidden.is_empty() {
+            let key = host.key.as_ref().map_or(String::new(), |key| format!(" -i {key}"));
+            let (port, user, address) = (host.port, &host.user, host.address);
+            problems.push(format!("  try: ssh -p {port}{key} {user}@{address} sudo -n true"));
+        }
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let all = problems.join("\n");
+    Err(CliError::host(format!("nothing was touched, as hosts are not ready\n{all}")))
 }
 
 /// Chooses a subnet and a bridge for a new cluster while no other skep on this host does, and makes

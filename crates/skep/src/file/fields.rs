@@ -1,16 +1,21 @@
 //! The keys of a cluster file.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use serde_json::{Value as Json, json};
-use skep_core::model::{AptSource, ClusterName, Hostname, HostnameSpec, NodeName, Role};
+use skep_core::model::{
+    AptSource, ClusterName, HostSpec, Hostname, HostnameSpec, NodeName, Role, Size,
+};
 
 use super::kind::{
     AptLine, Driver, FilePath, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url,
-    Whole, Word, text,
+    User, Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
-use super::spec::parse_hostname;
+use super::spec::{SSH, parse_hostname};
 use super::tree::{Node, Value};
 use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry};
 
@@ -21,6 +26,7 @@ type Labels = MapOf<LabelKey, LabelValue>;
 // Far more than a host can run, and few enough to be counted out.
 type Managers = Whole<0, 99>;
 type Workers = Whole<0, 999>;
+type Port = Whole<1, 65535>;
 
 impl Section for ClusterFile {
     const FIELDS: &'static [Field<Self>] = &[
@@ -30,7 +36,13 @@ impl Section for ClusterFile {
             name,
             "The cluster's name; that on the command line goes before."
         ),
-        field!("driver", Driver, "The kind of machines. All names mean QEMU on this host."),
+        field!(
+            "driver",
+            Driver,
+            driver,
+            "The kind of machines: ssh for hosts that exist already, which `nodes` names; all other \
+             names mean QEMU on this host."
+        ),
         field!("node", NodeDefaults, node, "What every node is like that says nothing else."),
         field!(
             "managers",
@@ -79,7 +91,22 @@ impl Section for NodeDefaults {
     ];
 }
 
-impl Section for NodeEntry {
+#[derive(Default)]
+struct NodeKeys {
+    role: Option<Role>,
+    cpus: Option<u32>,
+    memory: Option<Size>,
+    disk: Option<Size>,
+    labels: BTreeMap<String, String>,
+    driver: Option<&'static str>,
+    address: Option<Ipv4Addr>,
+    user: Option<String>,
+    port: Option<u32>,
+    key: Option<String>,
+    install_url: Option<String>,
+}
+
+impl Section for NodeKeys {
     const FIELDS: &'static [Field<Self>] = &[
         field!(
             "role",
@@ -97,7 +124,98 @@ impl Section for NodeEntry {
             "The disk; that of `node` if not given. It takes room as it fills."
         ),
         field!("labels", Labels, labels, "Swarm labels, beside those of every node."),
+        field!(
+            "driver",
+            Driver,
+            driver,
+            "The kind of machine, if it is another than the cluster's: ssh for a host that exists already."
+        ),
+        field!(
+            "address",
+            Ipv4Addr,
+            address,
+            "The address of a host that exists already; it makes the node one. The other nodes reach it \
+             there too."
+        ),
+        field!(
+            "user",
+            User,
+            user,
+            "The user to log in to the host as, who is root or may become it with sudo; root if not given."
+        ),
+        field!("port", Port, port, "The port of the host's ssh server; 22 if not given."),
+        field!(
+            "key",
+            FilePath,
+            key,
+            "The private key for the host: a file, relative to this one's folder. An agent's keys and \
+             the user's own if not given."
+        ),
+        field!(
+            "install_url",
+            Url,
+            install_url,
+            "A script that installs the host's engine if it has none; the distribution's if not given."
+        ),
     ];
+}
+
+impl Kind for NodeEntry {
+    type Value = Self;
+
+    fn schema() -> Json {
+        NodeKeys::schema()
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let keys = NodeKeys::read(node, problems)?;
+        let NodeKeys {
+            role,
+            cpus,
+            memory,
+            disk,
+            labels,
+            driver,
+            address,
+            user,
+            port,
+            key,
+            install_url,
+        } = keys;
+        let is_machine = driver.is_some_and(|driver| driver != SSH);
+        let sized = cpus.is_some() || memory.is_some() || disk.is_some();
+        let reached = user.is_some() || port.is_some() || key.is_some() || install_url.is_some();
+        match address {
+            None if driver == Some(SSH) => problems.report(node.at, "a host needs its `address`"),
+            None if reached => {
+                problems.report(
+                    node.at,
+                    "user, port, key and install_url are a host's, which needs its `address`",
+                );
+            }
+            Some(_) if is_machine => {
+                problems.report(
+                    node.at,
+                    "an `address` makes the node a host: leave out `driver`, or use ssh",
+                );
+            }
+            Some(_) if sized => {
+                problems.report(
+                    node.at,
+                    "cpus, memory and disk are a virtual machine's; a host has its own",
+                );
+            }
+            _ => {}
+        }
+        let host = address.map(|address| HostSpec {
+            address,
+            user: user.unwrap_or_else(|| HostSpec::DEFAULT_USER.to_owned()),
+            port: port.and_then(|port| port.try_into().ok()).unwrap_or(HostSpec::DEFAULT_PORT),
+            key,
+            install_url,
+        });
+        Some(Self { role, cpus, memory, disk, labels, host, is_machine })
+    }
 }
 
 impl Section for ImageEntry {

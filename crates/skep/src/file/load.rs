@@ -75,7 +75,9 @@ impl ClusterFile {
                 *image = absolute.to_string_lossy().into_owned();
             }
         }
-        for key in self.image.sources.iter_mut().filter_map(|source| source.key.as_mut()) {
+        let sources = self.image.sources.iter_mut().filter_map(|source| source.key.as_mut());
+        let hosts = self.nodes.values_mut().filter_map(|node| node.host.as_mut()?.key.as_mut());
+        for key in sources.chain(hosts) {
             let joined = folder.join(&*key);
             let absolute = std::path::absolute(&joined).unwrap_or(joined);
             *key = absolute.to_string_lossy().into_owned();

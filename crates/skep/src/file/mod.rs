@@ -19,18 +19,20 @@ mod tests;
 mod tree;
 
 pub use load::json_schema;
-pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY};
+pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
 
 use std::collections::BTreeMap;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{AptSource, ClusterName, HostnameSpec, NodeName, Role, Size};
+use skep_core::model::{AptSource, ClusterName, HostSpec, HostnameSpec, NodeName, Role, Size};
 
 /// A cluster file, or flags in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterFile {
     /// The cluster's name.
     pub name: Option<ClusterName>,
+    /// The kind of machines that nodes are which say nothing else.
+    pub driver: Option<&'static str>,
     /// What every node is like that says nothing else.
     pub node: NodeDefaults,
     /// The number of managers.
@@ -75,6 +77,10 @@ pub struct NodeEntry {
     pub disk: Option<Size>,
     /// Labels, beside those of every node.
     pub labels: BTreeMap<String, String>,
+    /// The host that it is, or none for a virtual machine.
+    pub host: Option<HostSpec>,
+    /// Whether it says itself that it is a virtual machine.
+    pub is_machine: bool,
 }
 
 /// What the image is made from.

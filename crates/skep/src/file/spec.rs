@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeName, NodeSpec,
-    Role, Size,
+    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeName,
+    NodeSpec, Role, Size,
 };
 
 use super::{ClusterFile, NodeEntry};
@@ -21,6 +21,9 @@ pub const DEFAULT_DISK: Size = Size::gib(20);
 /// The names under which docker-machine's users know virtual machines of their own host.
 pub(super) const DRIVERS: &[&str] = &["qemu", "kvm", "kvm2", "virtualbox"];
 
+/// The driver of hosts that exist already.
+pub(super) const SSH: &str = "ssh";
+
 impl ClusterFile {
     /// Puts flags in the place of what the file says.
     ///
@@ -29,7 +32,13 @@ impl ClusterFile {
     /// If a flag cannot be understood; all that are wrong at once.
     pub fn with_flags(mut self, wanted: &Wanted) -> Result<Self, CliError> {
         let mut problems = Vec::new();
-        if let Some(driver) = &wanted.driver
+        if wanted.driver.as_deref() == Some(SSH) {
+            problems.push(
+                "-d ssh: hosts are named in a file (nodes: {box1: {address: 192.0.2.7}}), or added with \
+                 skep node add --address"
+                    .into(),
+            );
+        } else if let Some(driver) = &wanted.driver
             && !DRIVERS.contains(&driver.as_str())
         {
             let known = DRIVERS.join(", ");
@@ -49,6 +58,11 @@ impl ClusterFile {
                 _ if total == 0 => problems.push("-n 0: a cluster needs at least one node".into()),
                 Some(workers) => self.workers = Some(workers),
                 None => problems.push(format!("-n {total}: {managers} of them are to be managers")),
+            }
+        }
+        for (name, entry) in self.nodes.iter().filter(|_| self.driver == Some(SSH)) {
+            if entry.host.is_none() && !entry.is_machine {
+                problems.push(format!("{name}: a host needs its `address`"));
             }
         }
         self.subnet = wanted.subnet.or(self.subnet);
@@ -128,8 +142,10 @@ impl ClusterFile {
     /// Returns all nodes with their roles: the numbered ones, managers first, then those that only
     /// the file names.
     fn numbered(&self) -> Vec<(NodeName, Role)> {
-        let managers = self.managers.unwrap_or(1) as usize;
-        let workers = self.workers.unwrap_or(1) as usize;
+        // Hosts are named one by one.
+        let usual = u32::from(self.driver != Some(SSH));
+        let managers = self.managers.unwrap_or(usual) as usize;
+        let workers = self.workers.unwrap_or(usual) as usize;
         let numbered = (0..managers + workers).map(NodeName::numbered);
         let mut nodes: Vec<(NodeName, Role)> = numbered
             .enumerate()
@@ -159,9 +175,13 @@ impl ClusterFile {
                 .chain(&own.labels)
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect();
+            if let Some(host) = &own.host {
+                return host_node(node, role, labels, host.clone());
+            }
             NodeSpec {
                 name: node,
                 role,
+                host: None,
                 cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
                 memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
                 disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
@@ -188,6 +208,18 @@ impl ClusterFile {
 /// Returns a set of images of which is not yet known what is in it.
 fn unseen(source: &str) -> ImageSet {
     ImageSet { source: source.to_owned(), images: Vec::new() }
+}
+
+/// Returns a node that is a host: its size is its own.
+#[must_use]
+pub fn host_node(
+    name: NodeName,
+    role: Role,
+    labels: BTreeMap<String, String>,
+    host: HostSpec,
+) -> NodeSpec {
+    let none = Size::mib(0);
+    NodeSpec { name, role, cpus: 0, memory: none, disk: none, labels, host: Some(host) }
 }
 
 /// Reads `NAME`, or `NAME@NODE`.

@@ -160,11 +160,21 @@ impl Call {
         if errors.is_empty() { Ok(machines) } else { Err(errors.join("\n").into()) }
     }
 
-    /// Writes a machine down.
+    /// Writes a new machine down.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written.
+    /// If its name is taken, or the file cannot be written.
+    pub fn create(&self, machine: &Machine) -> Result<(), Failure> {
+        machine.calls("GetConfigRaw");
+        Ok(self.store.create(&machine.record())?)
+    }
+
+    /// Writes a machine down again.
+    ///
+    /// # Errors
+    ///
+    /// If it was removed meanwhile, or the file cannot be written.
     pub fn save(&self, machine: &Machine) -> Result<(), Failure> {
         machine.calls("GetConfigRaw");
         Ok(self.store.save(&machine.record())?)

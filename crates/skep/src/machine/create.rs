@@ -79,16 +79,14 @@ pub(super) async fn create(call: &Call) -> Result<(), Failure> {
         say.info(format!("({name}) The driver virtualbox stands for a virtual machine of skep"));
     }
     check_before(call, &machine, wanted.as_ref()).await?;
-    let save = |machine: &Machine| {
-        call.save(machine)
-            .map_err(|error| Failure::new(format!("Error saving host to store: {}", error.text)))
-    };
-    save(&machine)?;
+    let not_saved =
+        |error: Failure| Failure::new(format!("Error saving host to store: {}", error.text));
+    call.create(&machine).map_err(not_saved)?;
     say.info("Creating machine...");
     let result = make(call, &mut machine, wanted.as_ref()).await;
-    save(&machine)?;
+    let saved = call.save(&machine);
     result.map_err(|error| format!("Error creating machine: {error}"))?;
-    save(&machine)?;
+    saved.and_then(|()| call.save(&machine)).map_err(not_saved)?;
     machine.close();
     say.info(format!(
         "To see how to connect your Docker Client to the Docker Engine running on this virtual \
@@ -289,6 +287,70 @@ fn import_key(call: &Call, machine: &mut Machine, name: &str) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::vm::{Look, Tell, Vms};
+    use async_trait::async_trait;
+    use skep_host::store::dm::MachineStore;
+    use std::sync::Arc;
+
+    /// Machines that somebody else removes as soon as they are made.
+    struct Removed(MachineStore);
+
+    #[async_trait(?Send)]
+    impl Vms for Removed {
+        async fn check(&self, _: &VmSpec) -> Result<(), String> {
+            assert!(!self.0.exists("box"), "it is checked before it is written down");
+            Ok(())
+        }
+
+        async fn create(&self, _: &VmSpec, it: &mut Config, _: Tell<'_>) -> Result<(), String> {
+            assert_eq!(self.0.load("box").unwrap().driver_name, "kvm");
+            it.driver.insert("Tap".to_owned(), json!("skt0"));
+            self.0.remove("box").map_err(|error| error.to_string())
+        }
+
+        fn state<'a>(&'a self, _: &'a Config) -> Look<'a> {
+            Box::pin(async { Ok(State::Stopped) })
+        }
+
+        async fn start(&self, _: &Config) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn stop(&self, _: &Config) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn kill(&self, _: &Config) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn provision(&self, _: &Config, _: bool, _: Tell<'_>) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn upgrade(&self, _: &Config, _: Tell<'_>) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn remove(&self, _: &Config) -> Result<(), String> {
+            unreachable!()
+        }
+
+        async fn forget(&self, _: &Path, _: &str) -> Result<(), String> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn what_is_removed_while_it_is_made_stays_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = MachineStore::new(dir.path());
+        let root = dir.path().to_str().unwrap();
+        let line = ["docker-machine", "--storage-path", root, "create", "-d", "kvm", "box"];
+        let vms = Arc::new(Removed(store.clone()));
+        assert_eq!(super::super::run(line.map(str::to_owned).to_vec(), vms), 1);
+        assert!(store.names().unwrap().is_empty());
+    }
 
     #[test]
     fn the_driver_is_looked_for_in_the_whole_line() {

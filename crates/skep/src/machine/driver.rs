@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use skep_host::converge::EngineSetup;
 use skep_host::engine::remote;
 use skep_host::pki::Credentials;
-use skep_host::store::dm::Config;
+use skep_host::store::dm::{Config, Error, MachineStore};
 
+use super::call::variable;
+use super::hosts;
 use super::say::Say;
 use super::vm::{DRIVERS, Vms};
 
@@ -17,9 +20,6 @@ const ANSWERS: Duration = Duration::from_secs(15);
 
 /// What is said of a machine that would have to run.
 pub const NOT_RUNNING: &str = "Host is not running";
-
-/// What is said where a host would have to be set up that was not made by us.
-const NOT_PROVISIONED: &str = "the provisioning of hosts over SSH is not built yet";
 
 /// A machine's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,6 +269,17 @@ impl Machine {
         }
     }
 
+    /// Tells whether somebody has removed the machine since it was loaded or made.
+    ///
+    /// # Errors
+    ///
+    /// If so, with that.
+    pub fn check_there(&self) -> Result<(), String> {
+        let store = MachineStore::new(self.text("StorePath"));
+        let is_there = store.exists(self.name());
+        is_there.then_some(()).ok_or_else(|| Error::Removed(self.name().to_owned()).to_string())
+    }
+
     /// Tells whether the machine is in a state.
     pub async fn is(&self, state: State) -> bool {
         self.state().await.is_ok_and(|found| found == state)
@@ -283,8 +294,7 @@ impl Machine {
         self.calls("GetURL");
         let port = match self.kind {
             Kind::None => return Ok(self.text("URL")),
-            Kind::Generic => self.number("EnginePort"),
-            Kind::Vm => i64::from(skep_host::engine::PORT),
+            Kind::Generic | Kind::Vm => self.engine_port(),
             Kind::Absent => return self.absent(),
         };
         if !self.is(State::Running).await {
@@ -399,8 +409,7 @@ impl Machine {
         }
     }
 
-    /// Sets the machine's engine up, with a certificate made anew unless the machine is new; hosts that
-    /// were there before are not set up yet.
+    /// Sets the machine's engine up, with a certificate made anew unless the machine is a new one of ours.
     ///
     /// # Errors
     ///
@@ -408,7 +417,26 @@ impl Machine {
     pub async fn provision(&self, new: bool) -> Result<(), String> {
         match self.kind {
             Kind::Vm => self.vms.provision(&self.config, new, &|text| self.say.info(text)).await,
-            _ => Err(NOT_PROVISIONED.to_owned()),
+            Kind::Generic => {
+                let user = variable("USER").unwrap_or_else(|| "unknown".to_owned());
+                hosts::provision(self, new, &user, &self.say).await
+            }
+            _ => self.refuse("provision", "provisioned"),
+        }
+    }
+
+    /// Returns the options of its engine.
+    #[must_use]
+    pub fn engine_setup(&self) -> EngineSetup {
+        EngineSetup::of_host(&self.config)
+    }
+
+    /// Returns the port of its engine.
+    #[must_use]
+    pub fn engine_port(&self) -> i64 {
+        match self.kind {
+            Kind::Generic => self.number("EnginePort"),
+            _ => i64::from(skep_host::engine::PORT),
         }
     }
 
@@ -420,7 +448,8 @@ impl Machine {
     pub async fn upgrade(&self) -> Result<(), String> {
         match self.kind {
             Kind::Vm => self.vms.upgrade(&self.config, &|text| self.say.info(text)).await,
-            _ => Err(NOT_PROVISIONED.to_owned()),
+            Kind::Generic => hosts::upgrade(self, &self.say).await,
+            _ => self.refuse("upgrade", "upgraded"),
         }
     }
 

@@ -9,14 +9,14 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up,
-    plan_stop, reservation,
+    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
+    plan_machines_up, plan_stop, reservation,
 };
-use skep_host::converge::{EngineSetup, OnFailure, execute};
+use skep_host::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::driver::Driver as _;
 use skep_host::net::turn_to_choose;
 use skep_host::observe::Damage;
-use skep_host::store::dm::{Config, MachineStore};
+use skep_host::store::dm::{Config, Error, MachineStore};
 use skep_host::store::{ClusterDir, LockedCluster, Machine};
 use skep_host::sys::chain;
 
@@ -53,8 +53,18 @@ impl Machines {
         self.context.as_ref().map_err(Clone::clone)
     }
 
-    /// Opens the store of a machine, which nobody else may change from now on.
+    /// Opens the store of a machine, which nobody else may change from now on. One that was removed
+    /// while that was waited for is not made again.
     async fn open(&self, config: &Config) -> Result<Store<'_>, String> {
+        let store = self.open_store_of(config).await?;
+        if !MachineStore::new(store.dir().path()).exists(&config.name) {
+            store.close();
+            return Err(Error::Removed(config.name.clone()).to_string());
+        }
+        Ok(store)
+    }
+
+    async fn open_store_of(&self, config: &Config) -> Result<Store<'_>, String> {
         let root = config.driver.get("StorePath").and_then(|path| path.as_str());
         let root = root.ok_or("the record does not say which store it is in")?;
         if MachineStore::new(root).is_cluster() {
@@ -116,17 +126,26 @@ impl Store<'_> {
     }
 
     async fn carry_out(&self, plan: &Plan, how: OnFailure, tell: Tell<'_>) -> Result<(), String> {
-        let events = |event| narrate(&event, plan, tell);
-        let world = self.machinery.world(&self.cluster, &events);
-        let done = execute(plan, &world, how).await;
+        let done = self.try_out(plan, how, tell).await;
         done.map_err(|failures| told(&CliError::from_failures(&failures)))
     }
 
-    /// Brings a machine up to an engine that answers.
+    async fn try_out(
+        &self,
+        plan: &Plan,
+        how: OnFailure,
+        tell: Tell<'_>,
+    ) -> Result<(), Vec<Failure>> {
+        let events = |event| narrate(&event, plan, tell);
+        let world = self.machinery.world(&self.cluster, &events);
+        execute(plan, &world, how).await
+    }
+
+    /// Brings a machine up to an engine that answers. One that cannot be forked is booted.
     async fn bring_up(&self, spec: &ClusterSpec, tell: Tell<'_>) -> Result<(), String> {
-        let plan = |seen: &Observed| {
-            plan_machines_up(spec, seen, Birth::Fork { restart_engine: false })
-                .map_err(|error| error.to_string())
+        let fork = Birth::Fork { restart_engine: false };
+        let plan = |seen: &Observed, birth: Birth| {
+            plan_machines_up(spec, seen, birth).map_err(|error| error.to_string())
         };
         let mut seen = self.look().await?;
         if seen.cluster.is_none() {
@@ -137,12 +156,25 @@ impl Store<'_> {
             let noted = self.context.registry().add(self.dir());
             noted.map_err(|error| chain(&error))?;
             let turn = turn_to_choose().await.map_err(|error| chain(&error))?;
-            let chosen = reservation(plan(&self.look().await?)?);
+            let chosen = reservation(plan(&self.look().await?, fork)?);
             self.carry_out(&chosen, OnFailure::Stop, tell).await?;
             turn.remove();
             seen = self.look().await?;
         }
-        self.carry_out(&plan(&seen)?, OnFailure::Stop, tell).await
+        let names = spec.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");
+        let settled = settle(
+            seen,
+            fork,
+            plan,
+            async |plan| self.try_out(plan, OnFailure::Stop, tell).await,
+            async || self.look().await,
+            |text| tell(&format!("({names}) {text}")),
+        );
+        settled.await.map_err(|unsettled| match unsettled {
+            Unsettled::Unplanned(error) => error,
+            Unsettled::Failed(failures) => told(&CliError::from_failures(&failures)),
+            Unsettled::Restless => "the engine does not stay reachable".to_owned(),
+        })
     }
 
     fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
@@ -291,19 +323,16 @@ impl Vms for Machines {
     }
 
     async fn upgrade(&self, config: &Config, tell: Tell<'_>) -> Result<(), String> {
-        if clusters::machine(config).is_some() {
-            return Err(BELONGS.to_owned());
-        }
+        let store = self.open(config).await?;
         tell("Upgrading docker...");
-        let name = &config.name;
-        tell(&format!(
-            "({name}) The engine is the image's; a machine that is made anew has a newer one"
-        ));
-        Ok(())
+        let plan = plan_machine_upgrade(&node_name(&config.name)?);
+        let done = store.carry_out(&plan, OnFailure::Stop, tell).await;
+        store.close();
+        done
     }
 
     async fn remove(&self, config: &Config) -> Result<(), String> {
-        let mut store = self.open(config).await?;
+        let mut store = self.open_store_of(config).await?;
         let done = store.remove(&node_name(&config.name)?).await;
         store.close();
         done

@@ -10,7 +10,8 @@
 //! Its texts and its exit codes are those of docker-machine 0.16, as scripts read them. Each command is a
 //! file, or shares one with its kin.
 
-pub mod call;
+pub mod by_name;
+mod call;
 pub mod clusters;
 pub mod confirm;
 pub mod connect;
@@ -20,6 +21,7 @@ mod env;
 pub mod failure;
 pub mod filter;
 pub mod help;
+mod hosts;
 mod ls;
 pub mod machines;
 pub mod options;
@@ -81,9 +83,7 @@ fn try_run(line: Vec<String>, vms: Arc<dyn vm::Vms>) -> Result<u8, Failure> {
     let say = Say::new(wants_debug(&line)?);
     let argv0 = line.first().map_or(NAME, String::as_str).to_owned();
     let name = base_name(&argv0);
-    let home = variable("HOME").unwrap_or_default();
-    let store =
-        variable("MACHINE_STORAGE_PATH").unwrap_or_else(|| format!("{home}/.docker/machine"));
+    let store = by_name::store_path();
     let globals = global_options(&store);
     let help = || help::application(name, &globals);
     let global = match Given::parse(&globals, line.get(1..).unwrap_or_default(), &variable) {

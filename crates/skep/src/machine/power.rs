@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use skep_host::shell::NodeShell as _;
 use skep_host::sys::Cmd;
 
 use super::call::Call;
@@ -9,6 +10,7 @@ use super::confirm::confirm;
 use super::create::bootstrap;
 use super::driver::{Kind, Machine, State};
 use super::failure::Failure;
+use super::hosts;
 use super::quote::go_quote;
 use super::say::Say;
 use super::show::finish;
@@ -20,6 +22,9 @@ const TRIES: u32 = 60;
 /// The time between two looks.
 const PAUSE: Duration = Duration::from_secs(3);
 
+/// How long a host may take to let us in.
+const LOG_IN: Duration = Duration::from_secs(15);
+
 /// Waits until a machine is in a state.
 ///
 /// # Errors
@@ -30,6 +35,7 @@ pub(super) async fn wait_for(machine: &Machine, state: State) -> Result<(), Stri
         if machine.is(state).await {
             return Ok(());
         }
+        machine.check_there()?;
         if attempt + 1 < TRIES {
             // wait: a machine's driver has nothing that would tell of a change.
             tokio::time::sleep(PAUSE).await;
@@ -53,19 +59,30 @@ pub(super) async fn detect(machine: &Machine, say: &Say) -> Result<(), String> {
     }
     let mut last = String::new();
     for attempt in 0..TRIES {
-        match run(machine, "exit 0").await {
-            Ok(_) => {
+        match log_in(machine).await {
+            Ok(()) => {
                 say.info("Detecting the provisioner...");
                 return Ok(());
             }
-            Err(error) => last = error,
+            Err((error, true)) => return Err(error),
+            Err((error, false)) => last = error,
         }
+        machine.check_there()?;
         if attempt + 1 < TRIES {
             // wait: whether somebody can log in can only be tried.
             tokio::time::sleep(PAUSE).await;
         }
     }
     late(last)
+}
+
+/// Logs in to a machine; tells with the error whether there is no sense in trying again.
+async fn log_in(machine: &Machine) -> Result<(), (String, bool)> {
+    if machine.kind != Kind::Generic {
+        return run(machine, "exit 0").await.map(drop).map_err(|error| (error, false));
+    }
+    let tried = hosts::shell(machine).succeed("true", &["true"], b"", LOG_IN).await;
+    tried.map(drop).map_err(|error| (skep_host::sys::chain(&error), hosts::is_final(&error)))
 }
 
 /// Runs a command on a machine and returns what it printed.

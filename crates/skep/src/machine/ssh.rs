@@ -12,6 +12,7 @@ use skep_host::sys::{find_program, run_attached};
 use super::call::Call;
 use super::driver::{Kind, Login, Machine, State};
 use super::failure::Failure;
+use super::hosts;
 use super::quote::go_quote;
 use crate::out;
 
@@ -51,6 +52,20 @@ pub(super) fn base_args(login: &Login) -> Result<Vec<String>, String> {
     }
     args.extend(["-p".to_owned(), login.port.to_string()]);
     Ok(args)
+}
+
+/// Lets ssh(1) trust the key that was pinned when the host was set up, and no other.
+fn trust_only(args: &mut [String], pinned: &Path) {
+    for arg in args {
+        match arg.as_str() {
+            "StrictHostKeyChecking=no" => *arg = "StrictHostKeyChecking=yes".to_owned(),
+            "UserKnownHostsFile=/dev/null" => {
+                *arg = format!("UserKnownHostsFile={}", go_quote(&pinned.to_string_lossy()));
+            }
+            "LogLevel=quiet" => *arg = "LogLevel=ERROR".to_owned(),
+            _ => {}
+        }
+    }
 }
 
 fn check_key(path: &str) -> Result<(), String> {
@@ -101,6 +116,9 @@ pub(super) async fn ssh(call: &Call) -> Result<(), Failure> {
         return Err("Error: Cannot run SSH command: hosts without a driver have no SSH".into());
     }
     let mut args = base_args(&machine.login())?;
+    if let Some(pinned) = hosts::pinned(&machine).filter(|_| machine.kind == Kind::Generic) {
+        trust_only(&mut args, &pinned);
+    }
     args.extend(words.iter().skip(1).cloned());
     hand_over(call, &program("ssh", "ssh feature")?, &args)
 }

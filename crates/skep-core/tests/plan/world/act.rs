@@ -136,7 +136,7 @@ impl World {
                 self.authority = Some(authority);
                 self.node_mut(name).keys = Some(authority);
             }
-            Action::ConfigureEngine => self.expect_running(name)?,
+            Action::ConfigureEngine | Action::UpgradeEngine => self.expect_running(name)?,
             Action::CreateDisk { on } => {
                 let shape = self.node(name).record.spec.shape();
                 let base = match on {
@@ -183,6 +183,15 @@ impl World {
                 }
             }
             Action::StopMachine | Action::KillMachine => self.kill(name),
+            Action::AdoptHost => self.provision(name)?,
+            Action::ReleaseHost { .. } => {
+                self.leave(name);
+                self.node_mut(name).disk = Some(Disk::default());
+            }
+            Action::RemoveNode if self.nodes.get(name).is_some_and(Node::is_host) => {
+                let was = self.nodes.remove(name).and_then(|node| node.disk);
+                assert_eq!(was, Some(Disk::default()), "{name} keeps what was done to it");
+            }
             Action::RemoveNode => {
                 let running =
                     self.nodes.get(name).is_some_and(|it| it.machine != MachineState::Stopped);
@@ -253,6 +262,11 @@ impl World {
             disk: None,
             machine: MachineState::Stopped,
             session: false,
+        };
+        let new = match record.spec.host {
+            // A host is there before it is recorded.
+            Some(_) => Node { machine: MachineState::Running, disk: Some(Disk::default()), ..new },
+            None => new,
         };
         self.nodes.entry(record.name().clone()).or_insert(new).record = record.clone();
     }

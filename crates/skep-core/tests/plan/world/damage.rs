@@ -74,8 +74,9 @@ impl World {
     }
 
     fn on(&mut self, number: u8, act: impl FnOnce(&mut Self, &NodeName)) {
-        let count = self.nodes.len().max(1);
-        if let Some(name) = self.nodes.keys().nth(usize::from(number) % count).cloned() {
+        let machines: Vec<_> = self.nodes.iter().filter(|(_, node)| !node.is_host()).collect();
+        let chosen = machines.get(usize::from(number) % machines.len().max(1));
+        if let Some(name) = chosen.map(|(name, _)| (*name).clone()) {
             act(self, &name);
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use skep_core::model::{ClusterSpec, Role, first_manager};
-use skep_core::observed::{EngineState, HostsEntry};
+use skep_core::observed::{EngineState, HostsEntry, Member};
 
 use super::{Part, World};
 
@@ -30,7 +30,11 @@ impl World {
             let member = member.unwrap_or_else(|| panic!("{} is in another swarm", wanted.name));
             assert_eq!(control, wanted.role == Role::Manager, "{}", wanted.name);
             assert_eq!(member.voter, control, "{}", wanted.name);
-            assert_eq!(member.labels, wanted.labels, "{}", wanted.name);
+            let mut labels = wanted.labels.clone();
+            if wanted.host.is_some() {
+                labels.insert(Member::NODE_LABEL.to_owned(), wanted.name.to_string());
+            }
+            assert_eq!(member.labels, labels, "{}", wanted.name);
             let images = &node.disk.as_ref().expect("it runs").images;
             assert!(spec.images.iter().all(|set| images.has_all(set)), "{}", wanted.name);
             ids.insert(id);

@@ -88,6 +88,13 @@ pub struct Disk {
     pub images: EngineImages,
 }
 
+impl Node {
+    /// Tells whether it is a host that exists without us.
+    pub fn is_host(&self) -> bool {
+        self.record.spec.host.is_some()
+    }
+}
+
 impl World {
     /// Tells whether nothing is left of the cluster.
     pub fn is_empty(&self) -> bool {
@@ -117,7 +124,10 @@ impl World {
     /// Ends a machine, as a kill or a crash of the host does.
     pub fn kill(&mut self, name: &NodeName) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.machine = MachineState::Stopped;
+            // A host is switched on again by others.
+            if !node.is_host() {
+                node.machine = MachineState::Stopped;
+            }
             node.session = false;
         }
     }

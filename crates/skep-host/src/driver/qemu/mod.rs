@@ -39,7 +39,7 @@ pub use usage::{Usage, usage};
 
 use self::args::Memory;
 use self::template::{Making, template_id};
-use super::{Boot, Driver, Error, Fork, Say};
+use super::{Adopt, Boot, Driver, Error, Fork, Say};
 use crate::image::Image;
 use crate::shell::{AgentShell, NodeShell};
 use crate::store::{Entries, Entry, Machine};
@@ -198,6 +198,10 @@ impl Driver for Qemu {
 
     fn forks(&self) -> Option<&dyn Fork> {
         Some(self)
+    }
+
+    fn adopts(&self) -> Option<&dyn Adopt> {
+        None
     }
 
     fn has_disk(&self, machine: &Machine) -> bool {

@@ -159,14 +159,18 @@ impl Kind for Making<'_> {
     type Entry = Template;
     type Error = Error;
 
+    async fn read(&self, dir: &Path) -> Option<Template> {
+        read(dir).filter(|template| template.manifest.image == self.image.id)
+    }
+
     async fn open(&self, dir: &Path) -> Option<Template> {
-        let template = read(dir)?;
+        let template = self.read(dir).await?;
         let files = template.manifest.files.clone();
         let place = dir.to_owned();
         let whole = tokio::task::spawn_blocking(move || {
             files.iter().all(|(name, sum)| checksum(&place.join(name)).is_ok_and(|it| it == *sum))
         });
-        (whole.await.ok()? && template.manifest.image == self.image.id).then_some(template)
+        whole.await.ok()?.then_some(template)
     }
 
     async fn make(&self, dir: &Path) -> Result<(), Error> {

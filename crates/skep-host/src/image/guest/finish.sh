@@ -16,14 +16,14 @@ install -d "$tree/usr/lib/skep" "$tree/etc/skep/sv" "$tree/var/lib/skep"
 install -d -m 700 "$tree/etc/docker/tls"
 install -m 755 "$files/setup.sh" "$tree/usr/lib/skep/setup"
 install -m 755 "$files/shutdown.sh" "$tree/usr/lib/skep/shutdown"
-install -m 755 "$files/identity" "$tree/usr/lib/skep/identity"
+install -m 755 "$files/identity" "$files/clock" "$tree/usr/lib/skep/"
 install -m 755 "$files/power.sh" "$tree/usr/lib/skep/power"
 for name in poweroff halt reboot shutdown; do
 	ln -sf /usr/lib/skep/power "$tree/usr/sbin/$name"
 done
 ln -sf /bin/busybox "$tree/usr/sbin/init"
 install -m 644 "$files/inittab" "$tree/etc/inittab"
-for service in agent containerd docker sshd tls; do
+for service in agent clock containerd docker sshd tls; do
 	install -d "$tree/etc/skep/sv/$service/log"
 	install -m 755 "$files/run-$service.sh" "$tree/etc/skep/sv/$service/run"
 	install -m 755 "$files/run-log.sh" "$tree/etc/skep/sv/$service/log/run"
@@ -69,5 +69,5 @@ xz -dc "$tree/lib/modules/$kernel/kernel/drivers/block/virtio_blk.ko.xz" \
 rm -rf "$initrd"
 
 rm -f "$tree/etc/apt/sources.list.d/skep.list"
-rm -rf "${tree:?}/boot"/* "$tree"/var/lib/apt/lists/* "$tree/var/cache/apt" "$tree"/var/log/* \
+rm -rf "${tree:?}/boot"/* "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/* "$tree"/var/log/* \
 	"$tree/var/lib/dpkg"/*-old "$tree/usr/share/doc" "$tree/usr/share/man"

@@ -82,8 +82,9 @@ done
 
 echo "skep: $hostname has ${address:-no address}, and $sectors sectors of disk; services start" >/dev/console
 
-# These services wait for what only the host can give a node: its keys.
-for pair in sshd:/etc/ssh/ssh_host_ed25519_key tls:/etc/docker/tls/server-key.pem; do
+# These services wait for what only the host can give a node: its keys, and the right time.
+for pair in sshd:/etc/ssh/ssh_host_ed25519_key tls:/etc/docker/tls/server-key.pem \
+	clock:/etc/docker/tls/server-key.pem; do
 	if [ -s "${pair#*:}" ]; then
 		rm -f "/etc/skep/sv/${pair%%:*}/down"
 	else

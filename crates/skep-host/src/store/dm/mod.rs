@@ -39,6 +39,12 @@ pub enum Error {
          Use \"docker-machine create\" to add a new one."
     )]
     Missing(String),
+    /// There is a machine of that name already.
+    #[error("Docker machine {0:?} already exists")]
+    Exists(String),
+    /// The machine was there, and is not any more.
+    #[error("machine {0:?} was removed meanwhile")]
+    Removed(String),
     /// The machine's file cannot be opened.
     #[error("open {}: {}", .path.display(), reason(.why))]
     Open {
@@ -151,18 +157,38 @@ impl MachineStore {
         Ok(config)
     }
 
-    /// Writes a machine down and makes its directory.
+    /// Makes a machine's directory and writes it down.
     ///
     /// # Errors
     ///
-    /// If the file cannot be written, or the store is a cluster's.
-    pub fn save(&self, config: &Config) -> Result<(), Error> {
+    /// If there is a machine of that name, the file cannot be written, or the store is a cluster's.
+    pub fn create(&self, config: &Config) -> Result<(), Error> {
         self.check_ours()?;
-        for dir in [&self.root, &self.machines_dir(), &self.machine_dir(&config.name)] {
+        for dir in [&self.root, &self.machines_dir()] {
             ensure_dir(dir)?;
         }
+        let dir = self.machine_dir(&config.name);
+        sys::make_new_dir(&dir).map_err(|error| match error.source.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::Exists(config.name.clone()),
+            _ => Error::File(error),
+        })?;
+        self.save(config)
+    }
+
+    /// Writes down what has changed of a machine. One that was removed stays removed: whoever does that
+    /// knows of what others are doing with it, and they need not know of him.
+    ///
+    /// # Errors
+    ///
+    /// If the machine is gone, the file cannot be written, or the store is a cluster's.
+    pub fn save(&self, config: &Config) -> Result<(), Error> {
+        self.check_ours()?;
         let text = indented(&config.to_value());
-        Ok(write_atomic(&self.config_path(&config.name), 0o600, text.as_bytes())?)
+        let written = write_atomic(&self.config_path(&config.name), 0o600, text.as_bytes());
+        written.map_err(|error| match error.source.kind() {
+            std::io::ErrorKind::NotFound => Error::Removed(config.name.clone()),
+            _ => Error::File(error),
+        })
     }
 
     /// Copies a key that the machine is reached by into its directory, under its own name, and what

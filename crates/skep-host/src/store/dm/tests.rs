@@ -25,7 +25,7 @@ fn what_is_written_reads_back_and_what_is_not_known_stays() {
     config.driver.insert("URL".into(), json!("tcp://a<b"));
     config.rest.insert("Skep".into(), json!({"x": 1}));
     config.host_options.engine_options.rest.insert("New".into(), Value::Null);
-    store.save(&config).unwrap();
+    store.create(&config).unwrap();
     let before = text(&store, "box");
     assert!(before.contains("tcp://a\\u003cb"), "{before}");
     let read = store.load("box").unwrap();
@@ -108,7 +108,7 @@ fn damage_is_told_in_docker_machines_words() {
 #[test]
 fn a_path_is_no_name() {
     let (_dir, store) = store();
-    store.save(&Config::new(store.root(), "box", "none")).unwrap();
+    store.create(&Config::new(store.root(), "box", "none")).unwrap();
     for name in ["..", ".", "", "../machines", "box/", "/"] {
         assert!(!store.exists(name), "{name}");
         assert!(store.remove(name).is_err(), "{name}");
@@ -118,10 +118,24 @@ fn a_path_is_no_name() {
 }
 
 #[test]
+fn what_was_removed_is_not_written_again_and_a_name_is_given_once() {
+    let (_dir, store) = store();
+    let config = Config::new(store.root(), "box", "none");
+    assert!(matches!(store.save(&config), Err(Error::Removed(name)) if name == "box"));
+    store.create(&config).unwrap();
+    assert!(matches!(store.create(&config), Err(Error::Exists(name)) if name == "box"));
+    store.save(&config).unwrap();
+    store.remove("box").unwrap();
+    assert!(matches!(store.save(&config), Err(Error::Removed(_))));
+    assert!(store.names().unwrap().is_empty());
+    store.create(&config).unwrap();
+}
+
+#[test]
 fn a_clusters_machines_are_only_read() {
     let (_dir, store) = store();
     let config = Config::new(store.root(), "node0", "qemu");
-    store.save(&config).unwrap();
+    store.create(&config).unwrap();
     std::fs::write(store.root().join("cluster.json"), "{}").unwrap();
     assert_eq!(store.load("node0").unwrap(), config);
     assert!(matches!(store.save(&config), Err(Error::Cluster(_))));

@@ -10,7 +10,7 @@ mod text;
 pub use collection::{ListOf, MapOf, entries};
 pub use name::Driver;
 pub use number::{SizeFrom, Whole};
-pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, Url, Word};
+pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, Url, User, Word};
 
 use serde_json::Value as Json;
 

@@ -1,6 +1,7 @@
 //! Names, and words of a list.
 
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use ipnet::Ipv4Net;
@@ -9,7 +10,7 @@ use skep_core::model::{ClusterName, Hostname, NodeName, Role};
 
 use super::{Kind, text};
 use crate::file::problem::{Problems, advice, quoted};
-use crate::file::spec::DRIVERS;
+use crate::file::spec::{DRIVERS, SSH};
 use crate::file::tree::Node;
 
 impl Kind for ClusterName {
@@ -84,11 +85,32 @@ impl Kind for Driver {
     type Value = &'static str;
 
     fn schema() -> Json {
-        json!({"enum": DRIVERS})
+        json!({"enum": known_drivers()})
     }
 
     fn read(node: &Node, problems: &mut Problems) -> Option<&'static str> {
-        one_of(node, DRIVERS, "driver", problems)
+        one_of(node, &known_drivers(), "driver", problems)
+    }
+}
+
+fn known_drivers() -> Vec<&'static str> {
+    DRIVERS.iter().copied().chain([SSH]).collect()
+}
+
+impl Kind for Ipv4Addr {
+    type Value = Self;
+
+    fn schema() -> Json {
+        json!({"type": "string", "format": "ipv4"})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let text = text(node, "an IPv4 address", problems)?;
+        let parsed = text.parse();
+        if parsed.is_err() {
+            problems.report(node.at, format_args!("{} is not an IPv4 address", quoted(text)));
+        }
+        parsed.ok()
     }
 }
 

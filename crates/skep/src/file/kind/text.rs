@@ -71,6 +71,13 @@ text_kind!(
 );
 
 text_kind!(
+    /// A user of a host.
+    User: "a user", "^[^-\\s@][^\\s@]*$",
+    |text| !text.is_empty() && !text.starts_with('-') && !has_blank_or('@', text),
+    "use no blanks or `@`, and no `-` at the beginning"
+);
+
+text_kind!(
     /// The key of a label.
     LabelKey: "a label's key", "^[^\\s=]+$",
     |text| !text.is_empty() && !has_blank_or('=', text),

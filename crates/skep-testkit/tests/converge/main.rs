@@ -1,12 +1,18 @@
 //! Plans are carried out on a host in memory whose every call fails once, before or after its effect:
 //! doing it again always gets there, and `down` leaves nothing.
 
+mod forks;
+mod machines;
+
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
 use skep_core::event::Event;
-use skep_core::model::{ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
-use skep_core::observed::{MachineState, Observed, ObservedNode};
+use skep_core::model::{
+    ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
+};
+use skep_core::observed::{MachineState, Member, Observed, ObservedNode};
 use skep_core::plan::{
     Birth, Plan, StopMode, UpOptions, plan_down, plan_load, plan_remove_nodes, plan_start,
     plan_stop, plan_up,
@@ -30,6 +36,7 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         memory: Size::gib(1),
         disk: Size::gib(20),
         labels: [("place".to_owned(), format!("p{index}"))].into(),
+        host: None,
     };
     ClusterSpec {
         name: CLUSTER.parse().unwrap(),
@@ -39,6 +46,21 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         images: Vec::new(),
         hostnames: vec![HostnameSpec { name: "demo.example".parse().unwrap(), node: None }],
     }
+}
+
+/// Returns a cluster whose last worker is a host that exists already.
+fn with_a_host(managers: usize, workers: usize) -> ClusterSpec {
+    let mut spec = spec(managers, workers);
+    let node = spec.nodes.last_mut().expect("it has nodes");
+    (node.cpus, node.memory, node.disk) = (0, Size::mib(0), Size::mib(0));
+    node.host = Some(HostSpec {
+        address: Ipv4Addr::new(192, 0, 2, 7),
+        user: "admin".into(),
+        port: 22,
+        key: None,
+        install_url: None,
+    });
+    spec
 }
 
 /// Makes a host that has nothing but an ssh key for the cluster, which is made once for all tests.
@@ -67,7 +89,11 @@ async fn step(host: &FakeHost, plan: impl Fn(&Observed) -> Plan) -> Result<bool,
     let seen = host.observe(CLUSTER).await.map_err(|error| error.to_string())?;
     let plan = plan(&seen);
     let done = host.execute(CLUSTER, &plan, OnFailure::Stop, &|_| ()).await;
-    done.map_err(|failures| failures.iter().map(|it| it.title.clone()).collect::<String>())?;
+    done.map_err(|failures| {
+        let told =
+            failures.iter().map(|it| format!("{}: {}", it.title, skep_host::sys::chain(&it.error)));
+        told.collect::<Vec<_>>().join("; ")
+    })?;
     Ok(plan.look_again)
 }
 
@@ -98,7 +124,11 @@ async fn assert_whole(host: &FakeHost, spec: &ClusterSpec, when: &str) {
     assert_eq!(members.len(), spec.nodes.len(), "{when}: {members:?}");
     for node in &spec.nodes {
         let member = members.iter().find(|it| it.hostname == node.name.as_str()).expect(when);
-        assert_eq!((member.role, &member.labels, member.ready), (node.role, &node.labels, true));
+        let mut labels = node.labels.clone();
+        if node.host.is_some() {
+            labels.insert(Member::NODE_LABEL.to_owned(), node.name.to_string());
+        }
+        assert_eq!((member.role, &member.labels, member.ready), (node.role, &labels, true));
     }
     assert_eq!(host.swarms(), 1, "{when}: another swarm was formed");
     let addresses: std::collections::BTreeSet<_> =
@@ -118,11 +148,26 @@ where
     W: AsyncFn(&FakeHost) -> Result<(), String>,
     A: AsyncFn(&FakeHost, &str),
 {
+    let fresh = async || {
+        let host = host().await;
+        before(&host).await;
+        host
+    };
+    on_hosts_with_every_fault(fresh, work, after, down).await;
+}
+
+/// As [`with_every_fault`], on any hosts, and whatever takes away what was made.
+async fn on_hosts_with_every_fault<B, W, A, D>(fresh: B, work: W, after: A, down: D)
+where
+    B: AsyncFn() -> FakeHost,
+    W: AsyncFn(&FakeHost) -> Result<(), String>,
+    A: AsyncFn(&FakeHost, &str),
+    D: AsyncFn(&FakeHost) -> Result<(), String>,
+{
     let mut failed = 0;
     for number in 1.. {
         for fault in [Fault::Before(number), Fault::After(number)] {
-            let host = host().await;
-            before(&host).await;
+            let host = fresh().await;
             host.set_fault(Some(fault));
             let result = work(&host).await;
             let calls = host.calls();
@@ -136,7 +181,7 @@ where
             down(&host).await.unwrap_or_else(|error| panic!("{when}, then down: {error}"));
             assert_nothing(&host, &when).await;
             if fault == Fault::After(number) && calls < number {
-                assert!(failed > 5, "hardly a fault was noticed: {failed}");
+                assert!(failed > 3, "hardly a fault was noticed: {failed}");
                 return;
             }
         }
@@ -163,8 +208,16 @@ async fn up_with_every_fault(spec: &ClusterSpec) {
 }
 
 #[tokio::test]
+async fn a_host_becomes_a_node_after_any_failure() {
+    up_with_every_fault(&with_a_host(1, 1)).await;
+    let mut alone = with_a_host(1, 0);
+    alone.nodes[0].role = Role::Manager;
+    up_with_every_fault(&alone).await;
+}
+
+#[tokio::test]
 async fn down_goes_on_after_any_failure() {
-    let spec = spec(1, 1);
+    let spec = with_a_host(1, 2);
     with_every_fault(
         async |host| up(host, &spec).await.unwrap(),
         async |host| down(host).await,
@@ -200,7 +253,7 @@ async fn a_node_is_removed_after_any_failure() {
         done.map_err(|failures| failures[0].title.clone())
     };
     with_every_fault(
-        async |host| up(host, &spec(1, 2)).await.unwrap(),
+        async |host| up(host, &with_a_host(1, 2)).await.unwrap(),
         remove,
         async |host, when| assert_whole(host, &smaller, when).await,
     )

@@ -1,0 +1,157 @@
+//! The few calls that the standard library does not have (netdevice(7), random(4)), for the programs
+//! that run in guests.
+
+#![allow(unsafe_code)]
+// Each program needs some of them.
+#![allow(dead_code)]
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+pub const O_NONBLOCK: i32 = 0o4000;
+const CLOCK_REALTIME: i32 = 0;
+const RNDADDENTROPY: u64 = 0x4008_5203;
+const RNDRESEEDCRNG: u64 = 0x5207;
+const SIOCADDRT: u64 = 0x890b;
+const SIOCGIFFLAGS: u64 = 0x8913;
+const SIOCSIFFLAGS: u64 = 0x8914;
+const SIOCGIFADDR: u64 = 0x8915;
+const SIOCSIFADDR: u64 = 0x8916;
+const SIOCSIFBRDADDR: u64 = 0x891a;
+const SIOCSIFNETMASK: u64 = 0x891c;
+const SIOCSIFHWADDR: u64 = 0x8924;
+const AF_INET: u16 = 2;
+const SOCK_DGRAM_CLOEXEC: i32 = 0o2_000_002;
+const ARPHRD_ETHER: u16 = 1;
+const IFF_UP: u16 = 1;
+const RTF_UP: u16 = 1;
+const RTF_GATEWAY: u16 = 2;
+
+unsafe extern "C" {
+    fn clock_gettime(clock: i32, time: *mut Time) -> i32;
+    fn clock_settime(clock: i32, time: *const Time) -> i32;
+    fn ioctl(fd: i32, request: u64, argument: *mut u8) -> i32;
+    fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
+}
+
+#[repr(C)]
+struct Time {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+fn checked(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Calls ioctl(2) with an argument that is large enough for what the request reads and writes.
+fn control(fd: &impl AsRawFd, request: u64, argument: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is open, and each caller below passes a buffer of at least the
+    // size of the structure that its request is documented to use, which the kernel only
+    // reads or fills.
+    checked(unsafe { ioctl(fd.as_raw_fd(), request, argument.as_mut_ptr()) })?;
+    Ok(())
+}
+
+/// Adds nanoseconds to the clock.
+pub fn shift_clock(shift: i64) -> io::Result<()> {
+    const SECOND: i64 = 1_000_000_000;
+    let mut time = Time { seconds: 0, nanoseconds: 0 };
+    // SAFETY: `time` is a timespec of this platform, valid for the call.
+    checked(unsafe { clock_gettime(CLOCK_REALTIME, &raw mut time) })?;
+    let total = time.nanoseconds + shift.rem_euclid(SECOND);
+    time.seconds += shift.div_euclid(SECOND) + total / SECOND;
+    time.nanoseconds = total % SECOND;
+    // SAFETY: as above.
+    checked(unsafe { clock_settime(CLOCK_REALTIME, &raw const time) })?;
+    Ok(())
+}
+
+/// Gives randomness to the kernel, and has it used from now on.
+pub fn reseed(seed: &[u8]) -> io::Result<()> {
+    let device = std::fs::OpenOptions::new().write(true).open("/dev/urandom")?;
+    let length = i32::try_from(seed.len()).map_err(io::Error::other)?;
+    let mut pool = Vec::new();
+    pool.extend((length * 8).to_ne_bytes());
+    pool.extend(length.to_ne_bytes());
+    pool.extend(seed);
+    control(&device, RNDADDENTROPY, &mut pool)?;
+    control(&device, RNDRESEEDCRNG, &mut [])
+}
+
+/// A socket to speak of network interfaces through.
+pub struct Links(OwnedFd);
+
+impl Links {
+    pub fn open() -> io::Result<Self> {
+        // SAFETY: no memory is involved, and the descriptor is nobody else's.
+        let fd = checked(unsafe { socket(i32::from(AF_INET), SOCK_DGRAM_CLOEXEC, 0) })?;
+        // SAFETY: the descriptor was just opened.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    pub fn address(&self, link: &str) -> Option<Ipv4Addr> {
+        let mut request = named(link);
+        control(&self.0, SIOCGIFADDR, &mut request).ok()?;
+        Some(Ipv4Addr::from(*request[20..].first_chunk::<4>()?))
+    }
+
+    pub fn set_mac(&self, link: &str, mac: [u8; 6]) -> io::Result<()> {
+        let mut request = named(link);
+        request[16..18].copy_from_slice(&ARPHRD_ETHER.to_ne_bytes());
+        request[18..24].copy_from_slice(&mac);
+        control(&self.0, SIOCSIFHWADDR, &mut request)
+    }
+
+    pub fn set_address(&self, link: &str, at: Ipv4Addr, mask: Ipv4Addr) -> io::Result<()> {
+        let broadcast = Ipv4Addr::from(u32::from(at) | !u32::from(mask));
+        for (request, value) in
+            [(SIOCSIFADDR, at), (SIOCSIFNETMASK, mask), (SIOCSIFBRDADDR, broadcast)]
+        {
+            let mut argument = named(link);
+            argument[16..32].copy_from_slice(&socket_address(value));
+            control(&self.0, request, &mut argument)?;
+        }
+        Ok(())
+    }
+
+    pub fn start(&self, link: &str) -> io::Result<()> {
+        let mut request = named(link);
+        control(&self.0, SIOCGIFFLAGS, &mut request)?;
+        let flags = u16::from_ne_bytes([request[16], request[17]]) | IFF_UP;
+        request[16..18].copy_from_slice(&flags.to_ne_bytes());
+        control(&self.0, SIOCSIFFLAGS, &mut request)
+    }
+
+    /// Sets the default route; one that is there is fine.
+    pub fn route_through(&self, gateway: Ipv4Addr) -> io::Result<()> {
+        // struct rtentry: a long, then destination, gateway and mask, then the flags.
+        let mut route = [0; 120];
+        route[8..24].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
+        route[24..40].copy_from_slice(&socket_address(gateway));
+        route[40..56].copy_from_slice(&socket_address(Ipv4Addr::UNSPECIFIED));
+        route[56..58].copy_from_slice(&(RTF_UP | RTF_GATEWAY).to_ne_bytes());
+        match control(&self.0, SIOCADDRT, &mut route) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Returns a struct ifreq with that name.
+fn named(link: &str) -> [u8; 40] {
+    let mut request = [0; 40];
+    let name = link.as_bytes();
+    let length = name.len().min(15);
+    request[..length].copy_from_slice(&name[..length]);
+    request
+}
+
+/// Returns a struct `sockaddr_in`.
+fn socket_address(address: Ipv4Addr) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..2].copy_from_slice(&AF_INET.to_ne_bytes());
+    bytes[4..8].copy_from_slice(&address.octets());
+    bytes
+}

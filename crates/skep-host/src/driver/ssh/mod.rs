@@ -1,0 +1,260 @@
+//! Hosts that exist already and are reached by ssh.
+//!
+//! Nothing starts or stops them. One becomes a node by getting an engine, if it has none, that listens to the
+//! cluster's clients; what was done there is written down there, and is taken back when it leaves.
+//!
+//! ```text
+//!            adopt                         release
+//!   a host ────────▶ a node (an engine on 2376) ────────▶ a host
+//!            └─ cut off: adopt again ─┘      └─ cut off: release again
+//! ```
+
+mod facts;
+mod setup;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use skep_core::model::{HostSpec, NodeName};
+use skep_core::observed::MachineState;
+
+pub use facts::Facts;
+pub use setup::{Certificates, Setup, owner, tls_flags};
+
+use super::{Adopt, Boot, Driver, Error, Fork, Say};
+use crate::engine::remote;
+use crate::shell::{self, Login, NodeShell, SshShell};
+use crate::store::Machine;
+use crate::sys::{chain, read, write_atomic};
+
+/// How long a host may take to tell what it is.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How long the set-up may take: packages are fetched and unpacked.
+const SET_UP: Duration = Duration::from_secs(15 * 60);
+
+/// How long a host may take to show that it is there.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Where a host's key is pinned, in the directory of its machine.
+const KNOWN_HOSTS: &str = "known_hosts";
+
+/// Hosts that are reached by ssh.
+#[derive(Debug, Default)]
+pub struct SshHosts {
+    /// The keys of hosts that were spoken to before they had a directory.
+    pins: Mutex<HashMap<Server, Vec<u8>>>,
+}
+
+/// What was found out about a host that is to become a node.
+#[derive(Debug)]
+pub struct Checked<'a> {
+    /// The node.
+    pub node: &'a NodeName,
+    /// The host.
+    pub host: &'a HostSpec,
+    /// What forbids it.
+    pub forbidden: Vec<String>,
+    /// What its user has to know.
+    pub warnings: Vec<String>,
+}
+
+/// What tells one ssh server from another.
+type Server = (std::net::Ipv4Addr, u16);
+
+/// Returns where and as whom to log in to a host.
+#[must_use]
+pub fn login(host: &HostSpec) -> Login {
+    Login {
+        host: host.address.to_string(),
+        user: host.user.clone(),
+        port: host.port,
+        key: host.key.clone().map(Into::into),
+        user_config: true,
+    }
+}
+
+/// Looks at a host through a shell there.
+///
+/// # Errors
+///
+/// If nobody can log in.
+pub async fn look(shell: &dyn NodeShell) -> Result<Facts, shell::Error> {
+    let found = setup::look().run(shell, "the look at the host", LOOK).await?;
+    Ok(Facts::parse(&String::from_utf8_lossy(&found.stdout)))
+}
+
+/// Sets a host up through a shell there.
+///
+/// # Errors
+///
+/// If nobody can log in, or the set-up fails; with its last words.
+pub async fn set_up(
+    shell: &dyn NodeShell,
+    setup: &Setup,
+    certificates: &Certificates,
+) -> Result<(), shell::Error> {
+    setup.script(certificates).run(shell, "the host's set-up", SET_UP).await.map(drop)
+}
+
+impl SshHosts {
+    /// Looks whether hosts that are no nodes yet can become some; `owner` is the cluster. Changes nothing.
+    pub async fn check<'a>(
+        &self,
+        hosts: &[(&'a NodeName, &'a HostSpec)],
+        owner: &str,
+    ) -> Vec<Checked<'a>> {
+        let looks = hosts.iter().map(async |(node, host)| {
+            let (forbidden, warnings) = match self.first_look(host).await {
+                Ok(facts) => (facts.problems(owner), facts.warnings(owner)),
+                Err(error) => (vec![error], Vec::new()),
+            };
+            Checked { node, host, forbidden, warnings }
+        });
+        join_all(looks).await
+    }
+
+    /// Looks at a host that has no directory yet, and remembers its key.
+    async fn first_look(&self, host: &HostSpec) -> Result<Facts, String> {
+        let dir = tempfile::Builder::new().prefix("skep-").tempdir();
+        let dir = dir.map_err(|error| error.to_string())?;
+        let shell = SshShell::new(login(host), dir.path());
+        let facts = look(&shell).await.map_err(|error| chain(&error))?;
+        if let Ok(pin) = read(&dir.path().join(KNOWN_HOSTS)) {
+            let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+            pins.insert((host.address, host.port), pin);
+        }
+        Ok(facts)
+    }
+
+    /// Pins the key that the host had when it was checked.
+    fn pin(&self, machine: &Machine, host: &HostSpec) -> Result<(), Error> {
+        let pinned = machine.dir.join(KNOWN_HOSTS);
+        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        match pins.get(&(host.address, host.port)) {
+            Some(pin) if !pinned.exists() => Ok(write_atomic(&pinned, 0o600, pin)?),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn host(machine: &Machine) -> Result<&HostSpec, Error> {
+    let host = machine.record.spec.host.as_ref();
+    host.ok_or_else(|| Error::Unfit("it is a machine of ours, and no host".to_owned()))
+}
+
+fn ssh(machine: &Machine) -> Result<SshShell, Error> {
+    Ok(SshShell::new(login(host(machine)?), &machine.dir))
+}
+
+#[async_trait]
+impl Adopt for SshHosts {
+    async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
+        let host = host(machine)?;
+        self.pin(machine, host)?;
+        let shell = ssh(machine)?;
+        let facts = look(&shell).await?;
+        let problems = facts.problems(owner);
+        if !problems.is_empty() {
+            return Err(Error::Unfit(problems.join("; ")));
+        }
+        match facts.has_engine() {
+            true => say(&format!("{}, which has an engine", facts.system())),
+            false => say(&format!("installing an engine ({})", facts.system())),
+        }
+        let file = |name: &str| read(&machine.dir.join(name));
+        let certificates = Certificates {
+            ca: file("ca.pem")?,
+            server: file("server.pem")?,
+            server_key: file("server-key.pem")?,
+        };
+        let setup = Setup::of_node(owner, host.install_url.as_deref());
+        Ok(set_up(&shell, &setup, &certificates).await?)
+    }
+
+    async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error> {
+        let shell = ssh(machine)?;
+        setup::release(owner, keep).run(&shell, "the host's release", SET_UP).await?;
+        Ok(())
+    }
+}
+
+/// What is said where a host is to do what only machines of ours can.
+fn not_ours<T>() -> Result<T, Error> {
+    Err(Error::Unfit("a host of its own is not switched on or off by skep".to_owned()))
+}
+
+#[async_trait]
+impl Driver for SshHosts {
+    fn forks(&self) -> Option<&dyn Fork> {
+        None
+    }
+
+    fn adopts(&self) -> Option<&dyn Adopt> {
+        Some(self)
+    }
+
+    async fn create_disk(&self, _: &Machine, _: &Path) -> Result<(), Error> {
+        not_ours()
+    }
+
+    /// A host has state of which nothing is known here.
+    fn has_disk(&self, _: &Machine) -> bool {
+        true
+    }
+
+    fn base(&self, _: &Machine) -> Option<std::path::PathBuf> {
+        None
+    }
+
+    async fn start(&self, _: &Machine, _: &Boot, _: Say<'_>) -> Result<(), Error> {
+        not_ours()
+    }
+
+    async fn await_guest(&self, machine: &Machine, _: Option<Duration>) -> Result<(), Error> {
+        ssh(machine)?.succeed("the look at the host", &["true"], b"", LOOK).await?;
+        Ok(())
+    }
+
+    fn check_alive(&self, _: &Machine) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn resume(&self, _: &Machine) -> Result<(), Error> {
+        not_ours()
+    }
+
+    async fn stop(&self, _: &Machine) -> Result<bool, Error> {
+        not_ours()
+    }
+
+    async fn kill(&self, _: &Path) -> Result<(), Error> {
+        not_ours()
+    }
+
+    async fn state(&self, machine: &Machine) -> MachineState {
+        let Ok(host) = host(machine) else { return MachineState::Stopped };
+        match remote::answers(&host.address.to_string(), host.port, ANSWER).await {
+            true => MachineState::Running,
+            false => MachineState::Stopped,
+        }
+    }
+
+    /// Nothing is known of a host's speed: it may be an emulated machine too.
+    fn slowness(&self, _: &Machine) -> u32 {
+        3
+    }
+
+    fn shell(&self, machine: &Machine) -> Box<dyn NodeShell> {
+        let other = || SshShell::new(Login::of(machine.record.address), &machine.dir);
+        Box::new(ssh(machine).unwrap_or_else(|_| other()))
+    }
+
+    fn last_words(&self, _: &Machine) -> String {
+        String::new()
+    }
+}

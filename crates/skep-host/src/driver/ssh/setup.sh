@@ -1,0 +1,149 @@
+# shellcheck shell=sh
+# Gives a host an engine that listens to clients with the right certificate. What it did is written down in
+# /var/lib/skep, before it is done, for release.sh. Every part can be done again.
+#   $1  whose the host is, or empty if nothing is to be taken back
+#   $2  where an engine comes from if there is none: a URL of a script, or empty for the distribution
+#   $3  the host's name, or empty to keep the one it has
+#   $4  the directory of the certificates
+#   $5  the file of the service's settings; @EXEC@ in it stands for the engine's command
+#       line as it was, @DOCKERD@ for its program
+# Its standard input has files: a line `--- PATH`, then the file's lines.
+set -eu
+umask 077
+owner=$1 url=$2 name=$3 certs=$4 settings=$5
+state=/var/lib/skep
+export DEBIAN_FRONTEND=noninteractive
+has() { command -v "$1" >/dev/null 2>&1; }
+progress() { printf 'skep: %s\n' "$1" >&2; }
+
+new=$(mktemp -d)
+trap 'rm -rf "$new"' EXIT
+file=/dev/null
+while IFS= read -r line; do
+	case $line in
+	"--- "*) file=$new/${line#--- }; : >"$file" ;;
+	*) printf '%s\n' "$line" >>"$file" ;;
+	esac
+done
+
+list_packages() {
+	if has dpkg-query; then
+		dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort
+	else
+		rpm -qa --qf '%{NAME}\n' | sort
+	fi
+}
+
+if [ -n "$owner" ] && [ ! -e "$state/owner" ]; then
+	mkdir -p "$state"
+	{
+		echo "forward=$(cat /proc/sys/net/ipv4/ip_forward)"
+		echo "enabled=$(systemctl is-enabled docker.service 2>/dev/null || :)"
+		echo "active=$(systemctl is-active docker.service 2>/dev/null || :)"
+		echo "group=$(getent group docker >/dev/null && echo yes || :)"
+	} >"$state/before"
+	printf '%s\n' "$owner" >"$state/owner"
+fi
+
+# An engine. One whose installation was cut off is not there yet.
+if ! has dockerd || [ -e "$state/packages.before" ]; then
+	if [ ! -e "$state/packages.before" ]; then
+		mkdir -p "$state"
+		list_packages >"$new/packages"
+		mv "$new/packages" "$state/packages.before"
+	fi
+	progress "installing an engine"
+	if [ -n "$url" ]; then
+		if has curl; then fetch="curl -fsSL"; else fetch="wget -qO-"; fi
+		$fetch "$url" >"$new/install"
+		sh "$new/install" </dev/null >&2
+	elif has apt-get; then
+		dpkg --configure -a </dev/null >&2
+		apt="apt-get -q -y -o DPkg::Lock::Timeout=120"
+		$apt update </dev/null >&2
+		packages=docker.io
+		if apt-cache show docker-cli >/dev/null 2>&1; then packages="$packages docker-cli"; fi
+		# shellcheck disable=SC2086 # several words
+		$apt install --no-install-recommends $packages ca-certificates iptables </dev/null >&2
+	elif has dnf; then
+		if dnf -q list --available moby-engine >/dev/null 2>&1; then packages=moby-engine; else packages=docker-ce; fi
+		dnf -q -y install "$packages" </dev/null >&2
+	else
+		echo "there is neither apt-get nor dnf to install an engine with" >&2
+		exit 1
+	fi
+	if [ -n "$owner" ]; then
+		list_packages >"$new/packages"
+		comm -13 "$state/packages.before" "$new/packages" >"$state/packages.new"
+		mv "$state/packages.new" "$state/packages"
+	fi
+	rm "$state/packages.before"
+	if [ -n "$name" ] && [ "$name" != "$(hostname)" ]; then
+		progress "calling the host $name"
+		echo "$name" >/etc/hostname
+		hostname "$name"
+		if grep -q '^127\.0\.1\.1' /etc/hosts; then
+			sed -i "s/^127\.0\.1\.1.*/127.0.1.1 $name/" /etc/hosts
+		else
+			echo "127.0.1.1 $name" >>/etc/hosts
+		fi
+	fi
+fi
+
+# The engine's own command line, as it is without our settings.
+dockerd=$(command -v dockerd)
+exec_start=
+if grep -q '@EXEC@' "$new/settings"; then
+	if [ ! -s "$state/exec" ] || [ ! -e "$settings" ]; then
+		# Settings of others in our place, such as docker-machine's own, do not count.
+		mkdir -p "$state"
+		[ ! -e "$settings" ] || mv "$settings" "$settings.aside"
+		systemctl daemon-reload
+		systemctl show docker.service -p ExecStart --value |
+			sed -n 's/.*argv\[\]=\(.*\) ; ignore_errors=.*/\1/p' >"$new/exec"
+		[ -s "$new/exec" ] || echo "$dockerd -H fd://" >"$new/exec"
+		mv "$new/exec" "$state/exec"
+		[ ! -e "$settings.aside" ] || mv "$settings.aside" "$settings"
+	fi
+	read -r exec_start <"$state/exec"
+fi
+while IFS= read -r line; do
+	case $line in
+	*@EXEC@*) line="${line%%@EXEC@*}$exec_start${line#*@EXEC@}" ;;
+	*@DOCKERD@*) line="${line%%@DOCKERD@*}$dockerd${line#*@DOCKERD@}" ;;
+	esac
+	printf '%s\n' "$line"
+done <"$new/settings" >"$new/rendered"
+
+changed=
+put() {
+	if ! cmp -s "$1" "$2"; then
+		mkdir -p "${2%/*}"
+		cp "$1" "$2.new"
+		mv "$2.new" "$2"
+		changed=yes
+	fi
+}
+mkdir -p /etc/docker "$certs"
+for file in ca.pem server.pem server-key.pem; do
+	put "$new/$file" "$certs/$file"
+done
+[ ! -e "$settings" ] || cp "$settings" "$new/old"
+put "$new/rendered" "$settings"
+chmod 644 "$settings"
+systemctl daemon-reload
+systemctl -q enable docker.service 2>/dev/null || :
+
+if [ -n "$changed" ] || ! systemctl -q is-active docker.service; then
+	progress "starting the engine anew"
+	systemctl reset-failed docker.service 2>/dev/null || :
+	if ! timeout 120 systemctl restart docker.service; then
+		journalctl -q -u docker.service -n 40 --no-pager -o cat 2>/dev/null | grep -iE 'fail|error|conflict|unable|cannot' | tail -n 6 >&2
+		# The engine that was there goes on as it was.
+		if [ -e "$new/old" ]; then cp "$new/old" "$settings"; else rm -f "$settings"; fi
+		systemctl daemon-reload
+		systemctl reset-failed docker.service 2>/dev/null || :
+		timeout 120 systemctl restart docker.service || :
+		exit 1
+	fi
+fi

@@ -1,0 +1,149 @@
+//! skep's own commands on machines of a docker-machine store: where a name is a machine's and nothing of
+//! skep's, docker-machine's command of the same meaning is run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skep_core::model::NodeName;
+use skep_host::store::dm::MachineStore;
+
+use super::call::variable;
+use super::driver::Machine;
+use super::row::{Row, look};
+use super::say::Say;
+use super::vm::Vms;
+use crate::cli::{Cli, Command, NodeCommand};
+use crate::context::Context;
+
+/// How long a machine may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Returns the directory of docker-machine's store.
+#[must_use]
+pub fn store_path() -> String {
+    let home = variable("HOME").unwrap_or_default();
+    variable("MACHINE_STORAGE_PATH").unwrap_or_else(|| format!("{home}/.docker/machine"))
+}
+
+/// Returns docker-machine's command line for a command that names machines of its store; none if it is one
+/// for skep itself.
+#[must_use]
+pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
+    let store = MachineStore::new(store_path());
+    let mut words: Vec<String> = vec![super::NAME.to_owned()];
+    let mut add = |more: &[&str]| words.extend(more.iter().map(|it| (*it).to_owned()));
+    let are_machines = |names: &[NodeName]| {
+        let is_node = |name| is_node(context, name);
+        !names.is_empty() && names.iter().all(|name| store.exists(name.as_str()) && !is_node(name))
+    };
+    let is_machine = |name: &str| {
+        let cluster = name.parse().map(|name| context.store.cluster(&name));
+        store.exists(name) && cluster.is_ok_and(|cluster| !cluster.exists())
+    };
+    match &cli.command {
+        Command::Ssh(args) => {
+            let named = args.cluster.cluster.is_some() || args.node.cluster.is_some();
+            if named || !are_machines(std::slice::from_ref(&args.node.node)) {
+                return None;
+            }
+            add(&["ssh", args.node.node.as_str()]);
+            words.extend(args.command.iter().cloned());
+        }
+        Command::Env(args) if args.node.is_none() && !args.unset => {
+            let name = args.cluster.cluster.as_ref()?.as_str();
+            if !is_machine(name) {
+                return None;
+            }
+            add(&["env", "--shell", args.shell.as_deref().unwrap_or("sh"), name]);
+        }
+        Command::Start(args) | Command::Stop(args) => {
+            let name = args.cluster.cluster.as_ref()?.as_str();
+            if !is_machine(name) {
+                return None;
+            }
+            let starts = matches!(cli.command, Command::Start(_));
+            add(&[if starts { "start" } else { "stop" }, name]);
+        }
+        Command::Node(command) => {
+            let (verb, cluster, names) = match command {
+                NodeCommand::Rm(args) => ("rm", &args.cluster, &args.names),
+                NodeCommand::Start(args) => ("start", &args.cluster, &args.names),
+                NodeCommand::Stop(args) => ("stop", &args.cluster, &args.names),
+                NodeCommand::Kill(args) => ("kill", &args.cluster, &args.names),
+                NodeCommand::Restart(args) => ("restart", &args.cluster, &args.names),
+                _ => return None,
+            };
+            if cluster.cluster.is_some() || !are_machines(names) {
+                return None;
+            }
+            add(&[verb]);
+            if let NodeCommand::Rm(args) = command {
+                add(if args.yes { &["-y"] } else { &[] });
+                add(if args.force { &["-f"] } else { &[] });
+            }
+            words.extend(names.iter().map(ToString::to_string));
+        }
+        _ => return None,
+    }
+    Some(words)
+}
+
+fn is_node(context: &Context, name: &NodeName) -> bool {
+    let clusters = context.store.clusters().unwrap_or_default();
+    clusters.iter().any(|cluster| cluster.machine_dir(name).exists())
+}
+
+/// A machine of a docker-machine store as it is listed beside clusters.
+#[derive(Debug)]
+pub struct Listed {
+    store: String,
+    row: Row,
+}
+
+/// The header of [`Listed::cells`].
+pub const HEADER: [&str; 7] = ["MACHINE", "DRIVER", "STATE", "URL", "DOCKER", "STORE", "ERROR"];
+
+/// Lists the machines of a store, all asked at once.
+pub async fn list(root: &Path, vms: &Arc<dyn Vms>) -> Vec<Listed> {
+    let store = MachineStore::new(root);
+    let say = Say::new(false);
+    let (mut machines, mut rows) = (Vec::new(), Vec::new());
+    for name in store.names().unwrap_or_default() {
+        match store.load(&name) {
+            Ok(config) => machines.push(Machine::new(config, Arc::clone(vms), say.clone())),
+            Err(error) => rows.push(Row::broken(&name, &error.to_string())),
+        }
+    }
+    rows.extend(look(&machines, LIMIT, true).await);
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    let store = root.display().to_string();
+    rows.into_iter().map(|row| Listed { store: store.clone(), row }).collect()
+}
+
+impl Listed {
+    /// Returns the cells of a table's row.
+    #[must_use]
+    pub fn cells(&self) -> Vec<String> {
+        let Row { name, driver, state, url, version, error, .. } = &self.row;
+        let state = state.word().to_lowercase();
+        let cells = [name, driver, &state, url, version, &self.store, error];
+        cells.into_iter().cloned().collect()
+    }
+
+    /// Returns it for programs.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let Row { name, driver, state, url, version, error, .. } = &self.row;
+        json!({
+            "name": name,
+            "driver": driver,
+            "state": state.word().to_lowercase(),
+            "url": url,
+            "engine": version,
+            "store": self.store,
+            "error": error,
+        })
+    }
+}
