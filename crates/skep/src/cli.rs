@@ -3,6 +3,7 @@
 // What is flattened is documented where it is defined; here it would show up in the help.
 #![allow(missing_docs)]
 
+mod stack;
 mod waiting;
 
 use std::path::PathBuf;
@@ -11,6 +12,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
+pub use stack::{
+    Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackList,
+    StackOptions, StackRemove, StackTasks,
+};
 use waiting::parse_duration;
 pub use waiting::{Accel, Waiting};
 
@@ -65,6 +70,11 @@ pub enum Command {
     /// Add, remove, start, stop nodes.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Deploy stacks and wait until they have converged; remove, list and look at them.
+    #[command(subcommand)]
+    Stack(StackCommand),
+    /// Spread services anew whose tasks are uneven, as after a node came back.
+    Rebalance(Rebalance),
     /// Names of a cluster in this host's /etc/hosts.
     #[command(subcommand)]
     Hosts(HostsCommand),
@@ -190,6 +200,8 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+    /// For programs and people.
+    Yaml,
 }
 
 /// `skep ls`.

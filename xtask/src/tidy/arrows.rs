@@ -4,7 +4,7 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 14] = [
     "sys",
     "store",
     "pki",
@@ -14,6 +14,7 @@ const ORDER: [&str; 13] = [
     "image",
     "shell",
     "engine",
+    "stack",
     "driver",
     "preflight",
     "observe",

@@ -24,11 +24,12 @@ use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use skep_core::services::View;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::tls::Connection;
-use super::{Engine, Error, PORT, PROBE, Part, ProbeService, SWARM_PORT, probe};
+use super::{Engine, Error, PORT, PROBE, Part, ProbeService, Remains, SWARM_PORT, probe, services};
 use crate::sys::FileError;
 
 /// How soon the engine is asked again about what goes on in it.
@@ -390,6 +391,26 @@ impl Engine for ApiEngine {
 
     async fn service_problem(&self, id: &str) -> Option<String> {
         probe::problem(self, id).await
+    }
+
+    async fn view(&self) -> Result<View, Error> {
+        services::view(self).await
+    }
+
+    async fn task_log(&self, task: &str, lines: usize) -> Result<Vec<String>, Error> {
+        services::task_log(self, task, lines).await
+    }
+
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error> {
+        services::ran_out_of_memory(self, container).await
+    }
+
+    async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error> {
+        services::shared_by(self, stack).await
+    }
+
+    async fn remains(&self, stack: &str) -> Result<Remains, Error> {
+        services::on_node(self, stack).await
     }
 }
 

@@ -7,6 +7,7 @@ mod api;
 mod fetch;
 mod probe;
 pub mod remote;
+mod services;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use skep_core::services::View;
 use thiserror::Error;
 
 pub use fetch::fetch_soon;
@@ -95,6 +97,15 @@ pub enum Part {
     Manager,
     /// It belongs to one and cannot tell as what, for this reason; that may pass.
     Unsettled(String),
+}
+
+/// What is left of a stack on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Containers, those that ended among them.
+    pub containers: usize,
+    /// Networks.
+    pub networks: usize,
 }
 
 /// Where engines are had from.
@@ -183,4 +194,19 @@ pub trait Engine: Send + Sync {
 
     /// Returns what a service's newest task says of itself.
     async fn service_problem(&self, id: &str) -> Option<String>;
+
+    /// Returns all services, tasks and nodes; managers only.
+    async fn view(&self) -> Result<View, Error>;
+
+    /// Returns the last lines that a task's container wrote; managers only.
+    async fn task_log(&self, task: &str, lines: usize) -> Result<Vec<String>, Error>;
+
+    /// Tells whether a container of this engine ended for want of memory.
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error>;
+
+    /// Returns what a stack has beside its services: networks, secrets and configs; managers only.
+    async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error>;
+
+    /// Returns what this engine has of a stack.
+    async fn remains(&self, stack: &str) -> Result<Remains, Error>;
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
-use skep_host::engine::{Engine, Engines, Error, Part, ProbeService};
+use skep_core::services::View;
+use skep_host::engine::{Engine, Engines, Error, Part, ProbeService, Remains};
 use skep_host::pki::Credentials;
 
 use super::machines::PROVISIONED;
@@ -253,5 +254,25 @@ impl Engine for FakeEngine {
 
     async fn service_problem(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    async fn view(&self) -> Result<View, Error> {
+        self.decide(|state, _| Ok(state.next_view()))
+    }
+
+    async fn task_log(&self, task: &str, _lines: usize) -> Result<Vec<String>, Error> {
+        self.decide(|_, _| Ok(vec![format!("the last words of {task}")]))
+    }
+
+    async fn ran_out_of_memory(&self, _container: &str) -> Result<bool, Error> {
+        self.act(|_, _| Ok(false))
+    }
+
+    async fn shared_by(&self, _stack: &str) -> Result<Vec<String>, Error> {
+        self.decide(|_, _| Ok(Vec::new()))
+    }
+
+    async fn remains(&self, _stack: &str) -> Result<Remains, Error> {
+        self.act(|_, _| Ok(Remains::default()))
     }
 }

@@ -9,7 +9,7 @@ mod images;
 mod machines;
 mod network;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterName, NetworkRecord};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
+use skep_core::services::View;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
@@ -48,9 +49,21 @@ pub(crate) struct State {
     pub running: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
+    /// What managers tell of services, look after look; the last is told again and again.
+    pub views: VecDeque<View>,
     pub calls: usize,
     pub fault: Option<Fault>,
     pub made: usize,
+}
+
+impl State {
+    fn next_view(&mut self) -> View {
+        match self.views.len() {
+            0 => View::default(),
+            1 => self.views[0].clone(),
+            _ => self.views.pop_front().expect("there are several"),
+        }
+    }
 }
 
 impl FakeHost {
@@ -98,6 +111,11 @@ impl FakeHost {
         let mut state = self.state();
         state.calls = 0;
         state.fault = fault;
+    }
+
+    /// Sets what managers tell of services, look after look; the last is told again and again.
+    pub fn set_views(&self, views: impl IntoIterator<Item = View>) {
+        self.state().views = views.into_iter().collect();
     }
 
     /// Returns how many calls there were since the fault was set.

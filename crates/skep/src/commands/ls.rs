@@ -12,8 +12,9 @@ use skep_host::store::{ClusterDir, Machine};
 use crate::cli::{List, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
+use crate::out;
 use crate::render::table::table;
-use crate::{out, outln};
+use crate::render::write_document;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -36,9 +37,9 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
         rows.push(look(dir, &driver).await);
     }
     match args.output {
-        Output::Json => {
+        Output::Json | Output::Yaml => {
             let clusters: Vec<_> = rows.iter().map(Row::json).collect();
-            outln!("{:#}", json!({"format": 1, "clusters": clusters}));
+            write_document(args.output, &json!({"format": 1, "clusters": clusters}));
         }
         Output::Table => {
             let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];

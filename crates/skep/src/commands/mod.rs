@@ -12,7 +12,9 @@ mod logs;
 mod ls;
 mod node;
 mod power;
+mod rebalance;
 mod schema;
+mod stack;
 mod status;
 mod up;
 
@@ -64,6 +66,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Env(args) => access::env(context, args)?,
         Command::Docker(args) => return access::docker(context, args).await,
         Command::Node(command) => node::run(context, command).await?,
+        Command::Stack(command) => return stack::run(context, command).await,
+        Command::Rebalance(args) => return rebalance::run(context, args).await,
         Command::Hosts(command) => hosts::run(context, command).await?,
         Command::Logs(args) => logs::run(context, args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,

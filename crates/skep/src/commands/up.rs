@@ -12,6 +12,7 @@ use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
 
 use super::converge::{carry_out, converge, plan_error};
+use super::stack::{check_stacks, deploy_stacks};
 use crate::cli::{Up, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
@@ -51,6 +52,8 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let named = args.cluster.clone().or_else(|| file.as_ref()?.name.clone());
     let name = context.name_or_default(named.as_ref());
     let dir = context.store.cluster(&name);
+    let stacks = file.as_ref().map(|file| file.stacks.clone()).unwrap_or_default();
+    let checked = check_stacks(context, &dir, &stacks).await?;
     let mut machinery = context.machinery(Some(&args.waiting));
     machinery.count_others(&dir);
 
@@ -75,6 +78,9 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
             true => outln!("nothing to do"),
             false => out!("{plan}"),
         }
+        for stack in &stacks {
+            outln!("then deploy stack {}", stack.name);
+        }
         return Ok(None);
     }
 
@@ -89,6 +95,7 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
     cluster.release();
     result?;
+    deploy_stacks(context, &dir, &stacks, &checked, args.waiting.no_wait).await?;
     Ok(Some(Done { name, progress: machinery.progress }))
 }
 

@@ -5,14 +5,14 @@ use serde_json::{Value as Json, json};
 use skep_core::model::{AptSource, ClusterName, Hostname, HostnameSpec, NodeName, Role};
 
 use super::kind::{
-    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url, Whole,
-    Word, text,
+    AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, OneOrMore, SizeFrom, Url,
+    Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
 use super::spec::parse_hostname;
 use super::tree::{Node, Value};
-use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry};
+use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry, StackEntry};
 
 type Cpus = Whole<1, 255>;
 type Memory = SizeFrom<384>;
@@ -55,6 +55,13 @@ impl Section for ClusterFile {
              at the node that is named."
         ),
         field!("image", ImageEntry, image, "What the nodes' image is made from."),
+        field!(
+            "stacks",
+            ListOf<StackEntry>,
+            stacks,
+            "Stacks that `skep up -f` deploys in this order once the swarm is ready, \
+             waiting for each to converge."
+        ),
     ];
 }
 
@@ -132,6 +139,53 @@ impl Kind for AptSource {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let SourceEntry { line, key } = SourceEntry::read(node, problems)?;
         Some(Self { line: line?, key })
+    }
+}
+
+#[derive(Default)]
+struct StackFields {
+    name: Option<String>,
+    file: Vec<String>,
+    files: Vec<String>,
+    env_file: Vec<String>,
+}
+
+impl Section for StackFields {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("name", Word, name, "The stack's name."),
+        field!(
+            "file",
+            OneOrMore<FilePath>,
+            file,
+            "Its compose file, or several to be merged, relative to this one's folder."
+        ),
+        field!("files", ListOf<FilePath>, files, "The same as `file`."),
+        field!(
+            "env_file",
+            OneOrMore<FilePath>,
+            env_file,
+            "A file of variables for the compose files, KEY=VALUE lines, or several. \
+             Those of the environment go before."
+        ),
+    ];
+    const REQUIRED: &'static [&'static str] = &["name"];
+}
+
+impl Kind for StackEntry {
+    type Value = Self;
+
+    fn schema() -> Json {
+        StackFields::schema()
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let StackFields { name, file, files, env_file } = StackFields::read(node, problems)?;
+        let paths = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
+        let files = [file, files].concat();
+        if files.is_empty() {
+            problems.report(node.at, "the key `file` is missing");
+        }
+        Some(Self { name: name?, files: paths(files), env_files: paths(env_file) })
     }
 }
 

@@ -67,6 +67,14 @@ impl ClusterFile {
     /// given in another folder.
     fn beside(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
+        let of_stacks = self
+            .stacks
+            .iter_mut()
+            .flat_map(|stack| stack.files.iter_mut().chain(&mut stack.env_files));
+        for file in of_stacks {
+            let joined = folder.join(&*file);
+            *file = std::path::absolute(&joined).unwrap_or(joined);
+        }
         for key in self.image.sources.iter_mut().filter_map(|source| source.key.as_mut()) {
             let joined = folder.join(&*key);
             let absolute = std::path::absolute(&joined).unwrap_or(joined);

@@ -12,6 +12,7 @@ mod fields;
 mod kind;
 mod load;
 mod problem;
+mod references;
 mod section;
 mod spec;
 #[cfg(test)]
@@ -19,9 +20,11 @@ mod tests;
 mod tree;
 
 pub use load::json_schema;
+pub use references::{Reference, file_references};
 pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
 use skep_core::model::{AptSource, ClusterName, HostnameSpec, NodeName, Role, Size};
@@ -45,6 +48,19 @@ pub struct ClusterFile {
     pub hostnames: Vec<HostnameSpec>,
     /// What the image is made from.
     pub image: ImageEntry,
+    /// Stacks to deploy, in this order.
+    pub stacks: Vec<StackEntry>,
+}
+
+/// A stack to deploy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StackEntry {
+    /// Its name.
+    pub name: String,
+    /// Its compose files.
+    pub files: Vec<PathBuf>,
+    /// Files of variables for them.
+    pub env_files: Vec<PathBuf>,
 }
 
 /// What every node is like that says nothing else.
