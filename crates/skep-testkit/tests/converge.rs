@@ -27,6 +27,7 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         memory: Size::gib(1),
         disk: Size::gib(20),
         labels: [("place".to_owned(), format!("p{index}"))].into(),
+        availability: None,
     };
     ClusterSpec {
         name: CLUSTER.parse().unwrap(),

@@ -193,6 +193,7 @@ fn put_cluster(home: &Home) {
         memory: Size::gib(1),
         disk: Size::gib(20),
         labels: Default::default(),
+        availability: None,
     };
     let network =
         NetworkRecord { subnet: "10.5.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };

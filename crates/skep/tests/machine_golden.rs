@@ -257,6 +257,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         memory: Size::gib(1),
         disk: Size::gib(20),
         labels: [].into(),
+        availability: None,
     };
     let record = ClusterRecord {
         name: "demo".parse().unwrap(),

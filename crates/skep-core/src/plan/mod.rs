@@ -12,6 +12,8 @@ mod machines;
 mod network;
 mod nodes;
 mod power;
+mod recover;
+mod settings;
 mod swarm;
 mod up;
 
@@ -25,7 +27,9 @@ pub use down::plan_down;
 pub use hosts::plan_hostnames;
 pub use machines::{plan_machine_engine, plan_machine_removal, plan_machines_up};
 pub use nodes::plan_remove_nodes;
-pub use power::{StopMode, plan_start, plan_stop};
+pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
+pub use recover::{plan_forget_lost, plan_recover};
+pub use settings::{plan_idle_stop, plan_settings};
 pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};
 
 use crate::model::{ClusterName, NodeName, Size, SpecError};

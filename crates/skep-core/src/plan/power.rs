@@ -43,6 +43,48 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
     Ok(plan)
 }
 
+/// Plans that machines halt; those that do not run are left alone.
+///
+/// # Errors
+///
+/// If a node does not exist.
+pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    for node in chosen(seen, names)? {
+        let name = node.record.name();
+        match node.machine {
+            MachineState::Running => {
+                plan.push(Step::node(name, Action::PauseMachine, vec![]));
+            }
+            MachineState::Paused => {}
+            MachineState::Stopped => plan.warnings.push(format!("{name} does not run")),
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans that machines which halt go on, up to engines that answer; others are left alone.
+///
+/// # Errors
+///
+/// As [`plan_start`].
+pub fn plan_resume(
+    seen: &Observed,
+    names: &[NodeName],
+    options: UpOptions,
+) -> Result<Plan, PlanError> {
+    let (paused, others): (Vec<_>, Vec<_>) =
+        chosen(seen, names)?.into_iter().partition(|node| node.machine == MachineState::Paused);
+    let stopped = others.iter().filter(|node| node.machine == MachineState::Stopped);
+    let warnings: Vec<_> =
+        stopped.map(|node| format!("{} does not run", node.record.name())).collect();
+    let paused: Vec<_> = paused.into_iter().map(|node| node.record.name().clone()).collect();
+    match paused.is_empty() {
+        true => Ok(Plan { warnings, ..Plan::default() }),
+        false => Ok(Plan { warnings, ..plan_start(seen, &paused, options)? }),
+    }
+}
+
 /// Plans the start of some nodes, or of all if none is named, up to a swarm that is whole again.
 ///
 /// # Errors

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use skep_core::model::{ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{
+    Availability, ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
+};
 
 use crate::carry_out::Crash;
 use crate::world::Damage;
@@ -28,6 +30,7 @@ pub fn node(index: usize, role: Role) -> NodeSpec {
         memory: Size::gib(1),
         disk: Size::gib(10),
         labels: BTreeMap::new(),
+        availability: None,
     }
 }
 
@@ -53,13 +56,23 @@ pub fn any_spec() -> impl Strategy<Value = ClusterSpec> {
 pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
     let labels = proptest::collection::btree_map("[a-c]", "[12]", 0..3);
     let labels = proptest::collection::vec(labels, roles.len());
+    let availability = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(Availability::Active)),
+        1 => Just(Some(Availability::Drain)),
+    ];
+    let availability = proptest::collection::vec(availability, roles.len());
     let target = proptest::option::of(0..roles.len());
     let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
-    (labels, hostnames).prop_map(move |(labels, hostnames)| {
+    (labels, availability, hostnames).prop_map(move |(labels, availability, hostnames)| {
         let mut spec = demo(0, 0);
-        let nodes = roles.iter().zip(labels).enumerate();
-        spec.nodes =
-            nodes.map(|(at, (role, labels))| NodeSpec { labels, ..node(at, *role) }).collect();
+        let nodes = roles.iter().zip(labels).zip(availability).enumerate();
+        let nodes = nodes.map(|(at, ((role, labels), availability))| NodeSpec {
+            labels,
+            availability,
+            ..node(at, *role)
+        });
+        spec.nodes = nodes.collect();
         spec.hostnames =
             hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
         spec

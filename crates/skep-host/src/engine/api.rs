@@ -233,6 +233,18 @@ impl Engine for ApiEngine {
         }
     }
 
+    async fn recover_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error> {
+        let request = SwarmInitRequest {
+            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+            advertise_addr: Some(advertise.to_string()),
+            force_new_cluster: Some(true),
+            ..SwarmInitRequest::default()
+        };
+        let init = self
+            .call("form the swarm anew", |docker| async move { docker.init_swarm(request).await });
+        init.await.map(|_| ())
+    }
+
     async fn join_token(&self, role: Role) -> Result<String, Error> {
         let swarm =
             self.call("tell of its swarm", |docker| async move { docker.inspect_swarm().await });

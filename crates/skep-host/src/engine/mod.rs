@@ -138,6 +138,9 @@ pub trait Engine: Send + Sync {
     /// Forms a swarm; being a member already is fine.
     async fn init_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error>;
 
+    /// Forms the swarm anew from what this manager knows of it, with it as the only manager.
+    async fn recover_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error>;
+
     /// Returns the secret that lets another engine join in that role.
     async fn join_token(&self, role: Role) -> Result<String, Error>;
 

@@ -17,6 +17,7 @@ pub(crate) fn node() -> NodeRecord {
             memory: Size::gib(1),
             disk: Size::gib(20),
             labels: Default::default(),
+            availability: None,
         },
         index: 0,
         address,

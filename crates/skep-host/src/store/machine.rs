@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use skep_core::model::{Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
+use skep_core::model::{Availability, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
 
 use super::Error;
 use super::cluster::{check_format, refuse_newer};
@@ -62,6 +62,8 @@ pub(super) struct Driver {
     role: Role,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    availability: Option<Availability>,
 }
 
 /// A machine that is in no cluster has no part to play there.
@@ -90,6 +92,7 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
             memory: Size::mib(driver.memory),
             disk: Size::mib(driver.disk_size),
             labels: driver.labels,
+            availability: driver.availability,
         },
         index: driver.index,
         address: driver.ip_address,
@@ -140,6 +143,7 @@ pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord
         tap: record.tap.clone(),
         role: record.spec.role,
         labels: record.spec.labels.clone(),
+        availability: record.spec.availability,
     }
 }
 

@@ -159,6 +159,15 @@ impl Engine for FakeEngine {
         })
     }
 
+    async fn recover_swarm(&self, _advertise: Ipv4Addr) -> Result<(), Error> {
+        self.act(|state, dir| {
+            let (swarm, id) = membership(dir).ok_or_else(|| refused("not in a swarm"))?;
+            let members = state.swarms.get_mut(&swarm).expect("it is there");
+            members.iter_mut().filter(|it| it.id != id).for_each(|it| it.role = Role::Worker);
+            Ok(())
+        })
+    }
+
     async fn join_token(&self, role: Role) -> Result<String, Error> {
         self.decide(|_, swarm| Ok(format!("{}:{swarm}", role.as_str())))
     }

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub forwarding: bool,
     /// Directories of machines that run.
     pub running: BTreeSet<PathBuf>,
+    /// Directories of machines that are paused.
+    pub paused: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
     /// What managers tell of services, look after look; the last is told again and again.
@@ -128,6 +130,7 @@ impl FakeHost {
     pub fn lose_power(&self) {
         let mut state = self.state();
         state.running.clear();
+        state.paused.clear();
         state.bridges.clear();
         state.tables.clear();
     }

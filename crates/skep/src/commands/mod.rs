@@ -16,6 +16,7 @@ mod rebalance;
 mod schema;
 mod stack;
 mod status;
+mod swarm;
 mod up;
 
 use clap::{Args, CommandFactory};
@@ -68,6 +69,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Node(command) => node::run(context, command).await?,
         Command::Stack(command) => return stack::run(context, command).await,
         Command::Rebalance(args) => return rebalance::run(context, args).await,
+        Command::Swarm(command) => swarm::run(context, command).await?,
         Command::Hosts(command) => hosts::run(context, command).await?,
         Command::Logs(args) => logs::run(context, args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,

@@ -193,8 +193,13 @@ fn wanted_spec(
         return Ok(cluster.spec(seen.nodes.values().map(|node| &node.record)));
     }
     let mut spec = file.unwrap_or_default().with_flags(wanted)?.spec(name.clone());
-    if let (None, Some(cluster)) = (spec.subnet, &seen.cluster) {
-        spec.subnet = Some(cluster.network.subnet);
+    if let Some(cluster) = &seen.cluster {
+        spec.subnet = spec.subnet.or(Some(cluster.network.subnet));
+        // A node that was drained by a command stays so until one says otherwise.
+        for node in &mut spec.nodes {
+            let recorded = cluster.nodes.iter().find(|it| it.name == node.name);
+            node.availability = node.availability.or(recorded.and_then(|it| it.availability));
+        }
     }
     let problems = spec.problems();
     if problems.is_empty() {

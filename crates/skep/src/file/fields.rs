@@ -2,7 +2,9 @@
 
 use ipnet::Ipv4Net;
 use serde_json::{Value as Json, json};
-use skep_core::model::{AptSource, ClusterName, Hostname, HostnameSpec, NodeName, Role};
+use skep_core::model::{
+    AptSource, Availability, ClusterName, Hostname, HostnameSpec, NodeName, Role,
+};
 
 use super::kind::{
     AptLine, Driver, FilePath, Kind, LabelKey, LabelValue, ListOf, MapOf, OneOrMore, SizeFrom, Url,
@@ -97,6 +99,12 @@ impl Section for NodeEntry {
             "The disk; that of `node` if not given. It takes room as it fills."
         ),
         field!("labels", Labels, labels, "Swarm labels, beside those of every node."),
+        field!(
+            "availability",
+            Availability,
+            availability,
+            "Whether the node takes tasks; as it is found if not given."
+        ),
     ];
 }
 

@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{AptSource, ClusterName, HostnameSpec, NodeName, Role, Size};
+use skep_core::model::{AptSource, Availability, ClusterName, HostnameSpec, NodeName, Role, Size};
 
 /// A cluster file, or flags in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +89,8 @@ pub struct NodeEntry {
     pub disk: Option<Size>,
     /// Labels, beside those of every node.
     pub labels: BTreeMap<String, String>,
+    /// Whether it takes tasks.
+    pub availability: Option<Availability>,
 }
 
 /// What the image is made from.

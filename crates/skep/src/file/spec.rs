@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostnameSpec, ImageSpec, NameError, NodeName, NodeSpec, Role, Size,
+    ClusterName, ClusterSpec, HostnameSpec, ImageSpec, NameError, NodeFilter, NodeName, NodeSpec,
+    Role, Size,
 };
 
 use super::{ClusterFile, NodeEntry};
@@ -103,20 +104,8 @@ impl ClusterFile {
             pair.split_once('=').ok_or_else(|| format!("--label {text}: write KEY=VALUE@NODES"))?;
         let names = self.numbered();
         for filter in nodes.split(',') {
-            let with_role = |role: Role| names.iter().filter(move |(_, it)| *it == role);
-            let chosen: Vec<NodeName> = match filter {
-                "all" | "*" => names.iter().map(|(name, _)| name.clone()).collect(),
-                "manager" => with_role(Role::Manager).map(|(name, _)| name.clone()).collect(),
-                "worker" => with_role(Role::Worker).map(|(name, _)| name.clone()).collect(),
-                name => {
-                    let name = name.parse().map_err(|error| format!("--label {text}: {error}"))?;
-                    if !names.iter().any(|(known, _)| *known == name) {
-                        return Err(format!("--label {text}: there is no node {name}"));
-                    }
-                    vec![name]
-                }
-            };
-            for name in chosen {
+            let chosen = filter.parse().and_then(|filter: NodeFilter| filter.select(&names));
+            for name in chosen.map_err(|error| format!("--label {text}: {error}"))? {
                 let entry = self.nodes.entry(name).or_default();
                 entry.labels.insert(key.to_owned(), value.to_owned());
             }
@@ -165,6 +154,7 @@ impl ClusterFile {
                 memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
                 disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
                 labels,
+                availability: own.availability,
             }
         });
         let default = ImageSpec::default();
@@ -240,7 +230,7 @@ mod tests {
     fn labels_go_to_the_nodes_that_are_meant() {
         let wanted = Wanted {
             num_node: Some(3),
-            label: vec!["zone=a@node0,node2".into(), "tier=back@worker".into(), "all=yes".into()],
+            label: vec!["zone=a@node0,node2".into(), "tier=back@worker:*".into(), "all=yes".into()],
             ..Wanted::default()
         };
         let spec = spec(&wanted).unwrap();

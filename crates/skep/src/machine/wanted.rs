@@ -34,6 +34,7 @@ pub fn node_spec(wanted: &VmSpec) -> Result<NodeSpec, String> {
             megabytes => Size::mib(megabytes.saturating_mul(1_000_000).div_ceil(1 << 20)),
         },
         labels: Default::default(),
+        availability: None,
     })
 }
 

@@ -31,6 +31,8 @@ impl World {
             assert_eq!(control, wanted.role == Role::Manager, "{}", wanted.name);
             assert_eq!(member.voter, control, "{}", wanted.name);
             assert_eq!(member.labels, wanted.labels, "{}", wanted.name);
+            let takes_tasks = wanted.availability.unwrap_or(member.availability);
+            assert_eq!(member.availability, takes_tasks, "{}", wanted.name);
             ids.insert(id);
         }
         let wanted = |host: &str| spec.nodes.iter().any(|node| node.name.as_str() == host);

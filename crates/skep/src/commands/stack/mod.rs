@@ -85,7 +85,7 @@ impl DockerCommand {
 }
 
 /// Returns how long one call of an engine may take: the slowest node's measure.
-pub(super) fn patience(context: &Context, cluster: &ClusterDir) -> Duration {
+pub(in crate::commands) fn patience(context: &Context, cluster: &ClusterDir) -> Duration {
     let driver = context.driver(None);
     let nodes = cluster.nodes().unwrap_or_default().into_iter();
     let slowness = nodes.filter_map(|(_, record)| record.ok()).map(|record| {
