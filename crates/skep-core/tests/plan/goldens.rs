@@ -308,7 +308,8 @@ fn up_with_a_node_that_is_to_be_drained() {
 #[test]
 fn what_was_set_is_not_undone_by_the_next_up() {
     let mut world = world_of(&demo(3, 1));
-    let settings: [(usize, fn(&mut NodeSpec)); 4] = [
+    type Edit = fn(&mut NodeSpec);
+    let settings: [(usize, Edit); 4] = [
         (3, |node| node.availability = Some(Availability::Drain)),
         (3, |node| drop(node.labels.insert("a".into(), "1".into()))),
         (1, |node| node.role = Role::Worker),
