@@ -294,3 +294,6 @@ impl View {
         Self { services, tasks, nodes: self.nodes.clone() }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use skep_core::model::{NodeName, NodeRecord, Role};
 use thiserror::Error;
 
 pub use gone::await_gone;
-pub use watch::{Ending, Report, report, watch};
+pub use watch::{Ending, Report, glance, report, watch};
 
 use crate::engine::{self, Engine, Engines, Part};
 use crate::pki::Credentials;

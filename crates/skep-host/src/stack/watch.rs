@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::services::{Cause, Outcome, Standing, Status, View, Watch};
+use skep_core::services::{Cause, Outcome, Standing, Status, View, Watch, judge};
 use tokio::time::Instant;
 
 use super::{Error, Swarm};
@@ -68,6 +68,25 @@ pub async fn watch(
             }
         }
         // wait: the swarm's events tell of tasks only what polling tells too, and may be missed
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Looks at all services for `limit`, or until each either is what was asked for or tells why not: what
+/// follows from a node that was drained shows a moment later.
+///
+/// # Errors
+///
+/// If no manager answers.
+pub async fn glance(swarm: Swarm<'_>, limit: Duration) -> Result<Vec<Status>, Error> {
+    let began = Instant::now();
+    loop {
+        let services = judge(&look(swarm).await?);
+        let clear = |it: &Status| it.standing == Standing::Converged || it.problem.is_some();
+        if services.iter().all(clear) || began.elapsed() >= limit {
+            return Ok(services);
+        }
+        // wait: the scheduler does not announce that it found no place for a task
         tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -2,13 +2,15 @@
 //! `restart --rolling`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use skep_core::model::{Availability, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{plan_idle_stop, plan_settings, plan_start};
-use skep_core::services::{Standing, judge};
+use skep_core::services::Standing;
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
+use skep_host::stack::glance;
 use skep_host::store::{ClusterDir, LockedCluster};
 
 use super::select;
@@ -18,6 +20,9 @@ use crate::commands::stack::patience;
 use crate::commands::up::options;
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
+
+/// How long services may take to find another node before it is told which do not.
+const SETTLING: Duration = Duration::from_secs(15);
 
 pub(super) async fn role(context: &Context, args: &NodeChange, role: Role) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
@@ -43,10 +48,11 @@ pub(super) async fn availability(
 async fn warn_about_services(context: &Context, dir: &ClusterDir) {
     let machinery = context.machinery(None);
     let swarm = machinery.swarm(dir, patience(context, dir));
-    let Ok(manager) = swarm.manager().await else { return };
-    let Ok(view) = manager.view().await else { return };
-    for status in judge(&view).into_iter().filter(|it| it.standing == Standing::Stuck) {
-        eprintln!("warning: {} waits: {status}", status.name);
+    let Ok(services) = glance(swarm, SETTLING).await else { return };
+    for status in services.into_iter().filter(|it| it.standing != Standing::Converged) {
+        if status.problem.is_some() {
+            eprintln!("warning: {} waits: {status}", status.name);
+        }
     }
 }
 
