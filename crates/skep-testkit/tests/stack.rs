@@ -92,7 +92,6 @@ async fn watched(host: &FakeHost, limit: u64) -> (Result<Ending, Error>, Vec<Str
     let swarm = Swarm { dir: &dir, engines: host, patience: Duration::from_secs(1) };
     let select = |view: &View| view.of_stack("shop");
     let ending = watch(swarm, &select, Duration::from_secs(limit), &events).await;
-    drop(events);
     (ending, told.into_inner().unwrap())
 }
 

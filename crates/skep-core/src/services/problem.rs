@@ -34,6 +34,8 @@ pub struct TaskRef {
 pub enum Cause {
     /// No node meets the constraints, or takes tasks.
     NoNode,
+    /// The nodes that would do are down; they may come back.
+    NodesDown,
     /// No node has enough left.
     NoResources,
     /// The port is taken on every node that it could be on, or on this one.
@@ -70,7 +72,7 @@ impl Cause {
             | Self::NotRestarted
             | Self::Update => true,
             // What it needs may still be starting.
-            Self::Unhealthy | Self::Exits(_) | Self::Other => false,
+            Self::NodesDown | Self::Unhealthy | Self::Exits(_) | Self::Other => false,
         }
     }
 }
@@ -109,7 +111,7 @@ pub(super) fn reference(view: &View, service: &Service, task: &Task) -> TaskRef 
 }
 
 /// Words of a swarm that tell of a cause; the first that are found count.
-const WORDS: [(&str, Cause); 14] = [
+const WORDS: [(&str, Cause); 13] = [
     ("unhealthy container", Cause::Unhealthy),
     ("port is already allocated", Cause::PortTaken),
     ("address already in use", Cause::PortTaken),
@@ -123,7 +125,6 @@ const WORDS: [(&str, Cause); 14] = [
     ("exec format error", Cause::NoCommand),
     ("no such file or directory: unknown", Cause::NoCommand),
     ("permission denied: unknown", Cause::NoCommand),
-    ("scheduling constraints not satisfied", Cause::NoNode),
 ];
 
 /// Words that tell that an image is not to be had.
@@ -145,7 +146,9 @@ fn read(view: &View, service: &Service, task: &Task) -> (Cause, String) {
     if lower.starts_with("no suitable node")
         && let Some(text) = placement::explain(service, &view.nodes)
     {
-        return (Cause::NoNode, text);
+        let fitting = placement::fitting(service, &view.nodes);
+        let may_come_back = fitting.iter().any(|it| !it.ready && it.availability == "active");
+        return (if may_come_back { Cause::NodesDown } else { Cause::NoNode }, text);
     }
     let known = WORDS.iter().find(|(words, _)| lower.contains(words)).map(|(_, cause)| cause);
     match (known, task.exit_code) {
@@ -160,7 +163,8 @@ fn read(view: &View, service: &Service, task: &Task) -> (Cause, String) {
         (None, Some(code)) if task.has_failed() && code != 0 => {
             (Cause::Exits(code), format!("its container ended with code {code}"))
         }
-        _ if lower.starts_with("no suitable node") => (Cause::NoNode, error.to_owned()),
+        // A node does by now: the scheduler has not looked again yet.
+        _ if lower.starts_with("no suitable node") => (Cause::NodesDown, error.to_owned()),
         _ => (Cause::Other, error.to_owned()),
     }
 }

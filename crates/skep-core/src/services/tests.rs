@@ -73,12 +73,15 @@ fn a_node_that_fits_and_is_away_is_named() {
     ];
     let constraints = &["node.labels.tier==web"];
     let services = vec![service(Mode::Replicated(1), constraints)];
-    let status = only(&View { services, tasks: vec![nowhere(1)], nodes });
-    assert_eq!(status.standing, Standing::Stuck);
+    let mut view = View { services, tasks: vec![nowhere(1)], nodes };
+    let status = only(&view);
+    assert_eq!(status.standing, Standing::Working, "one that is down may come back");
     assert_eq!(
         status.problem.unwrap().to_string(),
         "web.1: only for node.labels.tier==web there is a node: node1 is drained, node2 is down"
     );
+    view.nodes.pop();
+    assert_eq!(only(&view).standing, Standing::Stuck, "one that is drained does not by itself");
 }
 
 #[test]

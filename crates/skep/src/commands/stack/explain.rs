@@ -73,6 +73,7 @@ fn hint(report: &Report) -> Option<String> {
             "skep node label KEY=VALUE@NODE, or skep node activate NODE; skep status shows both"
                 .into()
         }
+        Cause::NodesDown => "skep status; skep up brings back what is down".to_owned(),
         Cause::NoResources => {
             "skep node add --memory 4GiB, or reserve less for the service".to_owned()
         }
