@@ -147,6 +147,12 @@ pub enum PlanError {
     /// There is no cluster, or only the beginnings of one.
     #[error("nothing is written down of the cluster")]
     NotRecorded,
+    /// A node runs and cannot be told what it is to be.
+    #[error("{node} runs, and its engine is in no swarm or does not answer")]
+    NoMember {
+        /// The node.
+        node: NodeName,
+    },
     /// The managers that would stay are no majority, or none.
     #[error("{0}")]
     Quorum(String),

@@ -14,7 +14,8 @@ use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
 ///
 /// # Errors
 ///
-/// If a node does not exist, no manager answers, or the managers that would stay are no majority.
+/// If a node does not exist, one that runs does not answer, no manager does, or the managers that would
+/// stay are no majority.
 pub fn plan_settings(
     seen: &Observed,
     names: &[NodeName],
@@ -41,6 +42,14 @@ pub fn plan_settings(
     };
     let records: Vec<NodeRecord> = names.iter().map(changed).collect();
     check_swarm(seen, &records)?;
+
+    let deaf = |record: &&NodeRecord| {
+        let node = &seen.nodes[record.name()];
+        node.machine == MachineState::Running && !is_member(node)
+    };
+    if let Some(record) = records.iter().find(deaf) {
+        return Err(PlanError::NoMember { node: record.name().clone() });
+    }
 
     let mut plan = Plan::default();
     if before.managers().count() != spec.managers().count() {
