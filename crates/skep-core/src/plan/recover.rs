@@ -3,7 +3,7 @@
 use super::nodes::find;
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{NodeName, NodeRecord, Role};
-use crate::observed::{EngineState, MachineState, Observed};
+use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
 
 /// Plans that one manager forms the swarm anew from what it knows. Managers that run leave the old one
 /// first, so that there are never two; the next `up` lets them join.
@@ -20,7 +20,7 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
             "the swarm has a majority of its managers, and needs no recovery".to_owned(),
         );
     }
-    if !matches!(node.engine, EngineState::Member { control: true, .. }) {
+    if !is_running_manager(node) {
         return refuse(format!(
             "{name} is no manager that answers; start it first (skep node start {name})"
         ));
@@ -29,20 +29,18 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
     let mut left = Vec::new();
     for (other, found) in seen.nodes.iter().filter(|(other, _)| *other != name) {
         let manager = found.record.spec.role == Role::Manager;
-        match &found.engine {
-            EngineState::Member { id, control: true, .. } => {
-                let action = Action::LeaveSwarm { id: id.clone(), through: Vec::new() };
+        match found.machine {
+            _ if is_running_manager(found) => {
+                // There is nobody to tell the ID to.
+                let action = Action::LeaveSwarm { id: String::new(), through: Vec::new() };
                 left.push(plan.push(Step::node(other, action, vec![])));
             }
-            _ if manager && found.disk && found.machine != MachineState::Running => {
+            MachineState::Stopped | MachineState::Paused if manager && found.disk => {
                 return refuse(format!(
                     "{other} is a manager that sleeps, and would come back with the old swarm: start it \
                      (skep node start {other}), which may mend all, or remove it with its data \
                      (skep node rm --force {other})"
                 ));
-            }
-            EngineState::Unreachable(why) if manager => {
-                return refuse(format!("{other} is a manager and does not answer ({why})"));
             }
             _ => {}
         }
@@ -50,6 +48,17 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
     let recovered = plan.push(Step::node(name, Action::RecoverSwarm, left));
     plan.push(Step::node(name, Action::AwaitEngine, vec![recovered]));
     Ok(plan)
+}
+
+/// Tells whether a node runs the managers' part, as far as it can tell: without a leader, engines do not
+/// answer what they are asked of their swarm.
+fn is_running_manager(node: &ObservedNode) -> bool {
+    let asked = match &node.engine {
+        EngineState::Member { control, .. } => *control,
+        EngineState::Unreachable(_) => node.record.spec.role == Role::Manager,
+        EngineState::Inactive { .. } | EngineState::Off => false,
+    };
+    asked && node.machine == MachineState::Running
 }
 
 /// Plans that a swarm which was formed anew forgets the managers that left.

@@ -373,6 +373,10 @@ fn a_swarm_without_a_majority_is_formed_anew_by_one_manager() {
     assert_eq!(world.look().swarm, None);
     let plan = plan_recover(&world.look(), &name(0)).unwrap();
     assert_snapshot!(show(&plan));
+    // Without a leader an engine does not answer what it is asked of its swarm.
+    let mut deaf = world.look();
+    deaf.nodes.get_mut(&name(0)).unwrap().engine = EngineState::Unreachable("late".to_owned());
+    assert_eq!(plan_recover(&deaf, &name(0)), Ok(plan.clone()));
     assert_eq!(execute(&mut world, &plan, &mut Dice(0), &mut None), End::Done);
     let spec = demo(3, 1);
     assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
