@@ -53,6 +53,15 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A service that is watched changed.
+    Service {
+        /// Its name.
+        name: String,
+        /// What is there of it, in a few words.
+        text: String,
+        /// Whether it is what was asked for.
+        done: bool,
+    },
     /// Something that the user should know and that stops nothing.
     Warning(String),
     /// Something that the user may want to know.

@@ -2,7 +2,7 @@
 //!
 //! The modules stand on each other in this order, and an arrow only ever points up the list:
 //! [`sys`], [`store`], [`pki`], [`net`] with [`firewall`] and [`hosts`], [`image`], [`shell`],
-//! [`oci`], [`engine`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
+//! [`oci`], [`engine`], [`stack`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
 //!
 //! Nothing here prints, reads `$HOME` or knows of flags: paths and choices come from the caller,
 //! progress goes to it as events.
@@ -19,5 +19,6 @@ pub mod oci;
 pub mod pki;
 pub mod preflight;
 pub mod shell;
+pub mod stack;
 pub mod store;
 pub mod sys;

@@ -4,16 +4,25 @@
 #![allow(missing_docs)]
 
 mod image;
+mod node;
+mod stack;
 mod waiting;
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use skep_core::model::{ClusterName, HostSpec, Hostname, NodeName, Size};
+use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
 pub use image::{ImageBake, ImageCommand, ImageLoad};
+pub use node::{
+    Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, Nodes,
+    SwarmCommand, SwarmRecover,
+};
+pub use stack::{
+    Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackList,
+    StackOptions, StackRemove, StackTasks,
+};
 use waiting::parse_duration;
 pub use waiting::{Accel, Waiting};
 
@@ -65,12 +74,20 @@ pub enum Command {
     Env(Env),
     /// Run the docker command against a node.
     Docker(Docker),
-    /// Add, remove, start, stop nodes.
+    /// Add, remove, start, stop, drain, label, promote nodes.
     #[command(subcommand)]
     Node(NodeCommand),
     /// Container images on the nodes.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Mend a swarm that has lost the majority of its managers.
+    #[command(subcommand)]
+    Swarm(SwarmCommand),
+    /// Deploy stacks and wait until they have converged; remove, list and look at them.
+    #[command(subcommand)]
+    Stack(StackCommand),
+    /// Spread services anew whose tasks are uneven, as after a node came back.
+    Rebalance(Rebalance),
     /// Names of a cluster in this host's /etc/hosts.
     #[command(subcommand)]
     Hosts(HostsCommand),
@@ -158,7 +175,8 @@ pub struct Wanted {
     /// Disk of every node.
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<Size>,
-    /// A node label, for the nodes after `@`: names, `manager`, `worker` or `all`.
+    /// A node label, for the nodes after `@`: a name, `worker:0`, `manager:0-2`, `worker:*`, `all`,
+    /// or several with commas between; all if not given.
     #[arg(long, value_name = "KEY=VALUE@NODES")]
     pub label: Vec<String>,
     /// The subnet of the nodes, such as 10.20.0.0/24; a free one if not given.
@@ -199,6 +217,8 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+    /// For programs and people.
+    Yaml,
 }
 
 /// `skep ls`.
@@ -291,107 +311,6 @@ pub struct Docker {
     /// What docker is to do.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<String>,
-}
-
-/// `skep node`.
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Add nodes to a cluster.
-    Add(NodeAdd),
-    /// Remove nodes with their data.
-    Rm(NodeRemove),
-    /// Start nodes.
-    Start(Nodes),
-    /// Stop nodes; their data stays.
-    Stop(Nodes),
-    /// Stop and start nodes.
-    Restart(Nodes),
-    /// End nodes at once, as a power cut would; their data stays.
-    Kill(Nodes),
-}
-
-/// `skep node add`.
-#[derive(Debug, Args)]
-pub struct NodeAdd {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// The nodes' names; the next free numbers if none is given.
-    pub names: Vec<NodeName>,
-    /// How many, if they are not named.
-    #[arg(long, short, value_name = "N", conflicts_with = "names")]
-    pub num_node: Option<u32>,
-    /// Add managers.
-    #[arg(long)]
-    pub manager: bool,
-    /// CPUs.
-    #[arg(long, value_name = "N")]
-    pub cpus: Option<u32>,
-    /// Memory.
-    #[arg(long, value_name = "SIZE")]
-    pub memory: Option<Size>,
-    /// Disk.
-    #[arg(long, value_name = "SIZE")]
-    pub disk: Option<Size>,
-    /// A node label.
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub label: Vec<String>,
-    #[command(flatten)]
-    pub waiting: Waiting,
-    /// If it fails, leave what was made.
-    #[arg(long)]
-    pub no_rollback: bool,
-    #[command(flatten)]
-    pub host: Host,
-}
-
-/// A host that exists already, as one node.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "A host that exists already")]
-pub struct Host {
-    /// Its address: the node is this host, and not a virtual machine.
-    #[arg(long, value_name = "IP", requires = "names",
-        conflicts_with_all = ["cpus", "memory", "disk", "num_node"])]
-    pub address: Option<Ipv4Addr>,
-    /// The user to log in as, who is root or may become it with sudo.
-    #[arg(long, value_name = "NAME", requires = "address", default_value = HostSpec::DEFAULT_USER)]
-    pub user: String,
-    /// The port of its ssh server.
-    #[arg(long, value_name = "PORT", requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
-    pub ssh_port: u16,
-    /// The private key to log in with; those that ssh finds itself if not given.
-    #[arg(long, value_name = "FILE", requires = "address")]
-    pub key: Option<PathBuf>,
-    /// A script that installs an engine if there is none; the distribution's if not given.
-    #[arg(long, value_name = "URL", requires = "address")]
-    pub install_url: Option<String>,
-}
-
-/// `skep node rm`.
-#[derive(Debug, Args)]
-pub struct NodeRemove {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// The nodes.
-    #[arg(required = true)]
-    pub names: Vec<NodeName>,
-    /// Do not ask.
-    #[arg(long, short)]
-    pub yes: bool,
-    /// Even where the swarm cannot be told or would lose its majority.
-    #[arg(long)]
-    pub force: bool,
-}
-
-/// Some nodes of a cluster.
-#[derive(Debug, Args)]
-pub struct Nodes {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// The nodes.
-    #[arg(required = true)]
-    pub names: Vec<NodeName>,
-    #[command(flatten)]
-    pub waiting: Waiting,
 }
 
 /// `skep hosts`.

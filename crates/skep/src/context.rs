@@ -15,6 +15,7 @@ use skep_host::engine::{EngineImage, TlsEngines};
 use skep_host::image::Cache;
 use skep_host::net::{LinuxNetwork, resolvers};
 use skep_host::observe::{self, Damage, Observer};
+use skep_host::stack::Swarm;
 use skep_host::store::{self, ClusterDir, LockedCluster, Machine, Owner, Registry, Store};
 
 use crate::cli::{Accel, Waiting};
@@ -262,6 +263,12 @@ impl Machinery<'_> {
         seen: &Observed,
     ) -> BTreeMap<NodeName, Result<Vec<EngineImage>, String>> {
         self.observer(LOOK).images_by_node(dir, seen).await
+    }
+
+    /// Returns a cluster's engines; `patience` bounds each call.
+    #[must_use]
+    pub fn swarm<'a>(&'a self, dir: &'a ClusterDir, patience: Duration) -> Swarm<'a> {
+        Swarm { dir, engines: &self.engines, patience }
     }
 
     /// Returns the names that a cluster has in the host's file of names.

@@ -194,6 +194,7 @@ fn put_cluster(home: &Home) {
         disk: Size::gib(20),
         labels: Default::default(),
         host: None,
+        availability: None,
     };
     let network =
         NetworkRecord { subnet: "10.5.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };

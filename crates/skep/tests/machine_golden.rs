@@ -260,6 +260,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         disk: Size::gib(20),
         labels: [].into(),
         host: None,
+        availability: None,
     };
     let record = ClusterRecord {
         name: "demo".parse().unwrap(),

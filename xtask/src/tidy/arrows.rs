@@ -4,7 +4,7 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     "sys",
     "store",
     "pki",
@@ -15,6 +15,7 @@ const ORDER: [&str; 14] = [
     "shell",
     "oci",
     "engine",
+    "stack",
     "driver",
     "preflight",
     "observe",

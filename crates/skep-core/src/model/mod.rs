@@ -4,17 +4,20 @@
 //! Invariant: a value of one of these types is valid; text becomes a value only through a parser
 //! that says what is allowed.
 
+mod filter;
 mod images;
 mod name;
 mod record;
 mod size;
 mod spec;
 
+pub use filter::{FilterError, NodeFilter};
 pub use images::{ContainerImage, EngineImages, ImageSet};
 pub use name::{ClusterName, Hostname, NameError, NodeName};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
 pub use size::{Size, SizeError};
 pub(crate) use spec::node_room;
 pub use spec::{
-    AptSource, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape, SpecError,
+    AptSource, Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape,
+    SpecError,
 };

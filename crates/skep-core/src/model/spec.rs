@@ -43,6 +43,9 @@ pub struct NodeSpec {
     /// Swarm node labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Whether it takes tasks; none to leave that as it is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<Availability>,
     /// The host that the node is, or none for a virtual machine: CPUs, memory and disk of a host are its
     /// own, and zero here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -71,6 +74,36 @@ impl HostSpec {
     pub const DEFAULT_USER: &str = "root";
     /// The port if none is given.
     pub const DEFAULT_PORT: u16 = 22;
+}
+
+/// Whether a node takes tasks (`docker node update --availability`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Availability {
+    /// It takes tasks.
+    Active,
+    /// It keeps those that it has, and takes no others.
+    Pause,
+    /// Those that it has are moved away.
+    Drain,
+}
+
+impl Availability {
+    /// Returns the word that Docker uses.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// Returns what Docker's word stands for.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Pause, Self::Drain].into_iter().find(|it| it.as_str() == word)
+    }
 }
 
 /// What machines that are copies of one another have in common.

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::model::{
-    ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role, Shape,
+    Availability, ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role,
+    Shape,
 };
 use crate::observed::HostsEntry;
 
@@ -58,6 +59,8 @@ pub enum Action {
     StartMachine,
     /// Waits until the guest answers.
     AwaitGuest,
+    /// Halts the machine's processors.
+    PauseMachine,
     /// Lets a paused machine go on.
     ResumeMachine,
     /// Puts keys and certificates into the node and starts what needs them.
@@ -87,10 +90,12 @@ pub enum Action {
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
     },
-    /// Sets the node's role and labels.
+    /// Sets the node's role, labels and availability.
     ConfigureMember {
         /// The part that it is to play.
         role: Role,
+        /// Whether it takes tasks; none to leave that as it is.
+        availability: Option<Availability>,
         /// Labels to set.
         set: BTreeMap<String, String>,
         /// Keys of labels to remove.
@@ -98,6 +103,13 @@ pub enum Action {
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
     },
+    /// Waits until no task runs on the node any more.
+    AwaitIdle {
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Forms the swarm anew from what this manager knows of it, with it as the only manager.
+    RecoverSwarm,
     /// Removes an entry of the swarm whose node is gone.
     ForgetMember {
         /// The ID in the swarm.
@@ -226,6 +238,7 @@ impl fmt::Display for Action {
             Self::ForkMachine => f.write_str("fork warm machine"),
             Self::StartMachine => f.write_str("start machine"),
             Self::AwaitGuest => f.write_str("boot"),
+            Self::PauseMachine => f.write_str("pause"),
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
             Self::AdoptHost => f.write_str("set host up"),
@@ -236,7 +249,12 @@ impl fmt::Display for Action {
             Self::AwaitEngine => f.write_str("wait for engine"),
             Self::InitSwarm => f.write_str("form swarm"),
             Self::JoinSwarm { role, .. } => write!(f, "join swarm as {}", role.as_str()),
-            Self::ConfigureMember { .. } => f.write_str("set role and labels"),
+            Self::ConfigureMember { availability: None, .. } => f.write_str("set role and labels"),
+            Self::ConfigureMember { availability: Some(availability), .. } => {
+                write!(f, "set role, labels and availability {}", availability.as_str())
+            }
+            Self::AwaitIdle { .. } => f.write_str("wait for its tasks to move away"),
+            Self::RecoverSwarm => f.write_str("form the swarm anew from what this manager knows"),
             Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
             Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
             Self::LoadImages { set, nodes } => {

@@ -13,6 +13,8 @@ mod machines;
 mod network;
 mod nodes;
 mod power;
+mod recover;
+mod settings;
 mod swarm;
 mod up;
 
@@ -29,7 +31,9 @@ pub use machines::{
     plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
 };
 pub use nodes::plan_remove_nodes;
-pub use power::{StopMode, plan_start, plan_stop};
+pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
+pub use recover::{plan_forget_lost, plan_recover};
+pub use settings::{plan_idle_stop, plan_settings};
 pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};
 
 use crate::model::{ClusterName, NodeName, Size, SpecError};
@@ -170,6 +174,12 @@ pub enum PlanError {
     /// There is no cluster, or only the beginnings of one.
     #[error("nothing is written down of the cluster")]
     NotRecorded,
+    /// A node runs and cannot be told what it is to be.
+    #[error("{node} runs, and its engine is in no swarm or does not answer")]
+    NoMember {
+        /// The node.
+        node: NodeName,
+    },
     /// The managers that would stay are no majority, or none.
     #[error("{0}")]
     Quorum(String),

@@ -3,7 +3,7 @@
 use super::hosts::plan_hosts;
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
-use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode};
+use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode, ObservedSwarm};
 
 /// Plans the removal of nodes with their data.
 ///
@@ -116,6 +116,13 @@ fn ask_through(
         )));
     };
     let gone: Vec<String> = leaving.iter().flat_map(|node| swarm_ids(node, seen)).collect();
+    check_majority(swarm, &gone)?;
+    Ok(through)
+}
+
+/// Refuses if the managers that stay when these entries are gone, or are managers no more, are no
+/// majority.
+pub(super) fn check_majority(swarm: &ObservedSwarm, gone: &[String]) -> Result<(), PlanError> {
     let stay = |member: &&Member| member.role == Role::Manager && !gone.contains(&member.id);
     let total = swarm.members.iter().filter(stay).count();
     let reachable = swarm.members.iter().filter(stay).filter(|member| member.reachable).count();
@@ -125,7 +132,7 @@ fn ask_through(
              start them first (skep start)"
         )));
     }
-    Ok(through)
+    Ok(())
 }
 
 fn is_in_control(node: &ObservedNode) -> bool {

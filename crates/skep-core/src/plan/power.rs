@@ -27,10 +27,10 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
         StopMode::Graceful => Action::StopMachine,
         StopMode::Kill => Action::KillMachine,
     };
-    let is_host = |node: &&&ObservedNode| node.record.spec.host.is_some();
-    if let (false, Some(host)) = (names.is_empty(), nodes.iter().find(is_host)) {
-        return Err(PlanError::Host(host.record.name().clone()));
+    if !names.is_empty() {
+        refuse_hosts(&nodes)?;
     }
+    let is_host = |node: &&&ObservedNode| node.record.spec.host.is_some();
     let hosts = nodes.iter().filter(is_host).map(|node| node.record.name());
     plan.warnings.extend(hosts.map(|name| format!("{name} is a host of its own, and goes on")));
     let mut workers = Vec::new();
@@ -48,6 +48,50 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
         }
     }
     Ok(plan)
+}
+
+/// Plans that machines halt; those that do not run are left alone.
+///
+/// # Errors
+///
+/// If a node does not exist.
+pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    let nodes = chosen(seen, names)?;
+    refuse_hosts(&nodes)?;
+    for node in nodes {
+        let name = node.record.name();
+        match node.machine {
+            MachineState::Running => {
+                plan.push(Step::node(name, Action::PauseMachine, vec![]));
+            }
+            MachineState::Paused => {}
+            MachineState::Stopped => plan.warnings.push(format!("{name} does not run")),
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans that machines which halt go on, up to engines that answer; others are left alone.
+///
+/// # Errors
+///
+/// As [`plan_start`].
+pub fn plan_resume(
+    seen: &Observed,
+    names: &[NodeName],
+    options: UpOptions,
+) -> Result<Plan, PlanError> {
+    let (paused, others): (Vec<_>, Vec<_>) =
+        chosen(seen, names)?.into_iter().partition(|node| node.machine == MachineState::Paused);
+    let stopped = others.iter().filter(|node| node.machine == MachineState::Stopped);
+    let warnings: Vec<_> =
+        stopped.map(|node| format!("{} does not run", node.record.name())).collect();
+    let paused: Vec<_> = paused.into_iter().map(|node| node.record.name().clone()).collect();
+    match paused.is_empty() {
+        true => Ok(Plan { warnings, ..Plan::default() }),
+        false => Ok(Plan { warnings, ..plan_start(seen, &paused, options)? }),
+    }
 }
 
 /// Plans the start of some nodes, or of all if none is named, up to a swarm that is whole again.
@@ -82,6 +126,14 @@ fn part(plan: Plan, chosen: &[&ObservedNode]) -> Plan {
         }
     }
     Plan { steps: kept(plan.steps, &wanted), look_again: false, ..plan }
+}
+
+/// Refuses to switch what is not ours.
+pub(super) fn refuse_hosts(nodes: &[&ObservedNode]) -> Result<(), PlanError> {
+    match nodes.iter().find(|node| node.record.spec.host.is_some()) {
+        Some(host) => Err(PlanError::Host(host.record.name().clone())),
+        None => Ok(()),
+    }
 }
 
 fn is_swarm_step(action: &Action) -> bool {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::machine::interim_record;
 use super::{Action, Plan, Step, UpOptions};
-use crate::model::{NodeName, NodeRecord, Role};
+use crate::model::{Availability, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, Member, Observed};
 
 /// How far the plan has brought a node.
@@ -37,6 +37,38 @@ pub(super) fn plan_swarm(
         return;
     }
     Swarm { plan, nodes, seen, progress }.run(options);
+}
+
+/// Plans what makes these nodes' entries of the swarm what their records say; returns the last steps. Each
+/// comes after the steps that `after` has for it. Demotions come one after the other.
+pub(super) fn plan_entries(
+    plan: &mut Plan,
+    nodes: &[NodeRecord],
+    seen: &Observed,
+    through: &[NodeName],
+    after: &[usize],
+) -> Vec<usize> {
+    let progress = BTreeMap::new();
+    let mut swarm = Swarm { plan, nodes, seen, progress: &progress };
+    let mut last = Vec::new();
+    let mut demoted = Vec::new();
+    for node in nodes {
+        let earlier = if swarm.is_demoted(node) { &demoted } else { &Vec::new() };
+        let needs = [after, earlier].concat();
+        if let Some(step) = swarm.plan_configuration(node, through, needs) {
+            if swarm.is_demoted(node) {
+                demoted = vec![step];
+            }
+            last.push(step);
+        }
+    }
+    last
+}
+
+/// Returns the nodes that run the managers' part, those that go on with it first.
+pub(super) fn in_control(nodes: &[NodeRecord], seen: &Observed) -> Vec<NodeName> {
+    let (mut plan, progress) = (Plan::default(), BTreeMap::new());
+    Swarm { plan: &mut plan, nodes, seen, progress: &progress }.members_in_control()
 }
 
 struct Swarm<'a> {
@@ -88,16 +120,19 @@ impl Swarm<'_> {
         let changed = self.plan.steps.len() > before;
         let names: Vec<_> = self.nodes.iter().map(|node| node.name().clone()).collect();
         let probed = self.seen.swarm.as_ref().is_some_and(|swarm| swarm.probed);
-        // The service to verify with is in the image of virtual machines.
+        let open: Vec<_> = self.nodes.iter().filter(|node| self.takes_tasks(node)).collect();
+        let open: Vec<_> = open.into_iter().map(|node| node.name().clone()).collect();
+        // Where no node takes tasks there is nothing to verify with; the service is in the image of virtual
+        // machines.
         let has_image = self.nodes.iter().any(|node| node.spec.host.is_none());
-        let verify = options.wait && options.verify && has_image;
+        let verify = options.wait && options.verify && has_image && !open.is_empty();
         if probed && !verify {
             let action = Action::RemoveProbe { through: through.clone() };
             self.plan.push(Step::cluster(action, vec![]));
         }
         if options.wait && (changed || !self.all_ready() || probed && verify) {
             // In a new swarm the first manager can begin while the others join.
-            let early = verify && !formed.is_empty();
+            let early = verify && !formed.is_empty() && open.contains(&through[0]);
             let early = early.then(|| {
                 let nodes = vec![through[0].clone()];
                 let action = Action::StartProbe { nodes, through: vec![through[0].clone()] };
@@ -108,8 +143,7 @@ impl Swarm<'_> {
             let ready = self.plan.push(Step::cluster(action, needs));
             if verify {
                 let started = early.unwrap_or_else(|| {
-                    let (nodes, through) = (names.clone(), through.clone());
-                    let action = Action::StartProbe { nodes, through };
+                    let action = Action::StartProbe { nodes: open, through: through.clone() };
                     self.plan.push(Step::cluster(action, vec![ready]))
                 });
                 let mut needs = vec![started, ready];
@@ -124,6 +158,15 @@ impl Swarm<'_> {
         let mut needs = self.progress[first].after.clone();
         needs.extend(self.leave_lost_swarm(first));
         self.plan.push(Step::node(first, Action::InitSwarm, needs))
+    }
+
+    /// Tells whether the node may run tasks when all this is done.
+    fn takes_tasks(&self, node: &NodeRecord) -> bool {
+        match (node.spec.availability, self.member(node.name())) {
+            (Some(wanted), _) => wanted == Availability::Active,
+            (None, Some(member)) => member.availability == Availability::Active.as_str(),
+            (None, None) => true,
+        }
     }
 
     fn is_demoted(&self, node: &NodeRecord) -> bool {
@@ -179,11 +222,12 @@ impl Swarm<'_> {
         let member = self.member(name);
         let (set, unset) = self.label_changes(node, member.as_ref());
         let role_differs = member.as_ref().is_some_and(|member| member.role != node.spec.role);
-        if set.is_empty() && unset.is_empty() && !role_differs {
+        let availability = availability_change(node, member.as_ref());
+        if set.is_empty() && unset.is_empty() && !role_differs && availability.is_none() {
             return None;
         }
-        let action =
-            Action::ConfigureMember { role: node.spec.role, set, unset, through: through.to_vec() };
+        let (role, through) = (node.spec.role, through.to_vec());
+        let action = Action::ConfigureMember { role, availability, set, unset, through };
         let configured = self.plan.push(Step::node(name, action, needs));
         if interim_record(node, self.seen) == *node {
             return Some(configured);
@@ -275,4 +319,10 @@ impl Swarm<'_> {
     fn all_ready(&self) -> bool {
         self.nodes.iter().all(|node| self.member(node.name()).is_some_and(|member| member.ready))
     }
+}
+
+/// Returns the availability that has to be set; a new member is active.
+fn availability_change(node: &NodeRecord, member: Option<&Member>) -> Option<Availability> {
+    let present = member.map_or(Availability::Active.as_str(), |member| &member.availability);
+    node.spec.availability.filter(|wanted| wanted.as_str() != present)
 }

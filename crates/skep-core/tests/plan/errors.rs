@@ -4,7 +4,8 @@ use insta::assert_snapshot;
 use skep_core::model::{ClusterSpec, Role, Size};
 use skep_core::observed::{HostFacts, Observed};
 use skep_core::plan::{
-    PlanError, UpOptions, plan_hostnames, plan_remove_nodes, plan_start, plan_up,
+    PlanError, UpOptions, plan_hostnames, plan_idle_stop, plan_recover, plan_remove_nodes,
+    plan_settings, plan_start, plan_up,
 };
 
 use crate::carry_out::{Dice, End, up};
@@ -98,5 +99,27 @@ fn removals_that_the_swarm_would_not_survive() {
     let one_down = [Damage::Killed(1)];
     assert_snapshot!("no_majority_stays", refusal(&demo(3, 0), &one_down, &[0]));
     let three_down = [Damage::Killed(0), Damage::Killed(1), Damage::Killed(2)];
+    let demotion = |spec: &ClusterSpec, damage: &[Damage], names: &[usize]| {
+        let mut world = world_of(spec);
+        damage.iter().for_each(|damage| world.suffer(*damage));
+        let names: Vec<_> = names.iter().copied().map(name).collect();
+        plan_settings(&world.look(), &names, |node| node.role = Role::Worker).unwrap_err()
+    };
+    assert_snapshot!("demotion_of_the_last_manager", demotion(&demo(1, 1), &[], &[0]));
+    assert_snapshot!("demotion_of_a_majority", demotion(&demo(3, 0), &[Damage::Killed(1)], &[0]));
+    let restart = |spec: &ClusterSpec, damage: Damage| {
+        let mut world = world_of(spec);
+        world.suffer(damage);
+        plan_idle_stop(&world.look(), &name(0)).unwrap_err()
+    };
+    assert_snapshot!("restart_without_a_majority", restart(&demo(3, 0), Damage::Killed(1)));
+    let recovery = |damage: &[Damage]| {
+        let mut world = world_of(&demo(3, 0));
+        damage.iter().for_each(|damage| world.suffer(*damage));
+        plan_recover(&world.look(), &name(0)).unwrap_err()
+    };
+    assert_snapshot!("recovery_of_a_swarm_that_is_well", recovery(&[]));
+    let asleep = recovery(&[Damage::Killed(1), Damage::Killed(2)]);
+    assert_snapshot!("recovery_while_managers_sleep", asleep);
     assert_snapshot!("no_majority_is_there", refusal(&demo(5, 0), &three_down, &[0, 1, 2]));
 }

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
-use skep_core::model::{ClusterSpec, ImageSet, Role, Size};
+use skep_core::model::{Availability, ClusterSpec, ImageSet, NodeSpec, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, UpOptions, plan_bake, plan_down, plan_hostnames, plan_load,
-    plan_remove_nodes, plan_start, plan_stop, plan_up,
+    Action, Birth, Plan, StopMode, UpOptions, plan_bake, plan_down, plan_hostnames, plan_idle_stop,
+    plan_load, plan_pause, plan_recover, plan_remove_nodes, plan_resume, plan_settings, plan_start,
+    plan_stop, plan_up,
 };
 
-use crate::carry_out::{Dice, End, execute, up};
+use crate::carry_out::{Crash, Dice, End, execute, up};
 use crate::specs::{demo, hostname, images, name, node};
 use crate::world::{Damage, World};
 
@@ -346,4 +347,114 @@ fn two_shapes_are_made_warm_at_the_same_time_and_each_node_waits_for_its_own() {
     let mut spec = demo(1, 2);
     spec.nodes[1].memory = Size::gib(2);
     assert_snapshot!(show_up(&spec, &Observed::default()));
+}
+
+/// Plans what a node is to be in the swarm.
+fn show_settings(seen: &Observed, names: &[usize], edit: impl Fn(&mut NodeSpec)) -> String {
+    let names: Vec<_> = names.iter().copied().map(name).collect();
+    show(&plan_settings(seen, &names, edit).unwrap())
+}
+
+#[test]
+fn settings_are_written_down_before_they_are_made() {
+    let seen = world_of(&demo(3, 2)).look();
+    let drained = |node: &mut NodeSpec| node.availability = Some(Availability::Drain);
+    assert_snapshot!("drain", show_settings(&seen, &[3, 4], drained));
+    let promoted = |node: &mut NodeSpec| node.role = Role::Manager;
+    assert_snapshot!("promote", show_settings(&seen, &[3, 4], promoted));
+    let demoted = |node: &mut NodeSpec| node.role = Role::Worker;
+    assert_snapshot!("demote", show_settings(&seen, &[0, 2], demoted));
+    let labelled = |node: &mut NodeSpec| drop(node.labels.insert("a".into(), "1".into()));
+    assert_snapshot!("label", show_settings(&seen, &[1], labelled));
+    let asleep = damaged(&demo(1, 2), &[Damage::Killed(2)]);
+    assert_snapshot!("label_of_a_node_that_sleeps", show_settings(&asleep, &[1, 2], labelled));
+}
+
+#[test]
+fn up_with_a_node_that_is_to_be_drained() {
+    let mut spec = demo(1, 1);
+    let seen = world_of(&spec).look();
+    spec.nodes[1].availability = Some(Availability::Drain);
+    assert_snapshot!(show_up(&spec, &seen));
+    spec.nodes[0].availability = Some(Availability::Drain);
+    let plan = show_up(&spec, &Observed::default());
+    assert!(!plan.contains("verify"), "where no node takes tasks there is nothing to verify with");
+}
+
+#[test]
+fn what_was_set_is_not_undone_by_the_next_up() {
+    let mut world = world_of(&demo(3, 1));
+    type Edit = fn(&mut NodeSpec);
+    let settings: [(usize, Edit); 4] = [
+        (3, |node| node.availability = Some(Availability::Drain)),
+        (3, |node| drop(node.labels.insert("a".into(), "1".into()))),
+        (1, |node| node.role = Role::Worker),
+        (3, |node| node.role = Role::Manager),
+    ];
+    for (node, edit) in settings {
+        let plan = plan_settings(&world.look(), &[name(node)], edit).unwrap();
+        // However far it came, `up` goes on with it.
+        for after in 0..plan.steps.len() {
+            let mut cut = world.clone();
+            let crash = Crash { after, midway: false };
+            execute(&mut cut, &plan, &mut Dice(0), &mut Some(crash));
+            let Some(record) = cut.cluster.clone().filter(|_| after > 0) else { continue };
+            let mut wanted = record.spec(cut.nodes.values().map(|node| &node.record));
+            edit(wanted.nodes.iter_mut().find(|it| it.name == name(node)).unwrap());
+            let spec = record.spec(cut.nodes.values().map(|node| &node.record));
+            assert_eq!(spec, wanted, "the wish is the first thing that is written");
+            assert_eq!(up(&mut cut, &spec, &mut Dice(0), None), Ok(End::Done));
+            cut.assert_meets(&spec);
+        }
+        assert_eq!(execute(&mut world, &plan, &mut Dice(0), &mut None), End::Done);
+        let record = world.cluster.clone().unwrap();
+        let spec = record.spec(world.nodes.values().map(|node| &node.record));
+        assert_eq!(show_up(&spec, &world.look()).lines().last(), Some("nothing to do"));
+    }
+}
+
+#[test]
+fn a_rolling_restart_empties_a_node_first() {
+    let mut world = world_of(&demo(1, 2));
+    let plan = plan_idle_stop(&world.look(), &name(1)).unwrap();
+    assert_snapshot!(show(&plan));
+    assert_eq!(execute(&mut world, &plan, &mut Dice(0), &mut None), End::Done);
+    // What an `up` finds that comes in between.
+    let record = world.cluster.clone().unwrap();
+    let spec = record.spec(world.nodes.values().map(|node| &node.record));
+    assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
+    world.assert_meets(&spec);
+    assert_eq!(spec.nodes[1].availability, Some(Availability::Active));
+    assert_snapshot!(
+        "restart_of_the_only_manager",
+        show(&plan_idle_stop(&world.look(), &name(0)).unwrap())
+    );
+}
+
+#[test]
+fn pause_and_resume() {
+    let seen = damaged(&demo(1, 2), &[Damage::Paused(1), Damage::Killed(2)]);
+    let all = [name(0), name(1), name(2)];
+    assert_snapshot!("pause", show(&plan_pause(&seen, &all).unwrap()));
+    assert_snapshot!("resume", show(&plan_resume(&seen, &all, UpOptions::default()).unwrap()));
+}
+
+#[test]
+fn a_swarm_without_a_majority_is_formed_anew_by_one_manager() {
+    let mut world = world_of(&demo(3, 1));
+    world.suffer(Damage::Killed(1));
+    world.suffer(Damage::Killed(2));
+    let removal = plan_remove_nodes(&world.look(), &[name(1), name(2)], true).unwrap();
+    assert_eq!(execute(&mut world, &removal, &mut Dice(0), &mut None), End::Done);
+    assert_eq!(world.look().swarm, None);
+    let plan = plan_recover(&world.look(), &name(0)).unwrap();
+    assert_snapshot!(show(&plan));
+    // Without a leader an engine does not answer what it is asked of its swarm.
+    let mut deaf = world.look();
+    deaf.nodes.get_mut(&name(0)).unwrap().engine = EngineState::Unreachable("late".to_owned());
+    assert_eq!(plan_recover(&deaf, &name(0)), Ok(plan.clone()));
+    assert_eq!(execute(&mut world, &plan, &mut Dice(0), &mut None), End::Done);
+    let spec = demo(3, 1);
+    assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
+    world.assert_meets(&spec);
 }

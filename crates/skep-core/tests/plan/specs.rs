@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use skep_core::model::{
-    ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec,
-    Role, Size,
+    Availability, ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec,
+    NodeName, NodeSpec, Role, Size,
 };
 
 use crate::carry_out::Crash;
@@ -34,6 +34,7 @@ pub fn node(index: usize, role: Role) -> NodeSpec {
         disk: Size::gib(10),
         labels: BTreeMap::new(),
         host: None,
+        availability: None,
     }
 }
 
@@ -68,19 +69,32 @@ pub fn any_spec() -> impl Strategy<Value = ClusterSpec> {
 pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
     let labels = proptest::collection::btree_map("[a-c]", "[12]", 0..3);
     let labels = proptest::collection::vec(labels, roles.len());
+    let availability = prop_oneof![
+        4 => Just(None),
+        1 => Just(Some(Availability::Active)),
+        1 => Just(Some(Availability::Drain)),
+    ];
+    let availability = proptest::collection::vec(availability, roles.len());
     let target = proptest::option::of(0..roles.len());
     let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
     let images = proptest::collection::vec(1u8..4, 0..3);
-    (labels, hostnames, images).prop_map(move |(labels, hostnames, images)| {
-        let mut spec = demo(0, 0);
-        let nodes = roles.iter().zip(labels).enumerate();
-        spec.nodes =
-            nodes.map(|(at, (role, labels))| NodeSpec { labels, ..any_node(at, *role) }).collect();
-        spec.hostnames =
-            hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
-        spec.images = images.into_iter().map(|number| self::images("app.tar", &[number])).collect();
-        spec
-    })
+    (labels, availability, hostnames, images).prop_map(
+        move |(labels, availability, hostnames, images)| {
+            let mut spec = demo(0, 0);
+            let nodes = roles.iter().zip(labels).zip(availability).enumerate();
+            let nodes = nodes.map(|(at, ((role, labels), availability))| NodeSpec {
+                labels,
+                availability,
+                ..any_node(at, *role)
+            });
+            spec.nodes = nodes.collect();
+            spec.hostnames =
+                hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
+            spec.images =
+                images.into_iter().map(|number| self::images("app.tar", &[number])).collect();
+            spec
+        },
+    )
 }
 
 /// Returns a node that is a host if its number says so.

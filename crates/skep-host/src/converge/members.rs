@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use skep_core::model::{NodeName, Role};
+use skep_core::model::{Availability, NodeName, Role};
 use skep_core::observed::{EngineState, Member};
 
 use super::{Error, World};
@@ -39,6 +39,48 @@ impl World<'_> {
         let id = self.member_id(node).await?;
         let manager = self.manager(through).await?;
         Ok(manager.configure_member(&id, role, set, unset).await?)
+    }
+
+    pub(super) async fn set_availability(
+        &self,
+        node: &NodeName,
+        availability: Availability,
+        through: &[NodeName],
+    ) -> Result<(), Error> {
+        let id = self.member_id(node).await?;
+        let manager = self.manager(through).await?;
+        Ok(manager.set_availability(&id, availability.as_str()).await?)
+    }
+
+    /// Waits until no task runs on a node any more; how long one may take to stop is its service's word.
+    pub(super) async fn await_idle(
+        &self,
+        index: usize,
+        node: &NodeName,
+        through: &[NodeName],
+    ) -> Result<(), Error> {
+        let id = self.member_id(node).await?;
+        let limit = self.limit(Some(node), Duration::from_secs(30)).max(Duration::from_secs(60));
+        let mut told = 0;
+        self.poll("the node's tasks did not stop", limit, async || {
+            let manager = match self.manager(through).await {
+                Ok(manager) => manager,
+                Err(error) => return Ok(Err(error.to_string())),
+            };
+            match manager.running_tasks(&id).await {
+                Ok(0) => Ok(Ok(())),
+                Ok(count) => {
+                    let text = format!("{count} still run");
+                    if count != told {
+                        self.progress(index, text.clone());
+                        told = count;
+                    }
+                    Ok(Err(text))
+                }
+                Err(error) => Ok(Err(crate::sys::chain(&error))),
+            }
+        })
+        .await
     }
 
     pub(super) async fn forget_member(&self, id: &str, through: &[NodeName]) -> Result<(), Error> {

@@ -105,6 +105,7 @@ impl World<'_> {
                 let machine = self.machine(node)?;
                 self.driver.await_guest(&machine, self.settings.timeout).await?;
             }
+            Action::PauseMachine => self.driver.pause(&self.machine(node)?).await?,
             Action::ResumeMachine => self.driver.resume(&self.machine(node)?).await?,
             Action::Provision => self.provision(node).await?,
             Action::AdoptHost => {
@@ -132,8 +133,16 @@ impl World<'_> {
                 self.engine(node)?.init_swarm(address).await?;
             }
             Action::JoinSwarm { role, through } => self.join(node, *role, through).await?,
-            Action::ConfigureMember { role, set, unset, through } => {
+            Action::ConfigureMember { role, availability, set, unset, through } => {
                 self.configure_member(node, *role, set, unset, through).await?;
+                if let Some(availability) = availability {
+                    self.set_availability(node, *availability, through).await?;
+                }
+            }
+            Action::AwaitIdle { through } => self.await_idle(index, node, through).await?,
+            Action::RecoverSwarm => {
+                let address = self.record(node)?.address;
+                self.engine(node)?.recover_swarm(address).await?;
             }
             Action::LeaveSwarm { id, through } => self.leave(node, id, through).await?,
             Action::StopMachine => {

@@ -70,6 +70,10 @@ impl Driver for AnyDriver {
         self.of(machine).check_alive(machine)
     }
 
+    async fn pause(&self, machine: &Machine) -> Result<(), Error> {
+        self.of(machine).pause(machine).await
+    }
+
     async fn resume(&self, machine: &Machine) -> Result<(), Error> {
         self.of(machine).resume(machine).await
     }

@@ -191,6 +191,13 @@ pub trait Driver: Send + Sync {
     /// If it does not; with its last words.
     fn check_alive(&self, machine: &Machine) -> Result<(), Error>;
 
+    /// Halts the machine's processors; one that halts already is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the machine does not run.
+    async fn pause(&self, machine: &Machine) -> Result<(), Error>;
+
     /// Lets a paused machine go on.
     ///
     /// # Errors

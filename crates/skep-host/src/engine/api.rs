@@ -24,12 +24,14 @@ use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use skep_core::services::View;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
 use super::tls::Connection;
 use super::{
-    Engine, EngineImage, Error, PORT, PROBE, Part, ProbeService, SWARM_PORT, Upload, images, probe,
+    Engine, EngineImage, Error, PORT, PROBE, Part, ProbeService, Remains, SWARM_PORT, Upload,
+    images, probe, services,
 };
 use crate::sys::FileError;
 
@@ -240,6 +242,18 @@ impl Engine for ApiEngine {
         }
     }
 
+    async fn recover_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error> {
+        let request = SwarmInitRequest {
+            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
+            advertise_addr: Some(advertise.to_string()),
+            force_new_cluster: Some(true),
+            ..SwarmInitRequest::default()
+        };
+        let init = self
+            .call("form the swarm anew", |docker| async move { docker.init_swarm(request).await });
+        init.await.map(|_| ())
+    }
+
     async fn join_token(&self, role: Role) -> Result<String, Error> {
         let swarm =
             self.call("tell of its swarm", |docker| async move { docker.inspect_swarm().await });
@@ -410,6 +424,26 @@ impl Engine for ApiEngine {
 
     async fn service_problem(&self, id: &str) -> Option<String> {
         probe::problem(self, id).await
+    }
+
+    async fn view(&self) -> Result<View, Error> {
+        services::view(self).await
+    }
+
+    async fn task_log(&self, task: &str, lines: usize) -> Result<Vec<String>, Error> {
+        services::task_log(self, task, lines).await
+    }
+
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error> {
+        services::ran_out_of_memory(self, container).await
+    }
+
+    async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error> {
+        services::shared_by(self, stack).await
+    }
+
+    async fn remains(&self, stack: &str) -> Result<Remains, Error> {
+        services::on_node(self, stack).await
     }
 }
 

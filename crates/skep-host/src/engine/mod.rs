@@ -8,6 +8,7 @@ mod fetch;
 mod images;
 mod probe;
 pub mod remote;
+mod services;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
+use skep_core::services::View;
 use thiserror::Error;
 
 pub use fetch::fetch_soon;
@@ -105,6 +107,15 @@ pub enum Part {
     Unsettled(String),
 }
 
+/// What is left of a stack on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// Containers, those that ended among them.
+    pub containers: usize,
+    /// Networks.
+    pub networks: usize,
+}
+
 /// Where engines are had from.
 pub trait Engines: Send + Sync {
     /// Opens the engine at an address; nothing is sent yet. `patience` bounds each call.
@@ -134,6 +145,9 @@ pub trait Engine: Send + Sync {
 
     /// Forms a swarm; being a member already is fine.
     async fn init_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error>;
+
+    /// Forms the swarm anew from what this manager knows of it, with it as the only manager.
+    async fn recover_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error>;
 
     /// Returns the secret that lets another engine join in that role.
     async fn join_token(&self, role: Role) -> Result<String, Error>;
@@ -203,4 +217,19 @@ pub trait Engine: Send + Sync {
 
     /// Returns what a service's newest task says of itself.
     async fn service_problem(&self, id: &str) -> Option<String>;
+
+    /// Returns all services, tasks and nodes; managers only.
+    async fn view(&self) -> Result<View, Error>;
+
+    /// Returns the last lines that a task's container wrote; managers only.
+    async fn task_log(&self, task: &str, lines: usize) -> Result<Vec<String>, Error>;
+
+    /// Tells whether a container of this engine ended for want of memory.
+    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error>;
+
+    /// Returns what a stack has beside its services: networks, secrets and configs; managers only.
+    async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error>;
+
+    /// Returns what this engine has of a stack.
+    async fn remains(&self, stack: &str) -> Result<Remains, Error>;
 }

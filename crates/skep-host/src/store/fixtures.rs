@@ -18,6 +18,7 @@ pub(crate) fn node() -> NodeRecord {
             disk: Size::gib(20),
             labels: Default::default(),
             host: None,
+            availability: None,
         },
         index: 0,
         address,

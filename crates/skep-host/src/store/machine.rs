@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use skep_core::model::{HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
+use skep_core::model::{Availability, HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
 
 use super::Error;
 use super::cluster::{check_format, refuse_newer};
@@ -65,6 +65,8 @@ pub(super) struct Driver {
     /// How to log in to a host that exists already, in our own form.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     host: Option<HostSpec>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    availability: Option<Availability>,
 }
 
 /// A machine that is in no cluster has no part to play there.
@@ -94,6 +96,7 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
             disk: Size::mib(driver.disk_size),
             labels: driver.labels,
             host: driver.host,
+            availability: driver.availability,
         },
         index: driver.index,
         address: driver.ip_address,
@@ -147,6 +150,7 @@ pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord
         role: record.spec.role,
         labels: record.spec.labels.clone(),
         host: host.cloned(),
+        availability: record.spec.availability,
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::{EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
-use skep_host::engine::{Engine, EngineImage, Engines, Error, Part, ProbeService, Upload};
+use skep_core::services::View;
+use skep_host::engine::{Engine, EngineImage, Engines, Error, Part, ProbeService, Remains, Upload};
 use skep_host::oci::Source;
 use skep_host::pki::Credentials;
 
@@ -168,6 +169,15 @@ impl Engine for FakeEngine {
         })
     }
 
+    async fn recover_swarm(&self, _advertise: Ipv4Addr) -> Result<(), Error> {
+        self.act(|state, dir| {
+            let (swarm, id) = membership(dir).ok_or_else(|| refused("not in a swarm"))?;
+            let members = state.swarms.get_mut(&swarm).expect("it is there");
+            members.iter_mut().filter(|it| it.id != id).for_each(|it| it.role = Role::Worker);
+            Ok(())
+        })
+    }
+
     async fn join_token(&self, role: Role) -> Result<String, Error> {
         self.decide(|_, swarm| Ok(format!("{}:{swarm}", role.as_str())))
     }
@@ -299,5 +309,25 @@ impl Engine for FakeEngine {
 
     async fn service_problem(&self, _id: &str) -> Option<String> {
         None
+    }
+
+    async fn view(&self) -> Result<View, Error> {
+        self.decide(|state, _| Ok(state.next_view()))
+    }
+
+    async fn task_log(&self, task: &str, _lines: usize) -> Result<Vec<String>, Error> {
+        self.decide(|_, _| Ok(vec![format!("the last words of {task}")]))
+    }
+
+    async fn ran_out_of_memory(&self, _container: &str) -> Result<bool, Error> {
+        self.act(|_, _| Ok(false))
+    }
+
+    async fn shared_by(&self, _stack: &str) -> Result<Vec<String>, Error> {
+        self.decide(|_, _| Ok(Vec::new()))
+    }
+
+    async fn remains(&self, _stack: &str) -> Result<Remains, Error> {
+        self.act(|_, _| Ok(Remains::default()))
     }
 }

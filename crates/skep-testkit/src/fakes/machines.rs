@@ -152,8 +152,24 @@ impl Driver for FakeHost {
         state.running.contains(&machine.dir).then_some(()).ok_or(Error::Died(String::new()))
     }
 
+    async fn pause(&self, machine: &Machine) -> Result<(), Error> {
+        self.act(injected, |state| {
+            if !state.running.remove(&machine.dir) {
+                return Err(Error::NotRunning);
+            }
+            state.paused.insert(machine.dir.clone());
+            Ok(())
+        })
+    }
+
     async fn resume(&self, machine: &Machine) -> Result<(), Error> {
-        self.await_guest(machine, None).await
+        self.act(injected, |state| {
+            if !state.paused.remove(&machine.dir) && !state.running.contains(&machine.dir) {
+                return Err(Error::NotRunning);
+            }
+            state.running.insert(machine.dir.clone());
+            Ok(())
+        })
     }
 
     async fn stop(&self, machine: &Machine) -> Result<bool, Error> {
@@ -163,11 +179,15 @@ impl Driver for FakeHost {
     async fn kill(&self, dir: &Path) -> Result<(), Error> {
         self.act(injected, |state| {
             state.running.remove(dir);
+            state.paused.remove(dir);
             Ok(())
         })
     }
 
     async fn state(&self, machine: &Machine) -> MachineState {
+        if self.state().paused.contains(&machine.dir) {
+            return MachineState::Paused;
+        }
         match self.check_alive(machine) {
             Ok(()) => MachineState::Running,
             Err(_) => MachineState::Stopped,

@@ -9,7 +9,7 @@ mod images;
 mod machines;
 mod network;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +19,7 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterName, NetworkRecord, NodeName};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
+use skep_core::services::View;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::dm::MachineStore;
@@ -53,13 +54,27 @@ pub(crate) struct State {
     pub deaf: BTreeSet<PathBuf>,
     /// Hosts that were set up, each for an owner.
     pub adopted: BTreeMap<Ipv4Addr, String>,
+    /// Directories of machines that are paused.
+    pub paused: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
     pub swarms: BTreeMap<String, Vec<Member>>,
+    /// What managers tell of services, look after look; the last is told again and again.
+    pub views: VecDeque<View>,
     pub calls: usize,
     pub fault: Option<Fault>,
     pub made: usize,
     pub forks_fail: bool,
     pub templates_at_once: Option<Arc<Barrier>>,
+}
+
+impl State {
+    fn next_view(&mut self) -> View {
+        match self.views.len() {
+            0 => View::default(),
+            1 => self.views[0].clone(),
+            _ => self.views.pop_front().expect("there are several"),
+        }
+    }
 }
 
 impl FakeHost {
@@ -109,6 +124,11 @@ impl FakeHost {
         state.fault = fault;
     }
 
+    /// Sets what managers tell of services, look after look; the last is told again and again.
+    pub fn set_views(&self, views: impl IntoIterator<Item = View>) {
+        self.state().views = views.into_iter().collect();
+    }
+
     /// Returns how many calls there were since the fault was set.
     #[must_use]
     pub fn calls(&self) -> usize {
@@ -124,6 +144,7 @@ impl FakeHost {
     pub fn lose_power(&self) {
         let mut state = self.state();
         state.running.clear();
+        state.paused.clear();
         state.bridges.clear();
         state.tables.clear();
     }

@@ -30,6 +30,7 @@ fn spec(name: &str) -> ClusterSpec {
         disk: Size::gib(20),
         labels: [].into(),
         host: None,
+        availability: None,
     };
     ClusterSpec {
         name: "machine".parse().unwrap(),

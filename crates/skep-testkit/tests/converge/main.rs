@@ -10,12 +10,12 @@ use std::sync::{Mutex, OnceLock};
 
 use skep_core::event::Event;
 use skep_core::model::{
-    ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
+    Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
 };
 use skep_core::observed::{MachineState, Member, Observed, ObservedNode};
 use skep_core::plan::{
-    Birth, Plan, StopMode, UpOptions, plan_down, plan_load, plan_remove_nodes, plan_start,
-    plan_stop, plan_up,
+    Birth, Plan, StopMode, UpOptions, plan_down, plan_load, plan_pause, plan_remove_nodes,
+    plan_resume, plan_settings, plan_start, plan_stop, plan_up,
 };
 use skep_host::converge::OnFailure;
 use skep_host::oci::Source;
@@ -37,6 +37,7 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         disk: Size::gib(20),
         labels: [("place".to_owned(), format!("p{index}"))].into(),
         host: None,
+        availability: None,
     };
     ClusterSpec {
         name: CLUSTER.parse().unwrap(),
@@ -258,6 +259,48 @@ async fn a_node_is_removed_after_any_failure() {
         async |host, when| assert_whole(host, &smaller, when).await,
     )
     .await;
+}
+
+#[tokio::test]
+async fn what_a_node_is_to_be_is_so_after_any_failure() {
+    let mut wanted = spec(1, 1);
+    let change = |node: &mut NodeSpec| {
+        node.availability = Some(Availability::Drain);
+        node.labels = [("place".to_owned(), "elsewhere".to_owned())].into();
+        node.role = Role::Manager;
+    };
+    change(&mut wanted.nodes[1]);
+    let settings = async |host: &FakeHost| {
+        let seen = host.observe(CLUSTER).await.map_err(|error| error.to_string())?;
+        // While the fault keeps the manager from answering, this is refused: try again.
+        let plan = plan_settings(&seen, &[NodeName::numbered(1)], change);
+        let plan = plan.map_err(|error| error.to_string())?;
+        let done = host.execute(CLUSTER, &plan, OnFailure::Stop, &|_| ()).await;
+        done.map_err(|failures| failures[0].title.clone())
+    };
+    with_every_fault(
+        async |host| up(host, &spec(1, 1)).await.unwrap(),
+        settings,
+        async |host, when| {
+            assert_whole(host, &wanted, when).await;
+            let members = host.observe(CLUSTER).await.unwrap().swarm.expect("a swarm").members;
+            let node1 = members.iter().find(|member| member.hostname == "node1").unwrap();
+            assert_eq!(node1.availability, "drain", "{when}");
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_machine_that_was_paused_goes_on() {
+    let host = host().await;
+    up(&host, &spec(1, 1)).await.unwrap();
+    let node1 = [NodeName::numbered(1)];
+    step(&host, |seen| plan_pause(seen, &node1).unwrap()).await.unwrap();
+    let seen = host.observe(CLUSTER).await.unwrap();
+    assert_eq!(seen.nodes[&node1[0]].machine, MachineState::Paused);
+    step(&host, |seen| plan_resume(seen, &node1, OPTIONS).unwrap()).await.unwrap();
+    assert_whole(&host, &spec(1, 1), "resumed").await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ pub struct Waiting {
     /// host if not given.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Do not wait until all nodes are Ready.
+    /// Do not wait until all nodes are Ready, nor until stacks have converged.
     #[arg(long)]
     pub no_wait: bool,
     /// Do not verify the routing mesh.

@@ -231,28 +231,50 @@ pub(super) async fn docker(context: &Context, args: Docker) -> Result<u8, CliErr
         Some(node) => context.node(&cluster, node)?,
         None => running_manager(context, &cluster).await?,
     };
-    let host = format!("tcp://{}:2376", node.address);
-    let certificates = cluster.machine_dir(node.name());
-    let environment = [
-        ("DOCKER_TLS_VERIFY", "1".as_ref()),
-        ("DOCKER_HOST", host.as_ref()),
-        ("DOCKER_CERT_PATH", certificates.as_os_str()),
-        // A context of the user's own would win over the variables' host.
-        ("DOCKER_CONTEXT", "".as_ref()),
-    ];
-    let own = exec("docker", &args.args, &environment);
-    if own.kind() != std::io::ErrorKind::NotFound {
-        return Err(CliError::host(format!("cannot run docker: {own}")));
-    }
-    let record = cluster.record().context(format!("cluster {}", cluster.name()))?;
-    let image = record.and_then(|record| context.cache.find(&record.image).ok().flatten());
-    let Some(image) = image else {
-        return Err(CliError::host("there is no docker command on this host")
-            .hint("apt-get install docker-cli"));
-    };
-    let program = image.docker_cli();
+    let program = docker_program(context, Some(&cluster))?;
+    let environment = docker_environment(&cluster, &node);
+    let environment: Vec<_> = environment.iter().map(|(key, value)| (*key, &**value)).collect();
     let error = exec(&program, &args.args, &environment);
     Err(CliError::host(format!("cannot run {}: {error}", program.display())))
+}
+
+/// Returns the variables by which the docker command speaks to a node.
+pub(super) fn docker_environment(
+    cluster: &ClusterDir,
+    node: &NodeRecord,
+) -> [(&'static str, OsString); 4] {
+    [
+        ("DOCKER_TLS_VERIFY", "1".into()),
+        ("DOCKER_HOST", format!("tcp://{}:2376", node.address).into()),
+        ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
+        // A context of the user's own would win over the variables' host.
+        ("DOCKER_CONTEXT", "".into()),
+    ]
+}
+
+/// Returns the docker command: this host's, else that of the cluster's image.
+pub(super) fn docker_program(
+    context: &Context,
+    cluster: Option<&ClusterDir>,
+) -> Result<PathBuf, CliError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::env::split_paths(&path).map(|dir| dir.join("docker"));
+    if let Some(own) = own.into_iter().find(|program| is_program(program)) {
+        return Ok(own);
+    }
+    let record = match cluster {
+        Some(cluster) => cluster.record().context(format!("cluster {}", cluster.name()))?,
+        None => None,
+    };
+    let image = record.and_then(|record| context.cache.find(&record.image).ok().flatten());
+    image.map(|image| image.docker_cli()).ok_or_else(|| {
+        CliError::host("there is no docker command on this host").hint("apt-get install docker-cli")
+    })
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
 fn managers(cluster: &ClusterDir) -> Result<Vec<NodeRecord>, CliError> {
@@ -275,7 +297,10 @@ fn no_manager(cluster: &ClusterDir) -> CliError {
         .hint(format!("skep status {}", cluster.name()))
 }
 
-async fn running_manager(context: &Context, cluster: &ClusterDir) -> Result<NodeRecord, CliError> {
+pub(super) async fn running_manager(
+    context: &Context,
+    cluster: &ClusterDir,
+) -> Result<NodeRecord, CliError> {
     for record in managers(cluster)? {
         if is_running(context, cluster, &record).await {
             return Ok(record);

@@ -68,7 +68,8 @@ pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> 
         report.series.extend(bench.measure(nodes).await?);
     }
     match args.output {
-        Output::Json => out!("{}", report.json()),
+        // JSON is YAML too.
+        Output::Json | Output::Yaml => out!("{}", report.json()),
         Output::Table => out!("{}", report.table()),
     }
     Ok(())

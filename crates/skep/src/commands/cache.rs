@@ -9,6 +9,7 @@ use crate::cli::{CacheCommand, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
+use crate::render::write_document;
 use crate::{out, outln};
 
 /// The number of the JSON output's format.
@@ -18,8 +19,9 @@ pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliErr
     let used = in_use(context)?;
     let entries = entries(context, &used)?;
     match command {
-        CacheCommand::Ls { output: Output::Json } => {
-            outln!("{:#}", serde_json::json!({"format": FORMAT, "entries": entries}));
+        CacheCommand::Ls { output: output @ (Output::Json | Output::Yaml) } => {
+            let entries = serde_json::json!({"format": FORMAT, "entries": entries});
+            write_document(output, &entries);
         }
         CacheCommand::Ls { output: Output::Table } => print(&entries),
         CacheCommand::Prune => {

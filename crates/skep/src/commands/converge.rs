@@ -21,6 +21,7 @@ pub(super) fn plan_error(error: PlanError) -> CliError {
         PlanError::SubnetFixed { cluster, .. } => {
             CliError::usage(text).hint(format!("skep down {cluster}  # then up again"))
         }
+        PlanError::NoMember { .. } => CliError::failed(text).hint("skep up  # mends what it can"),
         PlanError::Quorum(_) => CliError::failed(text),
         _ => CliError::usage(text),
     }

@@ -8,11 +8,14 @@ use crate::cli::{Doctor, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::outln;
+use crate::render::write_document;
 
 pub(super) async fn run(context: &Context, args: Doctor) -> Result<u8, CliError> {
     let checks = check(needs(context, true)).await;
     match args.output {
-        Output::Json => outln!("{:#}", json!({"format": 1, "checks": checks})),
+        Output::Json | Output::Yaml => {
+            write_document(args.output, &json!({"format": 1, "checks": checks}));
+        }
         Output::Table => checks.iter().for_each(|check| outln!("{}", line(check))),
     }
     let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);

@@ -11,8 +11,9 @@ use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterOption, HostsCommand, Output};
 use crate::context::Context;
 use crate::error::CliError;
+use crate::out;
 use crate::render::table::table;
-use crate::{out, outln};
+use crate::render::write_document;
 
 pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), CliError> {
     match command {
@@ -71,7 +72,9 @@ async fn change(
 
 fn print(entries: &[HostsEntry], output: Output) {
     match output {
-        Output::Json => outln!("{:#}", json!({"format": 1, "hosts": entries})),
+        Output::Json | Output::Yaml => {
+            write_document(output, &json!({"format": 1, "hosts": entries}));
+        }
         Output::Table => {
             let rows: Vec<_> =
                 entries.iter().map(|it| vec![it.name.clone(), it.address.to_string()]).collect();

@@ -16,8 +16,9 @@ use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
+use crate::out;
 use crate::render::table::table;
-use crate::{out, outln};
+use crate::render::write_document;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;
@@ -180,13 +181,14 @@ async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<
     }
     let rows: Vec<Row> = rows.into_values().collect();
     match output {
-        Output::Json => {
+        Output::Json | Output::Yaml => {
             let images: Vec<_> = rows.iter().map(Row::json).collect();
             let silent: serde_json::Map<_, _> = silent
                 .iter()
                 .map(|(node, reason)| (node.to_string(), Value::from(reason.as_str())))
                 .collect();
-            outln!("{:#}", json!({"format": FORMAT, "images": images, "unknown": silent}));
+            let all = json!({"format": FORMAT, "images": images, "unknown": silent});
+            write_document(output, &all);
         }
         Output::Table => {
             let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();

@@ -17,8 +17,9 @@ use crate::error::{CliError, Context as _};
 use crate::machine::by_name::{self, Listed};
 use crate::machine::machines::Machines;
 use crate::machine::vm::Vms;
+use crate::out;
 use crate::render::table::table;
-use crate::{out, outln};
+use crate::render::write_document;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -48,13 +49,13 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
         }
     }
     match args.output {
-        Output::Json => {
+        Output::Json | Output::Yaml => {
             let clusters: Vec<_> = rows.iter().map(Row::json).collect();
             let mut all = json!({"format": 1, "clusters": clusters});
             if args.all {
                 all["machines"] = machines.iter().map(Listed::json).collect();
             }
-            outln!("{all:#}");
+            write_document(args.output, &all);
         }
         Output::Table => {
             let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];

@@ -13,8 +13,11 @@ mod logs;
 mod ls;
 mod node;
 mod power;
+mod rebalance;
 mod schema;
+mod stack;
 mod status;
+mod swarm;
 mod up;
 
 use clap::{Args, CommandFactory};
@@ -66,6 +69,9 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Docker(args) => return access::docker(context, args).await,
         Command::Node(command) => node::run(context, command).await?,
         Command::Image(command) => image::run(context, command).await?,
+        Command::Stack(command) => return stack::run(context, command).await,
+        Command::Rebalance(args) => return rebalance::run(context, args).await,
+        Command::Swarm(command) => swarm::run(context, command).await?,
         Command::Hosts(command) => hosts::run(context, command).await?,
         Command::Logs(args) => logs::run(context, args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,

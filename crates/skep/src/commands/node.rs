@@ -1,17 +1,21 @@
 //! `skep node`.
 
+mod settings;
+
 use std::path::PathBuf;
 
-use skep_core::model::{HostSpec, NodeName, NodeSpec, Role};
+use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
-use skep_core::plan::{StopMode, plan_remove_nodes, plan_start, plan_stop};
+use skep_core::plan::{
+    StopMode, plan_pause, plan_remove_nodes, plan_resume, plan_start, plan_stop,
+};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};
 use super::up::{options, up};
-use crate::cli::{Host, NodeAdd, NodeCommand, NodeRemove, Nodes};
+use crate::cli::{Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
@@ -24,10 +28,22 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
         NodeCommand::Start(args) => start(context, &args).await,
         NodeCommand::Stop(args) => stop(context, &args, StopMode::Graceful).await,
         NodeCommand::Kill(args) => stop(context, &args, StopMode::Kill).await,
-        NodeCommand::Restart(args) => {
-            stop(context, &args, StopMode::Graceful).await?;
-            start(context, &args).await
+        NodeCommand::Restart(args) if args.rolling => settings::restart(context, &args.nodes).await,
+        NodeCommand::Restart(NodeRestart { nodes, .. }) => {
+            stop(context, &nodes, StopMode::Graceful).await?;
+            start(context, &nodes).await
         }
+        NodeCommand::Pause(args) => pause(context, args).await,
+        NodeCommand::Resume(args) => resume(context, &args).await,
+        NodeCommand::Promote(args) => settings::role(context, &args, Role::Manager).await,
+        NodeCommand::Demote(args) => settings::role(context, &args, Role::Worker).await,
+        NodeCommand::Drain(args) => {
+            settings::availability(context, &args, Availability::Drain).await
+        }
+        NodeCommand::Activate(args) => {
+            settings::availability(context, &args, Availability::Active).await
+        }
+        NodeCommand::Label(args) => settings::label(context, &args).await,
     }
 }
 
@@ -90,6 +106,7 @@ fn new_node(name: &NodeName, args: &NodeAdd) -> Result<NodeSpec, CliError> {
         memory: args.memory.unwrap_or(DEFAULT_MEMORY),
         disk: args.disk.unwrap_or(DEFAULT_DISK),
         labels,
+        availability: None,
     })
 }
 
@@ -114,15 +131,16 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    plan_remove_nodes(&seen, &args.names, args.force).map_err(plan_error)?;
-    let list: Vec<_> = args.names.iter().map(NodeName::as_str).collect();
+    let names = select(&seen, &args.names)?;
+    plan_remove_nodes(&seen, &names, args.force).map_err(plan_error)?;
+    let list: Vec<_> = names.iter().map(NodeName::as_str).collect();
     let question = format!("Remove {} of cluster {} with all data?", list.join(", "), dir.name());
     if !confirm(&question, args.yes)? {
         return Ok(());
     }
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_remove_nodes(&seen, &args.names, args.force).map_err(plan_error)?;
+    let plan = plan_remove_nodes(&seen, &names, args.force).map_err(plan_error)?;
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
     result
@@ -133,7 +151,8 @@ async fn start(context: &Context, args: &Nodes) -> Result<(), CliError> {
     let machinery = context.machinery(Some(&args.waiting));
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_start(&seen, &args.names, options(&args.waiting)).map_err(plan_error)?;
+    let plan = plan_start(&seen, &select(&seen, &args.names)?, options(&args.waiting))
+        .map_err(plan_error)?;
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
     result
@@ -144,8 +163,49 @@ async fn stop(context: &Context, args: &Nodes, mode: StopMode) -> Result<(), Cli
     let machinery = context.machinery(Some(&args.waiting));
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
-    let plan = plan_stop(&seen, &args.names, mode).map_err(plan_error)?;
+    let plan = plan_stop(&seen, &select(&seen, &args.names)?, mode).map_err(plan_error)?;
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
     result
+}
+
+async fn pause(context: &Context, args: NodeChange) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
+    let plan = plan_pause(&seen, &select(&seen, &args.names)?).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}
+
+async fn resume(context: &Context, args: &Nodes) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(Some(&args.waiting));
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let names = select(&seen, &args.names)?;
+    let plan = plan_resume(&seen, &names, options(&args.waiting)).map_err(plan_error)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    result
+}
+
+/// Returns the nodes that are meant, each once.
+fn select(seen: &Observed, filters: &[NodeFilter]) -> Result<Vec<NodeName>, CliError> {
+    let mut records: Vec<_> = seen.nodes.values().map(|node| &node.record).collect();
+    records.sort_by_key(|record| record.index);
+    let nodes: Vec<_> =
+        records.iter().map(|record| (record.name().clone(), record.spec.role)).collect();
+    let mut names = Vec::new();
+    for filter in filters {
+        let chosen = match filter {
+            // The plan knows better words for a name that is not there.
+            NodeFilter::Named(name) => vec![name.clone()],
+            filter => filter.select(&nodes).map_err(|error| CliError::usage(error.to_string()))?,
+        };
+        names.extend(chosen.into_iter().filter(|name| !names.contains(name)).collect::<Vec<_>>());
+    }
+    Ok(names)
 }

@@ -10,6 +10,7 @@ use crate::cli::{Output, Status};
 use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::render::table::table;
+use crate::render::write_document;
 use crate::{out, outln};
 
 pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError> {
@@ -17,7 +18,7 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
     let machinery = context.machinery(None);
     let seen = machinery.observe_within(&dir, Damage::List, args.timeout).await?;
     match args.output {
-        Output::Json => outln!("{:#}", json(&dir, &seen)),
+        Output::Json | Output::Yaml => write_document(args.output, &json(&dir, &seen)),
         Output::Table => print(&dir, &seen),
     }
     let well = seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, &seen));

@@ -16,6 +16,7 @@ use skep_host::store::LockedCluster;
 
 use super::converge::{carry_out, converge, plan_error};
 use super::image;
+use super::stack::{check_stacks, deploy_stacks};
 use crate::cli::{Up, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
@@ -55,6 +56,8 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let named = args.cluster.clone().or_else(|| file.as_ref()?.name.clone());
     let name = context.name_or_default(named.as_ref());
     let dir = context.store.cluster(&name);
+    let stacks = file.as_ref().map(|file| file.stacks.clone()).unwrap_or_default();
+    let checked = check_stacks(context, &dir, &stacks).await?;
     let mut machinery = context.machinery(Some(&args.waiting));
     machinery.count_others(&dir);
 
@@ -98,6 +101,9 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
             true => outln!("nothing to do"),
             false => out!("{plan}"),
         }
+        for stack in &stacks {
+            outln!("then deploy stack {}", stack.name);
+        }
         return Ok(None);
     }
 
@@ -112,6 +118,7 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
     cluster.release();
     result?;
+    deploy_stacks(context, &dir, &stacks, &checked, args.waiting.no_wait).await?;
     Ok(Some(Done { name, progress: machinery.progress }))
 }
 
@@ -243,8 +250,13 @@ fn wanted_spec(
         return Ok(cluster.spec(seen.nodes.values().map(|node| &node.record)));
     }
     let mut spec = file.unwrap_or_default().with_flags(wanted)?.spec(name.clone());
-    if let (None, Some(cluster)) = (spec.subnet, &seen.cluster) {
-        spec.subnet = Some(cluster.network.subnet);
+    if let Some(cluster) = &seen.cluster {
+        spec.subnet = spec.subnet.or(Some(cluster.network.subnet));
+        // A node that was drained by a command stays so until one says otherwise.
+        for node in &mut spec.nodes {
+            let recorded = cluster.nodes.iter().find(|it| it.name == node.name);
+            node.availability = node.availability.or(recorded.and_then(|it| it.availability));
+        }
     }
     let problems = spec.problems();
     if problems.is_empty() {

@@ -6,18 +6,18 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde_json::{Value as Json, json};
 use skep_core::model::{
-    AptSource, ClusterName, HostSpec, Hostname, HostnameSpec, NodeName, Role, Size,
+    AptSource, Availability, ClusterName, HostSpec, Hostname, HostnameSpec, NodeName, Role, Size,
 };
 
 use super::kind::{
-    AptLine, Driver, FilePath, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, SizeFrom, Url,
-    User, Whole, Word, text,
+    AptLine, Driver, FilePath, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, OneOrMore,
+    SizeFrom, Url, User, Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
 use super::spec::{SSH, parse_hostname};
 use super::tree::{Node, Value};
-use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry};
+use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry, StackEntry};
 
 type Cpus = Whole<1, 255>;
 type Memory = SizeFrom<384>;
@@ -74,6 +74,13 @@ impl Section for ClusterFile {
             "Container images that every node has: references in this host's docker or podman store, \
              or archives and OCI layouts, relative to this file's folder."
         ),
+        field!(
+            "stacks",
+            ListOf<StackEntry>,
+            stacks,
+            "Stacks that `skep up -f` deploys in this order once the swarm is ready, \
+             waiting for each to converge."
+        ),
     ];
 }
 
@@ -98,6 +105,7 @@ struct NodeKeys {
     memory: Option<Size>,
     disk: Option<Size>,
     labels: BTreeMap<String, String>,
+    availability: Option<Availability>,
     driver: Option<&'static str>,
     address: Option<Ipv4Addr>,
     user: Option<String>,
@@ -157,6 +165,12 @@ impl Section for NodeKeys {
             install_url,
             "A script that installs the host's engine if it has none; the distribution's if not given."
         ),
+        field!(
+            "availability",
+            Availability,
+            availability,
+            "Whether the node takes tasks; as it is found if not given."
+        ),
     ];
 }
 
@@ -175,6 +189,7 @@ impl Kind for NodeEntry {
             memory,
             disk,
             labels,
+            availability,
             driver,
             address,
             user,
@@ -214,7 +229,7 @@ impl Kind for NodeEntry {
             key,
             install_url,
         });
-        Some(Self { role, cpus, memory, disk, labels, host, is_machine })
+        Some(Self { role, cpus, memory, disk, labels, host, is_machine, availability })
     }
 }
 
@@ -257,6 +272,53 @@ impl Kind for AptSource {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let SourceEntry { line, key } = SourceEntry::read(node, problems)?;
         Some(Self { line: line?, key })
+    }
+}
+
+#[derive(Default)]
+struct StackFields {
+    name: Option<String>,
+    file: Vec<String>,
+    files: Vec<String>,
+    env_file: Vec<String>,
+}
+
+impl Section for StackFields {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("name", Word, name, "The stack's name."),
+        field!(
+            "file",
+            OneOrMore<FilePath>,
+            file,
+            "Its compose file, or several to be merged, relative to this one's folder."
+        ),
+        field!("files", ListOf<FilePath>, files, "The same as `file`."),
+        field!(
+            "env_file",
+            OneOrMore<FilePath>,
+            env_file,
+            "A file of variables for the compose files, KEY=VALUE lines, or several. \
+             Those of the environment go before."
+        ),
+    ];
+    const REQUIRED: &'static [&'static str] = &["name"];
+}
+
+impl Kind for StackEntry {
+    type Value = Self;
+
+    fn schema() -> Json {
+        StackFields::schema()
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let StackFields { name, file, files, env_file } = StackFields::read(node, problems)?;
+        let paths = |texts: Vec<String>| texts.into_iter().map(Into::into).collect();
+        let files = [file, files].concat();
+        if files.is_empty() {
+            problems.report(node.at, "the key `file` is missing");
+        }
+        Some(Self { name: name?, files: paths(files), env_files: paths(env_file) })
     }
 }
 

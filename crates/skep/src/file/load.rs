@@ -75,6 +75,14 @@ impl ClusterFile {
                 *image = absolute.to_string_lossy().into_owned();
             }
         }
+        let of_stacks = self
+            .stacks
+            .iter_mut()
+            .flat_map(|stack| stack.files.iter_mut().chain(&mut stack.env_files));
+        for file in of_stacks {
+            let joined = folder.join(&*file);
+            *file = std::path::absolute(&joined).unwrap_or(joined);
+        }
         let sources = self.image.sources.iter_mut().filter_map(|source| source.key.as_mut());
         let hosts = self.nodes.values_mut().filter_map(|node| node.host.as_mut()?.key.as_mut());
         for key in sources.chain(hosts) {

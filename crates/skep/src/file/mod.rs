@@ -12,6 +12,7 @@ mod fields;
 mod kind;
 mod load;
 mod problem;
+mod references;
 mod section;
 mod spec;
 #[cfg(test)]
@@ -19,12 +20,16 @@ mod tests;
 mod tree;
 
 pub use load::json_schema;
+pub use references::{Reference, file_references};
 pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{AptSource, ClusterName, HostSpec, HostnameSpec, NodeName, Role, Size};
+use skep_core::model::{
+    AptSource, Availability, ClusterName, HostSpec, HostnameSpec, NodeName, Role, Size,
+};
 
 /// A cluster file, or flags in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,6 +54,19 @@ pub struct ClusterFile {
     pub image: ImageEntry,
     /// Container images for all nodes: references, or paths of archives and layouts.
     pub images: Vec<String>,
+    /// Stacks to deploy, in this order.
+    pub stacks: Vec<StackEntry>,
+}
+
+/// A stack to deploy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StackEntry {
+    /// Its name.
+    pub name: String,
+    /// Its compose files.
+    pub files: Vec<PathBuf>,
+    /// Files of variables for them.
+    pub env_files: Vec<PathBuf>,
 }
 
 /// What every node is like that says nothing else.
@@ -81,6 +99,8 @@ pub struct NodeEntry {
     pub host: Option<HostSpec>,
     /// Whether it says itself that it is a virtual machine.
     pub is_machine: bool,
+    /// Whether it takes tasks.
+    pub availability: Option<Availability>,
 }
 
 /// What the image is made from.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeName,
-    NodeSpec, Role, Size,
+    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeFilter,
+    NodeName, NodeSpec, Role, Size,
 };
 
 use super::{ClusterFile, NodeEntry};
@@ -118,20 +118,8 @@ impl ClusterFile {
             pair.split_once('=').ok_or_else(|| format!("--label {text}: write KEY=VALUE@NODES"))?;
         let names = self.numbered();
         for filter in nodes.split(',') {
-            let with_role = |role: Role| names.iter().filter(move |(_, it)| *it == role);
-            let chosen: Vec<NodeName> = match filter {
-                "all" | "*" => names.iter().map(|(name, _)| name.clone()).collect(),
-                "manager" => with_role(Role::Manager).map(|(name, _)| name.clone()).collect(),
-                "worker" => with_role(Role::Worker).map(|(name, _)| name.clone()).collect(),
-                name => {
-                    let name = name.parse().map_err(|error| format!("--label {text}: {error}"))?;
-                    if !names.iter().any(|(known, _)| *known == name) {
-                        return Err(format!("--label {text}: there is no node {name}"));
-                    }
-                    vec![name]
-                }
-            };
-            for name in chosen {
+            let chosen = filter.parse().and_then(|filter: NodeFilter| filter.select(&names));
+            for name in chosen.map_err(|error| format!("--label {text}: {error}"))? {
                 let entry = self.nodes.entry(name).or_default();
                 entry.labels.insert(key.to_owned(), value.to_owned());
             }
@@ -186,6 +174,7 @@ impl ClusterFile {
                 memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
                 disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
                 labels,
+                availability: own.availability,
             }
         });
         let default = ImageSpec::default();
@@ -219,7 +208,16 @@ pub fn host_node(
     host: HostSpec,
 ) -> NodeSpec {
     let none = Size::mib(0);
-    NodeSpec { name, role, cpus: 0, memory: none, disk: none, labels, host: Some(host) }
+    NodeSpec {
+        name,
+        role,
+        cpus: 0,
+        memory: none,
+        disk: none,
+        labels,
+        host: Some(host),
+        availability: None,
+    }
 }
 
 /// Reads `NAME`, or `NAME@NODE`.
@@ -279,7 +277,7 @@ mod tests {
     fn labels_go_to_the_nodes_that_are_meant() {
         let wanted = Wanted {
             num_node: Some(3),
-            label: vec!["zone=a@node0,node2".into(), "tier=back@worker".into(), "all=yes".into()],
+            label: vec!["zone=a@node0,node2".into(), "tier=back@worker:*".into(), "all=yes".into()],
             ..Wanted::default()
         };
         let spec = spec(&wanted).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skep_core::model::NodeName;
+use skep_core::model::{NodeFilter, NodeName};
 use skep_host::store::dm::MachineStore;
 
 use super::call::variable;
@@ -68,14 +68,16 @@ pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
         }
         Command::Node(command) => {
             let (verb, cluster, names) = match command {
-                NodeCommand::Rm(args) => ("rm", &args.cluster, &args.names),
-                NodeCommand::Start(args) => ("start", &args.cluster, &args.names),
-                NodeCommand::Stop(args) => ("stop", &args.cluster, &args.names),
-                NodeCommand::Kill(args) => ("kill", &args.cluster, &args.names),
-                NodeCommand::Restart(args) => ("restart", &args.cluster, &args.names),
+                NodeCommand::Rm(args) => ("rm", &args.cluster, named(&args.names)?),
+                NodeCommand::Start(args) => ("start", &args.cluster, named(&args.names)?),
+                NodeCommand::Stop(args) => ("stop", &args.cluster, named(&args.names)?),
+                NodeCommand::Kill(args) => ("kill", &args.cluster, named(&args.names)?),
+                NodeCommand::Restart(args) if !args.rolling => {
+                    ("restart", &args.nodes.cluster, named(&args.nodes.names)?)
+                }
                 _ => return None,
             };
-            if cluster.cluster.is_some() || !are_machines(names) {
+            if cluster.cluster.is_some() || !are_machines(&names) {
                 return None;
             }
             add(&[verb]);
@@ -88,6 +90,15 @@ pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
         _ => return None,
     }
     Some(words)
+}
+
+/// Returns the names of nodes that are all named.
+fn named(nodes: &[NodeFilter]) -> Option<Vec<NodeName>> {
+    let name = |filter: &NodeFilter| match filter {
+        NodeFilter::Named(name) => Some(name.clone()),
+        _ => None,
+    };
+    nodes.iter().map(name).collect()
 }
 
 fn is_node(context: &Context, name: &NodeName) -> bool {

@@ -35,6 +35,7 @@ pub fn node_spec(wanted: &VmSpec) -> Result<NodeSpec, String> {
         },
         labels: Default::default(),
         host: None,
+        availability: None,
     })
 }
 

@@ -17,6 +17,7 @@ pub struct Progress {
 #[derive(Default)]
 struct State {
     steps: BTreeMap<usize, Running>,
+    services: BTreeMap<String, ProgressBar>,
     phases: BTreeMap<String, Phase>,
     order: Vec<String>,
 }
@@ -92,14 +93,26 @@ impl Progress {
                 let text = format!("FAILED after {}: {error}", seconds(took));
                 self.end(&mut state, step, took, &text);
             }
+            Event::Service { name, text, done } => self.service(&mut state, &name, &text, done),
             Event::Warning(text) => self.above(&format!("warning: {text}")),
             Event::Note(text) => self.line(&text),
         }
     }
 
+    /// Keeps a live line for each service, with a mark once it is there.
+    fn service(&self, state: &mut State, name: &str, text: &str, done: bool) {
+        let mark = if done { "ok " } else { "" };
+        let Some(live) = &self.live else { return self.line(&format!("{name}: {mark}{text}")) };
+        let bar = state.services.entry(name.to_owned()).or_insert_with(|| spinner(live, name));
+        bar.set_message(format!("{name}: {mark}{text}"));
+    }
+
     /// Takes the live lines away, as after an interruption.
     pub fn clear(&self) {
         let mut state = self.state.lock().expect("no renderer panics");
+        for bar in std::mem::take(&mut state.services).into_values() {
+            bar.finish_and_clear();
+        }
         for running in std::mem::take(&mut state.steps).into_values() {
             if let Some(bar) = running.bar {
                 bar.finish_and_clear();

@@ -168,6 +168,10 @@ impl World {
             }
             Action::StartMachine => self.start(name)?,
             Action::AwaitGuest => self.expect_running(name)?,
+            Action::PauseMachine => {
+                self.expect_running(name)?;
+                self.node_mut(name).machine = MachineState::Paused;
+            }
             Action::ResumeMachine => {
                 if self.node(name).machine == MachineState::Stopped {
                     return failed("it does not run");
@@ -218,7 +222,11 @@ impl World {
                 }
                 other => return failed(format!("{other:?}")),
             },
-            Action::ConfigureMember { role, set, unset, through } => {
+            Action::AwaitIdle { through } => {
+                self.ask(through)?;
+            }
+            Action::RecoverSwarm => return self.recover(name),
+            Action::ConfigureMember { role, availability, set, unset, through } => {
                 let EngineState::Member { id, .. } = self.engine(self.node(name)) else {
                     return failed("it is no member");
                 };
@@ -230,6 +238,9 @@ impl World {
                 let member = self.swarms[swarm].members.get_mut(&id).expect("it was just there");
                 member.labels.retain(|key, _| !unset.contains(key));
                 member.labels.extend(set.clone());
+                if let Some(availability) = availability {
+                    member.availability = *availability;
+                }
             }
             Action::LeaveSwarm { through, .. } if through.is_empty() => self.leave(name),
             Action::LeaveSwarm { id, through } => {

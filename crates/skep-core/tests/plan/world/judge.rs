@@ -37,6 +37,8 @@ impl World {
             assert_eq!(member.labels, labels, "{}", wanted.name);
             let images = &node.disk.as_ref().expect("it runs").images;
             assert!(spec.images.iter().all(|set| images.has_all(set)), "{}", wanted.name);
+            let takes_tasks = wanted.availability.unwrap_or(member.availability);
+            assert_eq!(member.availability, takes_tasks, "{}", wanted.name);
             ids.insert(id);
         }
         let wanted = |host: &str| spec.nodes.iter().any(|node| node.name.as_str() == host);

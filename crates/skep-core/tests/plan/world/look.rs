@@ -76,7 +76,7 @@ impl World {
             hostname: member.hostname.clone(),
             role: member.role,
             ready: self.is_up(index, id),
-            availability: "active".to_owned(),
+            availability: member.availability.as_str().to_owned(),
             leader: leader.as_ref() == Some(id),
             reachable: member.voter && self.is_up(index, id),
             labels: member.labels.clone(),

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use skep_core::model::{NodeName, Role};
+use skep_core::model::{Availability, NodeName, Role};
 use skep_core::observed::MachineState;
 
-use super::{Node, World};
+use super::{Fault, Node, World};
 
 /// A swarm, as its managers' disks hold it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct SwarmMember {
     pub voter: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Whether it takes tasks.
+    pub availability: Availability,
 }
 
 impl World {
@@ -97,9 +99,25 @@ impl World {
     pub(super) fn list(&mut self, swarm: usize, name: &NodeName, role: Role) -> String {
         let id = format!("id{}", self.next());
         let hostname = name.as_str().to_owned();
-        let member = SwarmMember { hostname, role, voter: false, labels: BTreeMap::new() };
+        let labels = BTreeMap::new();
+        let availability = Availability::Active;
+        let member = SwarmMember { hostname, role, voter: false, labels, availability };
         self.swarms[swarm].members.insert(id.clone(), member);
         id
+    }
+
+    /// Makes a manager the only one of its swarm.
+    pub(super) fn recover(&mut self, name: &NodeName) -> Result<(), Fault> {
+        let membership = self.node(name).disk.as_ref().and_then(|disk| disk.membership.clone());
+        let Some((swarm, id)) = membership else {
+            return Err(Fault::Failed("it is no member".to_owned()));
+        };
+        for (other, member) in &mut self.swarms[swarm].members {
+            if *other != id {
+                (member.voter, member.role) = (false, Role::Worker);
+            }
+        }
+        Ok(())
     }
 
     /// Gives an entry another role, as far as Docker lets it.

@@ -230,6 +230,10 @@ impl Driver for Qemu {
         launch::check_alive(machine)
     }
 
+    async fn pause(&self, machine: &Machine) -> Result<(), Error> {
+        power::pause(machine).await
+    }
+
     async fn resume(&self, machine: &Machine) -> Result<(), Error> {
         if power::resume(machine).await? {
             return Ok(());

@@ -38,6 +38,15 @@ pub(super) async fn state(machine: &Machine) -> MachineState {
     }
 }
 
+/// Halts a machine's processors.
+pub(super) async fn pause(machine: &Machine) -> Result<(), Error> {
+    if process(&machine.dir).is_none() {
+        return Err(Error::NotRunning);
+    }
+    Qmp::open(&machine.dir, MONITOR).await?.execute("stop", json!({})).await?;
+    Ok(())
+}
+
 /// Lets a paused machine go on. Returns whether it did: a copy that has no state yet has nothing to
 /// go on with.
 pub(super) async fn resume(machine: &Machine) -> Result<bool, Error> {

@@ -224,6 +224,10 @@ impl Driver for SshHosts {
         Ok(())
     }
 
+    async fn pause(&self, _: &Machine) -> Result<(), Error> {
+        not_ours()
+    }
+
     async fn resume(&self, _: &Machine) -> Result<(), Error> {
         not_ours()
     }

@@ -47,7 +47,10 @@ fi
 
 # An engine. One whose installation was cut off is not there yet.
 if ! has dockerd || [ -e "$state/packages.before" ]; then
-	if [ ! -e "$state/packages.before" ]; then
+	if [ -e "$state/packages.before" ]; then
+		# A power cut leaves files that were just written empty, and apt believes in them.
+		rm -rf /var/lib/apt/lists/*_* /var/cache/apt/archives/*.deb
+	else
 		mkdir -p "$state"
 		list_packages >"$new/packages"
 		mv "$new/packages" "$state/packages.before"

@@ -35,6 +35,25 @@ impl<K: Kind> Kind for ListOf<K> {
     }
 }
 
+/// One, or a list of them.
+pub struct OneOrMore<K>(PhantomData<K>);
+
+impl<K: Kind> Kind for OneOrMore<K> {
+    type Value = Vec<K::Value>;
+
+    fn schema() -> Json {
+        json!({"anyOf": [K::schema(), ListOf::<K>::schema()]})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self::Value> {
+        match &node.value {
+            Value::List(_) => ListOf::<K>::read(node, problems),
+            _ if is_null(node) => Some(Vec::new()),
+            _ => Some(vec![K::read(node, problems)?]),
+        }
+    }
+}
+
 /// A map with keys that the user chooses.
 pub struct MapOf<K, V>(PhantomData<(K, V)>);
 

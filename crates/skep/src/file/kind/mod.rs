@@ -7,7 +7,7 @@ mod name;
 mod number;
 mod text;
 
-pub use collection::{ListOf, MapOf, entries};
+pub use collection::{ListOf, MapOf, OneOrMore, entries};
 pub use name::Driver;
 pub use number::{SizeFrom, Whole};
 pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, Url, User, Word};

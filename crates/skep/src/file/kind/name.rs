@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use ipnet::Ipv4Net;
 use serde_json::{Value as Json, json};
-use skep_core::model::{ClusterName, Hostname, NodeName, Role};
+use skep_core::model::{Availability, ClusterName, Hostname, NodeName, Role};
 
 use super::{Kind, text};
 use crate::file::problem::{Problems, advice, quoted};
@@ -75,6 +75,19 @@ impl Kind for Role {
         let roles = [Self::Manager, Self::Worker];
         let word = one_of(node, &roles.map(Self::as_str), "role", problems)?;
         roles.into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+impl Kind for Availability {
+    type Value = Self;
+
+    fn schema() -> Json {
+        json!({"enum": ["active", "pause", "drain"]})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let word = one_of(node, &["active", "pause", "drain"], "availability", problems)?;
+        Self::from_word(word)
     }
 }
 

@@ -1,0 +1,57 @@
+//! Services over time: a state counts when it stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Standing, Status, View, judge};
+
+/// How long what was reached has to stay: as long as the swarm itself, by its default, watches a task
+/// of an update for a failure.
+pub const HOLD: Duration = Duration::from_secs(5);
+
+/// Remembers since when each service is what it is.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    since: BTreeMap<String, (Mark, Duration)>,
+}
+
+/// What has to stay the same.
+type Mark = (Standing, BTreeSet<String>);
+
+/// What was seen at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The services.
+    pub services: Vec<Status>,
+    /// Whether there is nothing more to wait for.
+    pub settled: bool,
+}
+
+impl Outcome {
+    /// Tells whether all is as it was asked for.
+    #[must_use]
+    pub fn is_converged(&self) -> bool {
+        self.services.iter().all(|service| service.standing == Standing::Converged)
+    }
+}
+
+impl Watch {
+    /// Takes in what is seen at a time, which is counted from any moment on.
+    pub fn look(&mut self, now: Duration, view: &View) -> Outcome {
+        let services = judge(view);
+        self.since.retain(|id, _| services.iter().any(|service| service.id == *id));
+        let mut settled = true;
+        for service in &services {
+            let mark = (service.standing, service.tasks.clone());
+            let entry = self.since.entry(service.id.clone()).or_insert_with(|| (mark.clone(), now));
+            if entry.0 != mark {
+                *entry = (mark, now);
+            }
+            let held = now.saturating_sub(entry.1) >= HOLD;
+            // What ends by itself cannot fail any more.
+            let rests = service.standing == Standing::Converged && service.wanted == 0;
+            settled &= service.standing != Standing::Working && (held || rests);
+        }
+        Outcome { services, settled }
+    }
+}

@@ -1,0 +1,152 @@
+//! Services of a swarm in memory are watched until they settle; time is the test's own.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use skep_core::event::Event;
+use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::plan::{Birth, UpOptions, plan_up};
+use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
+use skep_host::converge::OnFailure;
+use skep_host::stack::{Ending, Error, Swarm, await_gone, report, watch};
+use skep_testkit::fakes::FakeHost;
+
+const OPTIONS: UpOptions =
+    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: false };
+
+async fn host() -> FakeHost {
+    let host = FakeHost::new();
+    let node = NodeSpec {
+        name: NodeName::numbered(0),
+        role: Role::Manager,
+        cpus: 1,
+        memory: Size::gib(1),
+        disk: Size::gib(20),
+        labels: Default::default(),
+        availability: None,
+        host: None,
+    };
+    let spec = ClusterSpec {
+        name: "demo".parse().unwrap(),
+        image: ImageSpec::default(),
+        subnet: None,
+        nodes: vec![node],
+        hostnames: Vec::new(),
+        images: Vec::new(),
+    };
+    let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
+    host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
+    host
+}
+
+fn view(state: TaskState, error: &str) -> View {
+    let service = Service {
+        id: "s".to_owned(),
+        name: "shop_web".to_owned(),
+        stack: Some("shop".to_owned()),
+        image: "nginx".to_owned(),
+        mode: Mode::Replicated(1),
+        constraints: Vec::new(),
+        reserved: Resources::default(),
+        ports: Vec::new(),
+        local_data: false,
+        update: None,
+    };
+    let task = Task {
+        id: "t".to_owned(),
+        service: "s".to_owned(),
+        slot: Some(1),
+        node: Some("n".to_owned()),
+        state,
+        desired: TaskState::Running,
+        current: true,
+        created: String::new(),
+        changed: String::new(),
+        message: String::new(),
+        error: error.to_owned(),
+        container: Some("c".to_owned()),
+        exit_code: None,
+        image: "nginx".to_owned(),
+    };
+    let node = SwarmNode {
+        id: "n".to_owned(),
+        hostname: "node0".to_owned(),
+        role: Role::Manager,
+        ready: true,
+        availability: "active".to_owned(),
+        labels: Default::default(),
+        engine_labels: Default::default(),
+        os: "linux".to_owned(),
+        architecture: "x86_64".to_owned(),
+        resources: Resources::default(),
+    };
+    View { services: vec![service], tasks: vec![task], nodes: vec![node] }
+}
+
+async fn watched(host: &FakeHost, limit: u64) -> (Result<Ending, Error>, Vec<String>) {
+    let told = Mutex::new(Vec::new());
+    let events = |event| {
+        if let Event::Service { text, .. } = event {
+            told.lock().unwrap().push(text);
+        }
+    };
+    let dir = host.cluster("demo");
+    let swarm = Swarm { dir: &dir, engines: host, patience: Duration::from_secs(1) };
+    let select = |view: &View| view.of_stack("shop");
+    let ending = watch(swarm, &select, Duration::from_secs(limit), &events).await;
+    (ending, told.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn a_stack_is_watched_until_it_stays_as_it_was_asked_for() {
+    let host = host().await;
+    tokio::time::pause();
+    host.set_views([view(TaskState::Preparing, ""), view(TaskState::Running, "")]);
+    let (ending, told) = watched(&host, 60).await;
+    let ending = ending.unwrap();
+    assert!(!ending.late && ending.outcome.is_converged());
+    assert_eq!(told, ["0/1, nginx", "1/1 on node0, nginx"], "each change is told once");
+    assert_eq!(report_of(&host, &ending).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_does_not_come_in_time_is_told_with_its_last_words() {
+    let host = host().await;
+    tokio::time::pause();
+    host.set_views([view(TaskState::Starting, "it takes its time")]);
+    let (ending, _) = watched(&host, 60).await;
+    let ending = ending.unwrap();
+    assert!(ending.late && !ending.outcome.is_converged());
+    assert_eq!(report_of(&host, &ending).await, ["the last words of t"]);
+}
+
+#[tokio::test]
+async fn without_a_manager_it_is_told_that_none_answers() {
+    let host = host().await;
+    host.lose_power();
+    tokio::time::pause();
+    let (ending, _) = watched(&host, 2).await;
+    assert!(matches!(ending, Err(Error::NoManager(why)) if why.contains("node0")));
+}
+
+#[tokio::test]
+async fn a_stack_that_does_not_go_is_named_with_what_is_left() {
+    let host = host().await;
+    tokio::time::pause();
+    let gone = async |limit| {
+        let dir = host.cluster("demo");
+        let swarm = Swarm { dir: &dir, engines: &host, patience: Duration::from_secs(1) };
+        await_gone(swarm, "shop", Duration::from_secs(limit), &|_| ()).await.unwrap()
+    };
+    host.set_views([view(TaskState::Running, "")]);
+    assert_eq!(gone(3).await, ["service shop_web"]);
+    host.set_views([view(TaskState::Running, ""), View::default()]);
+    assert_eq!(gone(3).await, Vec::<String>::new());
+}
+
+async fn report_of(host: &FakeHost, ending: &Ending) -> Vec<String> {
+    let dir = host.cluster("demo");
+    let swarm = Swarm { dir: &dir, engines: host, patience: Duration::from_secs(1) };
+    let reports = report(swarm, &ending.outcome).await;
+    reports.into_iter().flat_map(|report| report.log).collect()
+}

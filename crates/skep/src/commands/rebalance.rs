@@ -1,0 +1,83 @@
+//! `skep rebalance`.
+
+use std::time::Duration;
+
+use skep_core::event::Event;
+use skep_core::services::{Spread, View, plan_rebalance};
+use skep_host::stack::watch;
+
+use super::stack::{DockerCommand, judge_ending, patience};
+use crate::cli::Rebalance;
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::outln;
+
+/// How long the docker command may take for one service.
+const UPDATING: Duration = Duration::from_secs(60);
+
+pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let swarm = machinery.swarm(&dir, patience(context, &dir));
+    let manager = swarm.manager().await.context("cannot look at the services")?;
+    let view = manager.view().await.context("cannot look at the services")?;
+    let chosen = choose(&view, &args.services)?;
+    for spread in &chosen {
+        outln!("{}: {}", spread.name, places(spread));
+    }
+    if chosen.is_empty() && !context.quiet {
+        eprintln!("all services are evenly spread");
+    }
+    if chosen.is_empty() || args.dry_run {
+        return Ok(0);
+    }
+    let docker = DockerCommand::of(context, &dir).await?;
+    for spread in &chosen {
+        let call = ["service", "update", "--force", "--detach", "--quiet", spread.id.as_str()];
+        docker.call(call, UPDATING).run().await.context(&spread.name)?;
+        machinery.progress.event(Event::Note(format!("{}: spreading it anew", spread.name)));
+    }
+    if args.converging.detach {
+        return Ok(0);
+    }
+    let select = |view: &View| {
+        let mut view = view.clone();
+        view.services.retain(|service| chosen.iter().any(|spread| spread.id == service.id));
+        view
+    };
+    let events = |event| machinery.progress.event(event);
+    let ending = watch(swarm, &select, args.converging.timeout, &events).await;
+    machinery.progress.clear();
+    let ending = ending.context("cannot watch the services")?;
+    judge_ending(swarm, &ending, "rebalance", args.converging.timeout).await?;
+    Ok(0)
+}
+
+/// Returns the services that are to be spread anew: those that are named, else all but those that
+/// would lose their data.
+fn choose(view: &View, named: &[String]) -> Result<Vec<Spread>, CliError> {
+    if let Some(name) = named.iter().find(|name| !view.services.iter().any(|it| it.name == **name))
+    {
+        return Err(CliError::usage(format!("there is no service {name}"))
+            .hint("skep docker -- service ls"));
+    }
+    let uneven = plan_rebalance(view).into_iter();
+    if !named.is_empty() {
+        return Ok(uneven.filter(|spread| named.contains(&spread.name)).collect());
+    }
+    let (kept, moved): (Vec<_>, Vec<_>) = uneven.partition(|spread| spread.keep.is_some());
+    for spread in kept {
+        let why = spread.keep.unwrap_or_default();
+        eprintln!(
+            "warning: {} is left on {}: {why}; name it to move it",
+            spread.name,
+            places(&spread)
+        );
+    }
+    Ok(moved)
+}
+
+fn places(spread: &Spread) -> String {
+    let places = spread.nodes.iter().map(|(node, count)| format!("{count} on {node}"));
+    places.collect::<Vec<_>>().join(", ")
+}

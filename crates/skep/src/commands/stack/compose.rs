@@ -1,0 +1,97 @@
+//! What can be known of compose files before anything is deployed: docker's own command reads them,
+//! as Compose is not made again here.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{DockerCommand, env_file};
+use crate::cli::StackOptions;
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::file::file_references;
+
+/// The most that is read from the standard input.
+const INPUT: u64 = 4 << 20;
+
+/// How long the docker command may take to read the files.
+const READING: Duration = Duration::from_secs(30);
+
+/// Compose files in which nothing was found wrong.
+pub(in crate::commands) struct Checked {
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// The variables for them, beside those of the environment.
+    pub env: BTreeMap<String, String>,
+    /// What `-` stands for.
+    pub input: Vec<u8>,
+}
+
+/// Compose files that are wrong.
+pub(super) enum Wrong {
+    /// The docker command said why, and ended with this code.
+    Said(String, u8),
+    /// In our own words.
+    Told(CliError),
+}
+
+impl From<CliError> for Wrong {
+    fn from(error: CliError) -> Self {
+        Self::Told(error)
+    }
+}
+
+impl Checked {
+    /// Checks compose files, without a word to an engine.
+    ///
+    /// # Errors
+    ///
+    /// If a file cannot be read, the docker command finds it wrong, or a file of a secret or a config
+    /// is not there.
+    pub(super) async fn check(
+        context: &Context,
+        cluster: Option<&skep_host::store::ClusterDir>,
+        files: &[PathBuf],
+        how: &StackOptions,
+    ) -> Result<Self, Wrong> {
+        let environment = |key: &str| std::env::var(key).ok();
+        let env = env_file::read(&how.env_file, environment)?;
+        let mut input = Vec::new();
+        if files.iter().any(|file| file == Path::new("-")) {
+            let mut standard_input = std::io::stdin().lock().take(INPUT);
+            standard_input.read_to_end(&mut input).context("cannot read the standard input")?;
+        }
+        let checked = Self { files: files.to_vec(), env, input };
+        let docker = DockerCommand::alone(context, cluster)?.with(&checked.env, &checked.input);
+        let args = ["stack".into(), "config".into()].into_iter().chain(checked.arguments());
+        let cmd = docker.call(args, READING);
+        let (status, output) = cmd.status().await.context("cannot check the compose file")?;
+        // docker 20 and older cannot tell before they deploy.
+        let unable = String::from_utf8_lossy(&output.stderr).contains("is not a docker command");
+        if unable {
+            return Ok(checked);
+        }
+        if !status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Err(Wrong::Said(said, code));
+        }
+        let missing: Vec<_> = file_references(&output.text())
+            .into_iter()
+            .filter_map(|it| {
+                let error = std::fs::File::open(&it.path).err()?;
+                Some(format!("{} {}: cannot read {}: {error}", it.kind, it.name, it.path))
+            })
+            .collect();
+        match missing.is_empty() {
+            true => Ok(checked),
+            false => Err(CliError::usage(missing.join("\n")).into()),
+        }
+    }
+
+    /// Returns the options that name the files.
+    pub(super) fn arguments(&self) -> impl Iterator<Item = std::ffi::OsString> {
+        self.files.iter().flat_map(|file| ["-c".into(), file.as_os_str().to_owned()])
+    }
+}

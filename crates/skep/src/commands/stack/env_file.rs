@@ -1,0 +1,192 @@
+//! Files of variables, as Compose's users know them. The docker command reads none for a stack, so they
+//! are read here. A crate would be welcome; those that there are refuse values with blanks, which these
+//! files have everywhere.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::error::CliError;
+
+/// Reads files of variables; later ones go before earlier ones, and the environment before all.
+///
+/// # Errors
+///
+/// If one cannot be read, or has a line that is none.
+pub(super) fn read(
+    files: &[impl AsRef<Path>],
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<BTreeMap<String, String>, CliError> {
+    let mut all = BTreeMap::new();
+    for path in files {
+        let path = path.as_ref();
+        let name = path.display();
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| CliError::usage(format!("cannot read {name}: {error}")))?;
+        for (number, line) in text.lines().enumerate() {
+            let known = |key: &str| environment(key).or_else(|| all.get(key).cloned());
+            let entry = entry(line, known)
+                .map_err(|what| CliError::usage(format!("{name}:{}: {what}", number + 1)))?;
+            all.extend(entry);
+        }
+    }
+    all.retain(|key, _| environment(key).is_none());
+    Ok(all)
+}
+
+type Entry = Option<(String, String)>;
+
+fn entry(line: &str, known: impl Fn(&str) -> Option<String>) -> Result<Entry, String> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return Ok(None);
+    }
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let (key, value) =
+        line.split_once('=').ok_or_else(|| "write KEY=VALUE, or # and a comment".to_owned())?;
+    let key = key.trim();
+    let first = key.chars().next();
+    let named = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+    if !named {
+        return Err(format!("`{key}` is no name of a variable"));
+    }
+    Ok(Some((key.to_owned(), read_value(value.trim(), &known)?)))
+}
+
+fn read_value(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    if let Some(rest) = text.strip_prefix('\'') {
+        let (value, rest) = rest.split_once('\'').ok_or("a quote is not closed")?;
+        return nothing_after(rest).map(|()| value.to_owned());
+    }
+    if let Some(rest) = text.strip_prefix('"') {
+        let end = end_of_quoted(rest).ok_or("a quote is not closed")?;
+        nothing_after(&rest[end + 1..])?;
+        return expand(&unescaped(&rest[..end]), known);
+    }
+    let value = match text.find(" #") {
+        Some(comment) => &text[..comment],
+        None => text,
+    };
+    expand(value.trim_end(), known)
+}
+
+fn nothing_after(rest: &str) -> Result<(), String> {
+    let rest = rest.trim_start();
+    match rest.is_empty() || rest.starts_with('#') {
+        true => Ok(()),
+        false => Err(format!("`{rest}` stands after the quotes")),
+    }
+}
+
+fn end_of_quoted(text: &str) -> Option<usize> {
+    let mut escaped = false;
+    text.char_indices().find_map(|(at, letter)| {
+        let ends = letter == '"' && !escaped;
+        escaped = letter == '\\' && !escaped;
+        ends.then_some(at)
+    })
+}
+
+fn unescaped(text: &str) -> String {
+    let mut value = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => match letters.next() {
+                Some('n') => value.push('\n'),
+                Some('r') => value.push('\r'),
+                Some('t') => value.push('\t'),
+                // Kept for the expansion, which must not see it as the start of a variable.
+                Some('$') => value.push_str("$$"),
+                Some(other) => value.push(other),
+                None => value.push('\\'),
+            },
+            other => value.push(other),
+        }
+    }
+    value
+}
+
+/// Puts values in the place of `$NAME`, `${NAME}` and `${NAME:-DEFAULT}`; `$$` is a dollar.
+fn expand(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let mut value = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        value.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            value.push('$');
+            rest = after;
+        } else if let Some(braced) = rest.strip_prefix('{') {
+            let (inside, after) = braced.split_once('}').ok_or("`${` is not closed")?;
+            let (name, default) = match inside.split_once(":-").or(inside.split_once('-')) {
+                Some((name, default)) => (name, Some(default)),
+                None => (inside, None),
+            };
+            let found = known(name).filter(|it| !it.is_empty() || !inside.contains(":-"));
+            value.push_str(&found.or(default.map(str::to_owned)).unwrap_or_default());
+            rest = after;
+        } else {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
+            match name.is_empty() {
+                true => value.push('$'),
+                false => value.push_str(&known(name).unwrap_or_default()),
+            }
+            rest = after;
+        }
+    }
+    value.push_str(rest);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<BTreeMap<String, String>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let environment = |key: &str| (key == "FROM_OUTSIDE").then(|| "outside".to_owned());
+        read(&[file.path()], environment)
+            .map_err(|error| error.message.replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn values_are_what_compose_takes_them_for() {
+        let text = "\
+# a comment
+A=1
+export B = two words # not this
+C='$A # all of it'
+D=\"a \\\"b\\\"\\n\\$A $A\"
+E=${A}-${NONE:-x}${NONE-y}$NONE.$$
+F=a#b
+G=
+FROM_OUTSIDE=inside
+H=$FROM_OUTSIDE
+";
+        let found = parse(text).unwrap();
+        let expected = [
+            ("A", "1"),
+            ("B", "two words"),
+            ("C", "$A # all of it"),
+            ("D", "a \"b\"\n$A 1"),
+            ("E", "1-xy.$"),
+            ("F", "a#b"),
+            ("G", ""),
+            ("H", "outside"),
+        ];
+        let expected: BTreeMap<_, _> =
+            expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_line() {
+        assert_eq!(parse("A=1\nB\n").unwrap_err(), "FILE:2: write KEY=VALUE, or # and a comment");
+        assert_eq!(parse("1A=1").unwrap_err(), "FILE:1: `1A` is no name of a variable");
+        assert_eq!(parse("A=\"x").unwrap_err(), "FILE:1: a quote is not closed");
+        assert_eq!(parse("A='x' y").unwrap_err(), "FILE:1: `y` stands after the quotes");
+    }
+}

@@ -1,0 +1,150 @@
+//! What a user is told of services that are not what was asked for, and what to do.
+
+use std::time::Duration;
+
+use skep_core::services::Cause;
+use skep_host::stack::{Ending, Report, Swarm, report};
+
+use crate::error::{CliError, code};
+
+/// Turns the end of a watch into what the user is told.
+///
+/// # Errors
+///
+/// If a service is not what was asked for; with its task, node, last words and what to do.
+pub(in crate::commands) async fn judge_ending(
+    swarm: Swarm<'_>,
+    ending: &Ending,
+    what: &str,
+    limit: Duration,
+) -> Result<(), CliError> {
+    for status in ending.outcome.services.iter().filter(|it| it.wanted == 0) {
+        if let Some(problem) = &status.problem {
+            eprintln!("warning: {} runs nowhere: {problem}", status.name);
+        }
+    }
+    if !ending.late && ending.outcome.is_converged() {
+        return Ok(());
+    }
+    let reports = report(swarm, &ending.outcome).await;
+    Err(explain(&reports, what, ending.late.then_some(limit)))
+}
+
+/// Tells what is wrong with services, and what to do about each.
+fn explain(reports: &[Report], what: &str, late: Option<Duration>) -> CliError {
+    let mut message = match late {
+        Some(limit) => format!("{what} did not converge within {} s", limit.as_secs()),
+        None => format!("{what} does not converge"),
+    };
+    let mut hints = Vec::new();
+    for report in reports {
+        let status = &report.status;
+        message.push_str(&format!("\n  {}: {}/{}", status.name, status.running, status.wanted));
+        if let Some(problem) = &status.problem {
+            message.push_str(&format!("; {problem}"));
+        }
+        if report.out_of_memory {
+            message.push_str("; it used more memory than it may");
+        }
+        if !report.log.is_empty() {
+            message.push_str("\n    its last lines:");
+        }
+        for line in &report.log {
+            message.push_str(&format!("\n      {line}"));
+        }
+        hints.extend(
+            hint(report).into_iter().filter(|hint| !hints.contains(hint)).collect::<Vec<_>>(),
+        );
+    }
+    if late.is_some() && hints.is_empty() {
+        hints.push("the same with a longer --timeout".to_owned());
+    }
+    let code = if late.is_some() { code::TIMEOUT } else { code::FAILED };
+    CliError { code, message, hints }
+}
+
+fn hint(report: &Report) -> Option<String> {
+    let service = &report.status.name;
+    let problem = report.status.problem.as_ref()?;
+    let node = problem.task.as_ref().and_then(|task| task.node.as_deref()).unwrap_or("NODE");
+    let logs = format!("skep docker -- service logs {service}");
+    Some(match &problem.cause {
+        Cause::NoNode => {
+            "skep node label KEY=VALUE@NODE, or skep node activate NODE; skep status shows both"
+                .into()
+        }
+        Cause::NodesDown => "skep status; skep up brings back what is down".to_owned(),
+        Cause::NoResources => {
+            "skep node add --memory 4GiB, or reserve less for the service".to_owned()
+        }
+        Cause::PortTaken => {
+            format!("skep ssh {node} -- sudo ss -ltnup  # who has the port; or publish another one")
+        }
+        Cause::NoImage(image) => format!(
+            "docker save {image} | skep docker --node {node} -- load  # on each node, if no registry has it"
+        ),
+        Cause::NoMount => format!("skep ssh {node}  # and make what is to be mounted"),
+        Cause::NoCommand => "look at the service's command and entrypoint".to_owned(),
+        Cause::Unhealthy => {
+            format!("{logs}  # or give its health check a longer start_period")
+        }
+        Cause::Exits(_) if report.out_of_memory => {
+            format!("give {service} a higher memory limit")
+        }
+        Cause::NotRestarted => format!("{logs}  # or another restart_policy"),
+        Cause::Exits(_) | Cause::Update | Cause::Other => logs,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use skep_core::services::{Problem, Standing, Status, TaskRef};
+
+    use super::*;
+
+    fn report(name: &str, cause: Cause, text: &str) -> Report {
+        let task = TaskRef {
+            id: "t1".to_owned(),
+            name: format!("{name}.1"),
+            node: Some("node1".to_owned()),
+            container: None,
+        };
+        let status = Status {
+            id: "s1".to_owned(),
+            name: name.to_owned(),
+            image: "nginx".to_owned(),
+            running: 0,
+            wanted: 1,
+            nodes: BTreeSet::new(),
+            tasks: BTreeSet::new(),
+            standing: Standing::Stuck,
+            problem: Some(Problem { cause, task: Some(task), text: text.to_owned() }),
+        };
+        Report { status, log: Vec::new(), out_of_memory: false }
+    }
+
+    #[test]
+    fn each_problem_comes_with_a_way_out() {
+        let mut exits = report("api", Cause::Exits(7), "its container ended with code 7");
+        exits.log = vec!["cannot reach the database".to_owned()];
+        let mut killed = report("cache", Cause::Exits(137), "its container ended with code 137");
+        killed.out_of_memory = true;
+        let reports = [
+            exits,
+            killed,
+            report("data", Cause::NoNode, "no node meets node.labels.tier==data"),
+            report("big", Cause::NoResources, "no node has 65536 MiB of memory left"),
+            report("web", Cause::PortTaken, "8080/tcp of the node is taken"),
+            report("shop", Cause::NoImage("shop:1".to_owned()), "there is no image shop:1"),
+            report("disk", Cause::NoMount, "bind source path does not exist"),
+            report("odd", Cause::NoCommand, "executable file not found"),
+            report("sick", Cause::Unhealthy, "unhealthy container"),
+            report("once", Cause::NotRestarted, "its restart policy starts no other"),
+        ];
+        insta::assert_snapshot!(explain(&reports, "stack shop", None));
+        let late = explain(&reports[..1], "stack shop", Some(Duration::from_secs(60)));
+        assert_eq!((late.code, late.to_string().lines().count()), (code::TIMEOUT, 5));
+    }
+}

@@ -1,0 +1,95 @@
+//! `skep stack`: the real docker command deploys and removes; skep waits, and tells what is wrong.
+
+mod compose;
+mod deploy;
+mod env_file;
+mod explain;
+mod list;
+mod of_file;
+mod remove;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use skep_host::driver::Driver as _;
+use skep_host::store::{ClusterDir, Machine};
+use skep_host::sys::Cmd;
+
+use compose::Checked;
+pub(super) use explain::judge_ending;
+pub(super) use of_file::{check_stacks, deploy_stacks};
+
+use super::access::{docker_environment, docker_program, running_manager};
+use crate::cli::StackCommand;
+use crate::context::Context;
+use crate::error::CliError;
+
+pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, CliError> {
+    match command {
+        StackCommand::Deploy(args) => deploy::run(context, args).await,
+        StackCommand::Rm(args) => remove::run(context, args).await,
+        StackCommand::Ls(args) => list::stacks(context, args).await,
+        StackCommand::Ps(args) => list::tasks(context, args).await,
+    }
+}
+
+/// The docker command, as it speaks to a cluster, or to none.
+pub(super) struct DockerCommand {
+    program: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    input: Vec<u8>,
+}
+
+impl DockerCommand {
+    /// Finds the command, and lets it speak to the first manager that runs.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such command, or no manager runs.
+    pub(super) async fn of(context: &Context, cluster: &ClusterDir) -> Result<Self, CliError> {
+        let node = running_manager(context, cluster).await?;
+        let env = docker_environment(cluster, &node);
+        let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        Ok(Self { program: docker_program(context, Some(cluster))?, env, input: Vec::new() })
+    }
+
+    /// Finds the command, which is to speak to nobody.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such command.
+    pub(super) fn alone(context: &Context, cluster: Option<&ClusterDir>) -> Result<Self, CliError> {
+        let nobody = ("DOCKER_HOST".into(), "unix:///nonexistent".into());
+        let program = docker_program(context, cluster)?;
+        Ok(Self { program, env: vec![nobody], input: Vec::new() })
+    }
+
+    /// Adds variables, and what it reads on its standard input.
+    pub(super) fn with(mut self, env: &BTreeMap<String, String>, input: &[u8]) -> Self {
+        self.env.extend(env.iter().map(|(key, value)| (key.into(), value.into())));
+        self.input = input.to_vec();
+        self
+    }
+
+    /// Returns a call of it.
+    pub(super) fn call<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        limit: Duration,
+    ) -> Cmd {
+        let cmd = Cmd::new(&self.program).args(args).stdin(self.input.clone()).timeout(limit);
+        self.env.iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value))
+    }
+}
+
+/// Returns how long one call of an engine may take: the slowest node's measure.
+pub(in crate::commands) fn patience(context: &Context, cluster: &ClusterDir) -> Duration {
+    let driver = context.driver(None);
+    let nodes = cluster.nodes().unwrap_or_default().into_iter();
+    let slowness = nodes.filter_map(|(_, record)| record.ok()).map(|record| {
+        driver.slowness(&Machine { dir: cluster.machine_dir(record.name()), record })
+    });
+    Duration::from_secs(10) * slowness.max().unwrap_or(1)
+}

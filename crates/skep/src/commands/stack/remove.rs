@@ -1,0 +1,93 @@
+//! `skep stack rm`.
+
+use std::time::{Duration, Instant};
+
+use skep_core::event::Event;
+use skep_host::stack::{Swarm, await_gone};
+use skep_host::store::ClusterDir;
+
+use super::{DockerCommand, list, patience};
+use crate::cli::StackRemove;
+use crate::context::{Context, Machinery};
+use crate::error::{CliError, Context as _, code};
+
+/// How long the docker command may take.
+const REMOVING: Duration = Duration::from_secs(120);
+
+/// For how long at first it is waited until tasks have let go of networks.
+const AT_FIRST: Duration = Duration::from_secs(30);
+
+pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let swarm = machinery.swarm(&dir, patience(context, &dir));
+    let docker = DockerCommand::of(context, &dir).await?;
+    let known = list::known(swarm).await?;
+    for name in &args.names {
+        let shared = async || swarm.manager().await?.shared_by(name).await.map_err(Into::into);
+        let shared: Result<_, skep_host::stack::Error> = shared().await;
+        if !known.contains(name) && shared.context(format!("stack {name}"))?.is_empty() {
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
+            let cluster = dir.name();
+            return Err(CliError::usage(match known.is_empty() {
+                true => format!("cluster {cluster} has no stack {name}, nor any other"),
+                false => {
+                    format!("cluster {cluster} has no stack {name}; it has {}", known.join(", "))
+                }
+            }));
+        }
+    }
+    for name in &args.names {
+        let began = Instant::now();
+        call(&docker, &machinery, name).await?;
+        if args.converging.detach {
+            continue;
+        }
+        remove(&docker, &machinery, swarm, &dir, name, args.converging.timeout).await?;
+        if !context.quiet {
+            let seconds = began.elapsed().as_secs_f64();
+            eprintln!("stack {name} is gone from all nodes after {seconds:.1} s");
+        }
+    }
+    Ok(0)
+}
+
+async fn remove(
+    docker: &DockerCommand,
+    machinery: &Machinery<'_>,
+    swarm: Swarm<'_>,
+    dir: &ClusterDir,
+    name: &str,
+    limit: Duration,
+) -> Result<(), CliError> {
+    let events = |event| machinery.progress.event(event);
+    let first = AT_FIRST.min(limit);
+    let mut left =
+        await_gone(swarm, name, first, &events).await.context(format!("stack {name}"))?;
+    if !left.is_empty() && limit > first {
+        // A network that a task still held when the command came is kept by the swarm.
+        call(docker, machinery, name).await?;
+        let rest = limit - first;
+        left = await_gone(swarm, name, rest, &events).await.context(format!("stack {name}"))?;
+    }
+    if left.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("stack {name}: after {} s there is still {}", limit.as_secs(), left.join(", "));
+    let error = CliError { code: code::TIMEOUT, message, hints: Vec::new() };
+    Err(error.hint(format!("skep stack rm {name}")).hint(format!("skep status {}", dir.name())))
+}
+
+async fn call(
+    docker: &DockerCommand,
+    machinery: &Machinery<'_>,
+    name: &str,
+) -> Result<(), CliError> {
+    let output = docker.call(["stack", "rm", name], REMOVING).run().await;
+    let output = output.context(format!("stack {name}"))?;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        machinery.progress.event(Event::Note(line.to_owned()));
+    }
+    Ok(())
+}

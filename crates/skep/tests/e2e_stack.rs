@@ -1,0 +1,192 @@
+//! Stacks: deployed and waited for, refused with the reason, and gone from every node.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use skep_testkit::home::{Home, Said, fetch, finish};
+use skep_testkit::host::can_run_machines;
+use skep_testkit::traces::Traces;
+
+const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+
+const SHOP: &str = r#"
+version: "3.8"
+services:
+  web:
+    image: "${IMAGE}"
+    command: [/bin/busybox, httpd, -f, -p, "80", -h, /www]
+    stop_grace_period: 1s
+    ports: ["${PORT}:80"]
+    configs: [{source: page, target: /www/index.html}]
+    secrets: [{source: key, mode: 0400}]
+    deploy: {replicas: 2}
+  data:
+    image: "${IMAGE}"
+    command: [/bin/busybox, sleep, "100000"]
+    stop_grace_period: 1s
+    deploy: {placement: {constraints: ["node.labels.tier==data"]}}
+configs:
+  page: {file: ./page.html}
+secrets:
+  key: {file: ./key}
+"#;
+
+const MORE: &str = r#"
+version: "3.8"
+services:
+  data: {environment: {GREETING: "${GREETING}"}}
+"#;
+
+/// What will never run, each for a reason of its own.
+const ODD: &str = r#"
+version: "3.8"
+services:
+  nowhere:
+    image: "${IMAGE}"
+    deploy: {placement: {constraints: ["node.labels.tier==gpu"]}}
+  unknown:
+    image: no-such-registry.invalid/nothing:1
+    deploy: {restart_policy: {delay: 1s}}
+"#;
+
+const CRASHING: &str = r#"
+version: "3.8"
+services:
+  api:
+    image: "${IMAGE}"
+    command: [/bin/busybox, sh, -c, "echo cannot reach the database; exit 7"]
+    deploy: {restart_policy: {delay: 1s}}
+"#;
+
+#[test]
+fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
+    if !can_run_machines() {
+        return;
+    }
+    let host = Traces::look();
+    let home = Home::new(SKEP);
+    home.run("up shop -n 2 --label tier=data@node1 --no-verify");
+    let addresses = home.each_node("shop", "address");
+    let files = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(files.path().join(name), text).unwrap();
+    let image = put_image(&home, files.path());
+    write("shop.yml", SHOP);
+    write("more.yml", MORE);
+    write("odd.yml", ODD);
+    write("crashing.yml", CRASHING);
+    write(".env", &format!("IMAGE={image}\nPORT=8080\nGREETING=good day # to all\n"));
+    write("page.html", "Hello from the shop");
+    let stack = |line: &str| {
+        let mut command = home.command(["stack"].into_iter().chain(line.split_whitespace()));
+        finish(command.current_dir(files.path()))
+    };
+    let deploy =
+        |rest: &str| stack(&format!("deploy --resolve-image never --env-file .env {rest}"));
+
+    // What is wrong is told before anything is made.
+    write("wrong.yml", "version: \"3.8\"\nservices:\n  web: {imagge: x}\n");
+    let said = deploy("-c wrong.yml shop");
+    assert_eq!(
+        (said.code, &*said.stdout, &*said.stderr),
+        (1, "", "services.web Additional property imagge is not allowed\n")
+    );
+    let said = deploy("-c shop.yml shop");
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(
+        said.stderr.contains("secret key: cannot read") && said.stderr.contains("/key: No such")
+    );
+    assert!(!home.run("docker -- network ls").contains("shop_"), "something was made");
+
+    write("key", "secret");
+    let said = deploy("-c shop.yml -c more.yml shop");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("shop_web: ok 2/2 on node0, node1"), "{}", said.stderr);
+    assert!(said.stderr.contains("stack shop: 2 services have converged"), "{}", said.stderr);
+    for address in &addresses {
+        assert_eq!(fetch(address, 8080).as_deref(), Some("Hello from the shop"));
+    }
+    let env = "{{.Spec.TaskTemplate.ContainerSpec.Env}}";
+    let env = home.run_args(["docker", "--", "service", "inspect", "shop_data", "-f", env]);
+    assert_eq!(env, "[GREETING=good day]\n");
+    lists_tell_of_it(&home);
+    refusals_tell_why(&deploy, &home);
+
+    for (stacks, left) in [("rm odd crashing", "shop"), ("rm shop", "")] {
+        let said = stack(stacks);
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert_eq!(home.run("stack ls -o json").contains("\"shop\""), !left.is_empty());
+    }
+    for node in ["node0", "node1"] {
+        for what in ["ps -aq", "network ls -q"] {
+            let filter = "--filter label=com.docker.stack.namespace";
+            let left = home.run(&format!("docker --node {node} -- {what} {filter}"));
+            assert_eq!(left, "", "{what} on {node}");
+        }
+    }
+    let said = stack("rm shop");
+    assert_eq!((said.code, said.stderr.contains("has no stack shop")), (2, true), "{said:?}");
+    home.run("down shop -y");
+    host.assert_unchanged();
+}
+
+fn lists_tell_of_it(home: &Home) {
+    assert_eq!(home.run("stack ls"), "STACK   SERVICES   CONVERGED\nshop    2          2\n");
+    let tasks: serde_json::Value =
+        serde_json::from_str(&home.run("stack ps shop -o json")).unwrap();
+    let tasks = tasks["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 3);
+    assert_eq!((&tasks[0]["name"], &tasks[0]["node"]), (&"shop_data.1".into(), &"node1".into()));
+    assert!(home.run("stack ps shop -o yaml").contains("    state: \"running\"\n"));
+    assert!(home.run("stack ps shop").contains("8080->80/tcp"));
+}
+
+fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {
+    let said = deploy("-c odd.yml odd");
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    for words in [
+        "odd_nowhere: 0/1; odd_nowhere.1: no node meets node.labels.tier==gpu: \
+         node.labels.tier is data on node1",
+        "there is no image no-such-registry.invalid/nothing:1 on the node",
+        "try: skep node label",
+    ] {
+        assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
+    }
+
+    let said = deploy("-c crashing.yml --timeout 20s crashing");
+    assert_eq!(said.code, 4, "{}", said.stderr);
+    for words in ["api.1 on node", "its container ended with code 7", "cannot reach the database"] {
+        assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
+    }
+
+    let said = deploy("-c shop.yml other");
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    assert!(said.stderr.contains("port '8080' is already in use by service 'shop_web'"));
+    assert_eq!(home.try_run("stack rm other").code, 0);
+}
+
+/// Puts an image of a static busybox on all nodes and returns its ID: there is no registry.
+fn put_image(home: &Home, dir: &Path) -> String {
+    let root = dir.join("root");
+    for folder in ["bin", "www", "tmp"] {
+        std::fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    let mut copy = home.command(["ssh", "node0", "cat $(command -v busybox)"]);
+    let busybox = copy.output().unwrap().stdout;
+    std::fs::write(root.join("bin/busybox"), busybox).unwrap();
+    let chmod = Command::new("chmod").arg("755").arg(root.join("bin/busybox")).status();
+    assert!(chmod.unwrap().success());
+    let archive = dir.join("image.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&root).args(["--owner=0", "--group=0", "-cf"]).arg(&archive).arg(".");
+    assert!(tar.status().unwrap().success());
+    let input = |path: &Path| Stdio::from(std::fs::File::open(path).unwrap());
+    let mut import = home.command(["docker", "--", "import", "-", "busybox"]);
+    let said = finish(import.stdin(input(&archive)));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    let saved = dir.join("saved.tar");
+    let mut save = home.command(["docker", "--", "save", "busybox"]);
+    std::fs::write(&saved, save.output().unwrap().stdout).unwrap();
+    let mut load = home.command(["docker", "--node", "node1", "--", "load"]);
+    assert_eq!(finish(load.stdin(input(&saved))).code, 0);
+    said.stdout.trim().to_owned()
+}
