@@ -207,6 +207,9 @@ pub struct Down {
     /// Forget hosts that cannot be reached, with what was set up there.
     #[arg(long)]
     pub force: bool,
+    /// Leave hosts the engines that they were given, with their data.
+    #[arg(long)]
+    pub keep_engine: bool,
 }
 
 /// How a listing is printed.

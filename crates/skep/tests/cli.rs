@@ -10,7 +10,7 @@ use skep_core::model::{
     ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role, Size,
 };
 use skep_host::store::Store;
-use skep_testkit::home::{Home, Said};
+use skep_testkit::home::{Home, Said, finish};
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 
@@ -176,6 +176,52 @@ fn a_half_gone_node_is_named_and_the_rest_is_still_listed() {
         record(&mut text, line, &home.try_run(line), home.path());
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn machines_of_docker_machines_store_are_known_by_name() {
+    let home = Home::new(SKEP);
+    let store = home.path().join("store");
+    let skep = |line: &str| {
+        let mut command = home.command(line.split_whitespace());
+        finish(command.env("MACHINE_STORAGE_PATH", &store))
+    };
+    let machine = home.path().join("docker-machine");
+    std::os::unix::fs::symlink(SKEP, &machine).unwrap();
+    let mut create = Command::new(machine);
+    home.set_env(&mut create);
+    create.args([
+        "-s",
+        store.to_str().unwrap(),
+        "create",
+        "-d",
+        "none",
+        "--url",
+        "tcp://127.0.0.1:1",
+    ]);
+    assert_eq!(finish(create.arg("node0")).code, 0);
+
+    assert!(!skep("ls").stdout.contains("node0"));
+    let listed = skep("ls --all").stdout;
+    let row = listed.lines().last().unwrap();
+    let words: Vec<_> = row.split_whitespace().take(4).collect();
+    assert_eq!(words, ["node0", "none", "running", "tcp://127.0.0.1:1"]);
+    let all: serde_json::Value = serde_json::from_str(&skep("ls -a -o json").stdout).unwrap();
+    assert_eq!(all["machines"][0]["store"], store.to_str().unwrap());
+
+    let said = skep("ssh node0 true");
+    assert!(said.stderr.contains("hosts without a driver have no SSH"), "{}", said.stderr);
+    let said = skep("env node0");
+    assert!(said.stderr.contains("127.0.0.1:1"), "{}", said.stderr);
+    assert!(skep("stop node0").stderr.contains("hosts without a driver cannot be stopped"));
+
+    // A node of a cluster goes before.
+    put_cluster(&home);
+    let said = skep("ssh node0 true");
+    assert!(said.stderr.contains("node0 does not run"), "{}", said.stderr);
+    std::fs::remove_dir_all(home.cluster("demo")).unwrap();
+    assert_eq!(skep("node rm node0 -y").code, 0);
+    assert!(!store.join("machines/node0").exists());
 }
 
 fn is_root() -> bool {

@@ -187,6 +187,13 @@ fn what_cannot_be_a_node_is_told_before_anything_is_touched(home: &Home, host: &
     assert_eq!(said.code, 3, "{}", said.stderr);
     assert!(said.stderr.contains("nothing was touched") && said.stderr.contains(&nobody));
 
+    let other = host.dir.join("other");
+    let mut keygen = Command::new("ssh-keygen");
+    assert_eq!(finish(keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&other)).code, 0);
+    let at = format!("--address {} --user admin --key {}", host.address, other.display());
+    let said = home.try_run(&format!("node add box {at}"));
+    assert_eq!(said.code, 3, "{}", said.stderr);
+    assert!(said.stderr.contains("cannot log in as admin@"), "{}", said.stderr);
     let said = home.try_run(&format!("node add box --address {} --user nobody", host.address));
     assert_eq!(said.code, 3, "{}", said.stderr);
     assert!(said.stderr.contains("cannot log in as nobody@"), "{}", said.stderr);
@@ -264,9 +271,21 @@ fn docker_machine_takes_it_in(home: &Home, host: &PlainHost) {
     let listed = call(&["ls", "--format", "{{.Name}} {{.State}} {{.URL}} {{.Error}}"]).stdout;
     assert_eq!(listed, format!("box Running tcp://{}:2376 \n", host.address));
 
+    // skep's own commands know it too.
+    let skep = |line: &str| {
+        let mut command = home.command(line.split_whitespace());
+        finish(command.env("MACHINE_STORAGE_PATH", &store))
+    };
+    assert_eq!(skep("ssh box hostname").stdout, "box\n");
+    let listed: serde_json::Value = serde_json::from_str(&skep("ls --all -o json").stdout).unwrap();
+    assert_eq!(listed["machines"][0]["name"], "box");
+    assert_eq!(listed["machines"][0]["state"], "running");
+    assert!(skep("env box").stdout.contains(&format!("DOCKER_HOST=\"tcp://{}:2376", host.address)));
+
     let said = call(&["regenerate-certs", "-f", "box"]);
     assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
     assert_eq!(call(&["config", "box"]).code, 0, "its new certificate does not fit");
-    assert_eq!(call(&["rm", "-y", "box"]).code, 0);
+    assert_eq!(skep("node rm box -y").code, 0);
+    assert!(!store.join("machines/box").exists());
     assert!(host.try_ssh("pidof dockerd"), "docker-machine leaves hosts as they are");
 }

@@ -72,6 +72,8 @@ pub enum Action {
     ReleaseHost {
         /// Whether one that cannot be reached is left as it is.
         forget: bool,
+        /// Whether it keeps an engine that it was given, with its data.
+        keep_engine: bool,
     },
     /// Starts the engine anew, which gives it an ID of its own.
     RestartEngine,

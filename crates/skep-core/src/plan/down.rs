@@ -1,6 +1,6 @@
 //! The plan that leaves nothing of a cluster.
 
-use super::nodes::plan_release;
+use super::nodes::{Parting, plan_release};
 use super::{Action, Plan, Step};
 use crate::model::NodeName;
 use crate::observed::{Leftover, MachineState, Observed};
@@ -12,19 +12,19 @@ use crate::observed::{Leftover, MachineState, Observed};
 /// `down` is finished by the next one.
 #[must_use]
 pub fn plan_down(seen: &Observed) -> Plan {
-    plan_down_forgetting(seen, false)
+    plan_down_parting(seen, Parting::default())
 }
 
-/// Plans as [`plan_down`]; with `forget`, hosts that cannot be reached are forgotten as they are.
+/// Plans as [`plan_down`], with hosts let go as it is said.
 #[must_use]
-pub fn plan_down_forgetting(seen: &Observed, forget: bool) -> Plan {
+pub fn plan_down_parting(seen: &Observed, parting: Parting) -> Plan {
     let mut plan = Plan::default();
     let mut ended = Vec::new();
     let mut all = Vec::new();
     for (name, node) in &seen.nodes {
         let mut needs = Vec::new();
         if node.record.spec.host.is_some() {
-            needs = plan_release(&mut plan, node, forget, needs);
+            needs = plan_release(&mut plan, node, parting, needs);
         } else if node.machine != MachineState::Stopped {
             needs.push(plan.push(Step::node(name, Action::KillMachine, vec![])));
             ended.extend(&needs);

@@ -24,13 +24,13 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 pub use action::{Action, DiskBase, Step};
-pub use down::{plan_down, plan_down_forgetting};
+pub use down::{plan_down, plan_down_parting};
 pub use hosts::plan_hostnames;
 pub use images::{plan_bake, plan_load};
 pub use machines::{
     plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
 };
-pub use nodes::plan_remove_nodes;
+pub use nodes::{Parting, plan_parting, plan_remove_nodes};
 pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
 pub use settings::{plan_idle_stop, plan_settings};

@@ -5,6 +5,15 @@ use super::{Action, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode, ObservedSwarm};
 
+/// How hosts that exist without us are let go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Parting {
+    /// One that cannot be reached is forgotten as it is.
+    pub forget: bool,
+    /// Each keeps an engine that it was given, with its data.
+    pub keep_engine: bool,
+}
+
 /// Plans the removal of nodes with their data.
 ///
 /// A node that can be asked leaves the swarm first; the swarm forgets one that cannot. `force` goes
@@ -19,6 +28,20 @@ pub fn plan_remove_nodes(
     seen: &Observed,
     names: &[NodeName],
     force: bool,
+) -> Result<Plan, PlanError> {
+    plan_parting(seen, names, force, Parting { forget: force, keep_engine: false })
+}
+
+/// Plans as [`plan_remove_nodes`], with hosts let go as it is said.
+///
+/// # Errors
+///
+/// As [`plan_remove_nodes`].
+pub fn plan_parting(
+    seen: &Observed,
+    names: &[NodeName],
+    force: bool,
+    parting: Parting,
 ) -> Result<Plan, PlanError> {
     let cluster = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
     names.iter().try_for_each(|name| find(seen, name).map(|_| ()))?;
@@ -52,7 +75,7 @@ pub fn plan_remove_nodes(
             gone.push(leave);
         }
         if node.record.spec.host.is_some() {
-            gone = plan_release(&mut plan, node, force, gone);
+            gone = plan_release(&mut plan, node, parting, gone);
         } else if node.machine != MachineState::Stopped {
             gone = vec![plan.push(Step::node(name, Action::KillMachine, gone))];
         }
@@ -64,22 +87,22 @@ pub fn plan_remove_nodes(
     Ok(plan)
 }
 
-/// Plans that a host is as it was. With `force`, one that cannot be reached is forgotten as it is.
+/// Plans that a host is as it was.
 pub(super) fn plan_release(
     plan: &mut Plan,
     node: &ObservedNode,
-    force: bool,
+    Parting { forget, keep_engine }: Parting,
     needs: Vec<usize>,
 ) -> Vec<usize> {
     let name = node.record.name();
-    if force && node.machine == MachineState::Stopped {
+    if forget && node.machine == MachineState::Stopped {
         plan.warnings.push(format!(
             "{name} ({}) does not answer and keeps what was set up there",
             node.record.address
         ));
         return needs;
     }
-    vec![plan.push(Step::node(name, Action::ReleaseHost { forget: force }, needs))]
+    vec![plan.push(Step::node(name, Action::ReleaseHost { forget, keep_engine }, needs))]
 }
 
 /// Returns the managers that stay and answer, if they can go on after the others have left.

@@ -113,10 +113,10 @@ impl World<'_> {
                 let progress = |text: &str| self.progress(index, text);
                 self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
             }
-            Action::ReleaseHost { forget } => {
+            Action::ReleaseHost { forget, keep_engine } => {
                 let machine = self.machine(node)?;
                 let owner = self.owner_of_hosts()?;
-                match self.adopts()?.release(&machine, &owner, false).await {
+                match self.adopts()?.release(&machine, &owner, *keep_engine).await {
                     Err(driver::Error::Shell(error)) if *forget && error.is_unreachable() => {
                         let reason = crate::sys::chain(&error);
                         self.progress(index, format!("it keeps what was set up there: {reason}"));

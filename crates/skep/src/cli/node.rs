@@ -124,9 +124,12 @@ pub struct NodeRemove {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
-    /// Even where the swarm cannot be told or would lose its majority.
+    /// Even where the swarm cannot be told or would lose its majority, or a host cannot be reached.
     #[arg(long)]
     pub force: bool,
+    /// Leave a host the engine that it was given, with its data.
+    #[arg(long)]
+    pub keep_engine: bool,
 }
 
 /// Some nodes of a cluster.

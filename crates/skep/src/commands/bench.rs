@@ -135,7 +135,8 @@ impl Measuring<'_> {
 
     async fn down(&self) -> Result<(), CliError> {
         let cluster = ClusterArg { cluster: Some(self.name.clone()) };
-        down::run(&self.quiet(), Down { cluster, yes: true, force: false }).await
+        down::run(&self.quiet(), Down { cluster, yes: true, force: false, keep_engine: false })
+            .await
     }
 
     fn quiet(&self) -> Context {

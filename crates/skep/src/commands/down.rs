@@ -1,6 +1,6 @@
 //! `skep down`.
 
-use skep_core::plan::plan_down_forgetting;
+use skep_core::plan::{Parting, plan_down_parting};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
@@ -17,8 +17,9 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         None => context.existing(None)?.name().clone(),
     };
     let dir = context.store.cluster(&name);
+    let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
-    if plan_down_forgetting(&seen, args.force).is_empty() {
+    if plan_down_parting(&seen, parting).is_empty() {
         if !context.quiet {
             eprintln!("there is nothing of cluster {name}");
         }
@@ -33,8 +34,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     machinery.count_others(&dir);
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
     let result =
-        carry_out(&machinery, &cluster, &plan_down_forgetting(&seen, args.force), OnFailure::GoOn)
-            .await;
+        carry_out(&machinery, &cluster, &plan_down_parting(&seen, parting), OnFailure::GoOn).await;
     cluster.release();
     let forget = format!("skep down {name} --force  # forgets hosts that cannot be reached");
     let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());

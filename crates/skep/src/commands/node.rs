@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    StopMode, plan_pause, plan_remove_nodes, plan_resume, plan_start, plan_stop,
+    Parting, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop,
 };
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
@@ -132,7 +132,8 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     let machinery = context.machinery(None);
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let names = select(&seen, &args.names)?;
-    plan_remove_nodes(&seen, &names, args.force).map_err(plan_error)?;
+    let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
+    plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
     let list: Vec<_> = names.iter().map(NodeName::as_str).collect();
     let question = format!("Remove {} of cluster {} with all data?", list.join(", "), dir.name());
     if !confirm(&question, args.yes)? {
@@ -140,7 +141,7 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     }
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_remove_nodes(&seen, &names, args.force).map_err(plan_error)?;
+    let plan = plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
     result

@@ -72,12 +72,13 @@ if [ -e "$state/packages" ] && [ -z "$keep" ]; then
 	[ "$group" = yes ] || groupdel docker 2>/dev/null || :
 	[ -z "$forward" ] || echo "$forward" >/proc/sys/net/ipv4/ip_forward
 elif has dockerd; then
-	case $active in
-	active) timeout 120 systemctl restart docker.service ;;
-	*) [ -n "$keep" ] || systemctl stop docker.service docker.socket ;;
-	esac
-	case $enabled in
-	disabled) [ -n "$keep" ] || systemctl -q disable docker.service 2>/dev/null || : ;;
-	esac
+	if [ "$active" = active ] || [ -n "$keep" ]; then
+		timeout 120 systemctl restart docker.service
+	else
+		systemctl stop docker.service docker.socket
+	fi
+	if [ "$enabled" = disabled ] && [ -z "$keep" ]; then
+		systemctl -q disable docker.service 2>/dev/null || :
+	fi
 fi
 rm -rf "$state"
