@@ -221,7 +221,7 @@ fn it_is_a_node_like_any_other(home: &Home, host: &PlainHost) {
     assert_eq!(home.each_node("mixed", "swarm"), ["ready", "ready"]);
     assert_eq!(home.run("ssh box -- sudo id -un"), "root\n");
     let format = "{{.Spec.Labels.kind}} {{.Description.Hostname}}";
-    let id = home.run("docker -n box -- info -f {{.Swarm.NodeID}}");
+    let id = home.run("docker --node box -- info -f {{.Swarm.NodeID}}");
     let member = home.run_args(["docker", "--", "node", "inspect", "-f", format, id.trim()]);
     assert_eq!(member, "host plain\n");
     assert_eq!(home.run("up mixed --dry-run"), "nothing to do\n");
