@@ -45,11 +45,14 @@ if [ -e "$state/packages.before" ]; then
 	else
 		rpm -qa --qf '%{NAME}\n' | sort >"$state/now"
 	fi
-	comm -13 "$state/packages.before" "$state/now" >"$state/packages"
+	# Where the list was lost, nothing is known to be ours.
+	if [ -s "$state/packages.before" ]; then
+		comm -13 "$state/packages.before" "$state/now" >"$state/packages"
+	fi
 	rm "$state/packages.before" "$state/now"
 fi
 
-if [ -e "$state/packages" ] && [ -z "$keep" ]; then
+if [ -s "$state/packages" ] && [ -z "$keep" ]; then
 	systemctl -q disable --now docker.service docker.socket 2>/dev/null || :
 	if has iptables-save; then
 		# The rules that the engine left, and nobody else's.
@@ -64,7 +67,7 @@ if [ -e "$state/packages" ] && [ -z "$keep" ]; then
 	if has apt-get; then
 		# shellcheck disable=SC2046 # several words
 		apt-get -q -y -o DPkg::Lock::Timeout=120 purge $(dpkg-query -W -f '${Package}\n' | grep -Fx -f "$state/packages") </dev/null >&2
-	elif [ -s "$state/packages" ]; then
+	else
 		# shellcheck disable=SC2046 # several words
 		dnf -q -y remove --no-autoremove $(cat "$state/packages") </dev/null >&2
 	fi

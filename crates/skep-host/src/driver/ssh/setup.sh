@@ -53,7 +53,13 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 	else
 		mkdir -p "$state"
 		list_packages >"$new/packages"
+		if ! grep -qxE 'dpkg|rpm' "$new/packages"; then
+			echo "the list of packages cannot be had" >&2
+			exit 1
+		fi
 		mv "$new/packages" "$state/packages.before"
+		# What is not in this list will be removed one day: it has to outlive a power cut.
+		sync
 	fi
 	progress "installing an engine"
 	if [ -n "$url" ]; then
@@ -75,7 +81,8 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 		echo "there is neither apt-get nor dnf to install an engine with" >&2
 		exit 1
 	fi
-	if [ -n "$owner" ]; then
+	# Where the list was lost, nothing is known to be ours.
+	if [ -n "$owner" ] && [ -s "$state/packages.before" ]; then
 		list_packages >"$new/packages"
 		comm -13 "$state/packages.before" "$new/packages" >"$state/packages.new"
 		mv "$state/packages.new" "$state/packages"
