@@ -16,7 +16,7 @@ needs=(
     mmdebstrap=mmdebstrap mke2fs=e2fsprogs xz=xz-utils
     /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
     ip=iproute2 nft=nftables iptables=iptables
-    ssh=openssh-client curl=curl /etc/ssl/certs/ca-certificates.crt=ca-certificates
+    sudo=sudo newuidmap=uidmap ssh=openssh-client curl=curl /etc/ssl/certs/ca-certificates.crt=ca-certificates
 )
 missing=()
 scratch=

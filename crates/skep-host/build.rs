@@ -1,4 +1,5 @@
-//! Builds the programs that run in guests, which `image::recipe` puts into every image.
+//! Builds the programs that run in guests, which `image::recipe` puts into every image, and the one of the probe
+//! service on hosts.
 //!
 //! They are linked statically, as the guest's C library is not the host's, and by the compiler alone:
 //! a crate of their own would have to be built with other options than the rest of the workspace.
@@ -8,7 +9,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=guest");
-    for program in ["identity", "clock"] {
+    for program in ["identity", "clock", "ask", "probe"] {
         build(program);
     }
 }

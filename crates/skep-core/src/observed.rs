@@ -25,6 +25,15 @@ pub struct Observed {
     pub firewall: bool,
     /// The names that the cluster has in the host's /etc/hosts.
     pub hosts_entries: Vec<HostsEntry>,
+    /// Where ports of the host's loopback lead, as [`Publication::label`] says it.
+    ///
+    /// [`Publication::label`]: crate::model::Publication::label
+    pub published: Option<String>,
+    /// The directory of the docker command in which the cluster's context is, or would be; none if there is
+    /// no docker command.
+    pub docker_config: Option<String>,
+    /// The docker command's context of the cluster.
+    pub context: ContextState,
     /// The cluster's nodes.
     pub nodes: BTreeMap<NodeName, ObservedNode>,
     /// The swarm as its managers see it; none if no manager answered.
@@ -46,6 +55,23 @@ pub struct Baked {
     pub images: EngineImages,
 }
 
+/// What the docker command has by the name of the cluster's context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ContextState {
+    /// Nothing.
+    #[default]
+    Missing,
+    /// What somebody else made.
+    Others,
+    /// What was made for the cluster.
+    Ours {
+        /// The address of the engine that it speaks to.
+        address: Option<Ipv4Addr>,
+        /// Whether it has the cluster's certificates of today.
+        current: bool,
+    },
+}
+
 /// What is in use on the host beside the cluster itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostFacts {
@@ -53,6 +79,8 @@ pub struct HostFacts {
     pub subnets: Vec<(Ipv4Net, String)>,
     /// Names of network interfaces, and of bridges recorded by other clusters.
     pub links: BTreeSet<String>,
+    /// Ports of the loopback that other clusters have, each with its cluster.
+    pub ports: Vec<(u16, String)>,
 }
 
 /// One name in /etc/hosts.
@@ -77,6 +105,9 @@ pub struct ObservedNode {
     pub engine: EngineState,
     /// The container images that its engine has; none if it was not asked or did not answer.
     pub images: Option<EngineImages>,
+    /// What it says that it has of a registry, as [`Registries`](crate::model::Registries) writes it;
+    /// none if it was not asked or did not answer.
+    pub registry: Option<String>,
 }
 
 /// The state of a machine.
@@ -175,6 +206,23 @@ impl ObservedSwarm {
     pub fn member(&self, id: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
     }
+}
+
+/// How far a change of the certificate authority has come.
+///
+/// ```text
+/// Settled ──PrepareAuthority──▶ Spreading ──SwitchAuthority──▶ Withdrawing ──WithdrawAuthority──▶ Settled
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotation {
+    /// There is one authority.
+    #[default]
+    Settled,
+    /// Clients go by the old authority; nodes are being told to admit clients of both.
+    Spreading,
+    /// Clients go by the new authority; nodes are being told to admit its clients only.
+    Withdrawing,
 }
 
 /// Something on the host that carries the cluster's name and that no record explains.

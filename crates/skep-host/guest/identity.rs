@@ -41,6 +41,8 @@ const DELIVERED: &str = "/var/lib/skep/delivery";
 const SUPERVISORS: &str = "/run/service";
 /// When the service `clock` last set the clock, in seconds of uptime.
 const CLOCK_MENDED: &str = "/run/skep/clock-mended";
+/// Held while this runs.
+const TURN: &str = "/run/skep/identity.lock";
 /// How long before the order, in seconds, the host may have asked for the time that it goes by.
 const JUST: f64 = 5.0;
 /// Where services are described.
@@ -108,8 +110,14 @@ impl Wanted {
     }
 
     fn apply(&self) -> Result<(), String> {
+        // A host that lost its skep asks again while what the first one asked for is still being done.
+        let turn = said("make the lock", fs::File::create(TURN))?;
+        let at_once = turn.try_lock().is_ok();
+        if !at_once {
+            said("wait for its turn", turn.lock())?;
+        }
         // First what would be wrong later: the time it takes to get here, and random numbers.
-        if let Some(shift) = self.word("clock").filter(|_| !was_mended()) {
+        if let Some(shift) = self.word("clock").filter(|_| at_once && !was_mended()) {
             let shift = shift.parse().map_err(|_| "the clock's shift is no number")?;
             said("set the clock", kernel::shift_clock(shift))?;
         }

@@ -11,6 +11,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
 use skep_core::observed::HostsEntry;
 use thiserror::Error;
 
@@ -26,6 +27,9 @@ pub enum Error {
     /// Its lock could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Whoever may write it does not do that for this user.
+    #[error("cannot write names")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Something else stands in its place.
     #[error("{} is not a plain file", .0.display())]
     NotAFile(PathBuf),
@@ -51,6 +55,44 @@ pub fn read_block(path: &Path, owner: &Owner) -> Result<Vec<HostsEntry>, Error> 
     let mark = owner.mark();
     let Some(block) = find(path, &text, &mark)? else { return Ok(Vec::new()) };
     Ok(text[block].lines().flat_map(entries_of).collect())
+}
+
+/// Returns all names in the file that are not in a cluster's block.
+///
+/// # Errors
+///
+/// As [`read_block`].
+pub fn other_names(path: &Path, owner: &Owner) -> Result<Vec<String>, Error> {
+    let text = read(path)?;
+    let rest = replaced(path, &text, &owner.mark(), &[])?;
+    Ok(rest.lines().flat_map(names_of).collect())
+}
+
+fn names_of(line: &str) -> Vec<String> {
+    let words = line.split('#').next().unwrap_or_default().split_whitespace();
+    words.skip(1).map(str::to_owned).collect()
+}
+
+/// Who writes names.
+#[async_trait]
+pub trait Names: Send + Sync {
+    /// Puts these names into a cluster's block of a file, as [`write_block`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_block`], and if the rights are missing.
+    async fn write(&self, path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result<(), Error>;
+}
+
+/// Writes names itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OwnHands;
+
+#[async_trait]
+impl Names for OwnHands {
+    async fn write(&self, path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result<(), Error> {
+        write_block(path, owner, entries)
+    }
 }
 
 fn entries_of(line: &str) -> Vec<HostsEntry> {
@@ -167,7 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn owner() -> Owner {
-        Owner { cluster: "demo".parse().unwrap(), store: "/store".into() }
+        Owner { cluster: "demo".parse().unwrap(), store: "/store".into(), user: 0 }
     }
 
     fn entries(names: &[&str]) -> Vec<HostsEntry> {
@@ -189,6 +231,7 @@ mod tests {
         write_block(&path, &owner(), &entries(&["a.example", "b.example"])).unwrap();
         write_block(&path, &owner(), &entries(&["c.example"])).unwrap();
         assert_eq!(read_block(&path, &owner()).unwrap(), entries(&["c.example"]));
+        assert_eq!(other_names(&path, &owner()).unwrap(), ["localhost"]);
         let other = Owner { store: "/elsewhere".into(), ..owner() };
         write_block(&path, &other, &entries(&["d.example"])).unwrap();
         write_block(&path, &owner(), &[]).unwrap();

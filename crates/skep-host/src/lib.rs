@@ -1,12 +1,17 @@
 //! Everything of skep that touches the machine.
 //!
 //! The modules stand on each other in this order, and an arrow only ever points up the list:
-//! [`sys`], [`store`], [`pki`], [`net`] with [`firewall`] and [`hosts`], [`image`], [`shell`],
-//! [`oci`], [`engine`], [`stack`], [`driver`], [`observe`], [`converge`]. `cargo xtask tidy` checks it.
+//! [`sys`], [`bundle`], [`store`], [`pki`], [`net`] with [`firewall`], [`hosts`] and [`contexts`],
+//! [`broker`], [`setup`], [`image`],
+//! [`shell`], [`reach`], [`oci`], [`engine`], [`stack`], [`driver`], [`observe`], [`converge`].
+//! `cargo xtask tidy` checks it.
 //!
 //! Nothing here prints, reads `$HOME` or knows of flags: paths and choices come from the caller,
 //! progress goes to it as events.
 
+pub mod broker;
+pub mod bundle;
+pub mod contexts;
 pub mod converge;
 pub mod driver;
 pub mod engine;
@@ -18,6 +23,8 @@ pub mod observe;
 pub mod oci;
 pub mod pki;
 pub mod preflight;
+pub mod reach;
+pub mod setup;
 pub mod shell;
 pub mod stack;
 pub mod store;

@@ -2,10 +2,14 @@
 
 use std::path::Path;
 
+use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::broker::BrokeredNetwork;
 use crate::driver::qemu::QemuVersion;
-use crate::firewall;
+use crate::firewall::{self, is_root};
+use crate::net::{self, Network};
+use crate::setup;
 use crate::sys::{Cmd, CmdError, free_space};
 
 /// What nodes take on disk before anything runs in them, and the image beside them.
@@ -45,13 +49,19 @@ pub struct Needs<'a> {
     pub cache: &'a Path,
     /// Whether an image has to be built.
     pub build: bool,
+    /// What acts as root for this user, if this is not root.
+    pub broker: Option<&'a BrokeredNetwork>,
 }
 
 /// Checks the host.
 pub async fn check(needs: Needs<'_>) -> Vec<Check> {
-    let (qemu, programs, firewall) = tokio::join!(qemu(), programs(needs.build), obstacles());
-    let mut checks = vec![root(), qemu];
+    let (rights, qemu, programs, firewall) =
+        tokio::join!(rights(needs.broker), qemu(), programs(needs.build), obstacles(needs.broker));
+    let mut checks = vec![rights, qemu];
     checks.extend(programs);
+    if needs.build && !is_root() {
+        checks.push(owners().await);
+    }
     checks.push(room("room for state", needs.store, ROOM_MIB));
     if needs.build {
         checks.push(room("room for the image", needs.cache, 3 * ROOM_MIB));
@@ -69,12 +79,57 @@ fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) 
     Check { name, verdict: Verdict::Bad, found: found.into(), remedy: remedy.into() }
 }
 
-fn root() -> Check {
+/// Checks that networks can be made for whoever this is.
+async fn rights(broker: Option<&BrokeredNetwork>) -> Check {
     const NAME: &str = "rights";
-    if rustix::process::geteuid().is_root() {
+    if is_root() {
         return good(NAME, "root");
     }
-    bad(NAME, "bridges and firewall rules need root", "sudo -E with the same command")
+    let Some(broker) = broker else {
+        let remedy = format!("{}, once; or sudo -E with the same command", setup::remedy());
+        return bad(NAME, "bridges and firewall rules need root", remedy);
+    };
+    let error = match broker.hello().await {
+        Ok(()) => return good(NAME, "an ordinary user, for whom skep-net makes networks"),
+        Err(error @ net::Error::OtherBroker(_)) => {
+            return bad(NAME, crate::sys::chain(&error), setup::remedy());
+        }
+        Err(error) => error,
+    };
+    let name = Cmd::new("id").arg("-un").run().await.map(|it| it.text()).unwrap_or_default();
+    let in_group = async |args: &[&str]| {
+        let groups = Cmd::new("id").args(args).run().await.map(|it| it.text()).unwrap_or_default();
+        groups.split_whitespace().any(|it| it == setup::GROUP)
+    };
+    let group = setup::GROUP;
+    if in_group(&["-Gn"]).await {
+        return bad(NAME, crate::sys::chain(&error), setup::remedy());
+    }
+    if in_group(&["-Gn", &name]).await {
+        let found = format!("{name} is in group {group} from the next login on");
+        return bad(NAME, found, format!("log out and in again, or in this shell: newgrp {group}"));
+    }
+    let remedy = format!("{} --user {name}", setup::remedy());
+    bad(NAME, format!("{name} is not in group {group}"), remedy)
+}
+
+/// Checks that an ordinary user can have files of many owners, as an image has.
+async fn owners() -> Check {
+    const NAME: &str = "namespace of users";
+    let error = match Cmd::new("true").contained_root().run().await {
+        Ok(_) => return good(NAME, "images can be built in it"),
+        Err(error) => crate::sys::chain(&error),
+    };
+    let remedy = if error.contains("newuidmap") || error.contains("newgidmap") {
+        install("uidmap")
+    } else if error.contains("no line matching") || error.contains("subuid") {
+        setup::remedy()
+    } else {
+        "sudo sysctl -w kernel.unprivileged_userns_clone=1, or \
+         kernel.apparmor_restrict_unprivileged_userns=0, whichever there is"
+            .to_owned()
+    };
+    bad(NAME, error, remedy)
 }
 
 async fn qemu() -> Check {
@@ -107,8 +162,11 @@ async fn programs(build: bool) -> Vec<Check> {
     let wanted = PROGRAMS.iter().chain(if build { BUILD_PROGRAMS } else { &[] });
     let mut missing = Vec::new();
     let mut packages = Vec::new();
-    for (program, package) in wanted {
-        if let Err(CmdError::NotFound { .. }) = Cmd::new(program).arg("--version").status().await {
+    let looks = wanted.map(async |(program, package)| {
+        (program, package, Cmd::new(program).arg("--version").status().await)
+    });
+    for (program, package, ran) in join_all(looks).await {
+        if let Err(CmdError::NotFound { .. }) = ran {
             missing.push(*program);
             if !packages.contains(package) {
                 packages.push(*package);
@@ -124,7 +182,8 @@ async fn programs(build: bool) -> Vec<Check> {
 fn install(packages: &str) -> String {
     let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     if release.lines().any(|line| line == "ID=debian" || line == "ID=ubuntu") {
-        format!("apt-get install --no-install-recommends {packages}")
+        let sudo = if is_root() { "" } else { "sudo " };
+        format!("{sudo}apt-get install --no-install-recommends {packages}")
     } else {
         format!("install, by Debian's names: {packages}")
     }
@@ -153,27 +212,48 @@ fn kvm() -> Check {
             name: NAME,
             verdict: Verdict::Poor,
             found: format!("/dev/kvm: {error}; guests run 5 to 20 times slower without it"),
-            remedy: "modprobe kvm_intel or kvm_amd, or nested virtualization on in the hypervisor"
-                .to_owned(),
+            remedy: match error.kind() {
+                std::io::ErrorKind::PermissionDenied if belongs_to_root("/dev/kvm") => {
+                    "sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm".to_owned()
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    format!("{}, and log in again", setup::remedy())
+                }
+                _ => "modprobe kvm_intel or kvm_amd, or nested virtualization on in the hypervisor"
+                    .to_owned(),
+            },
         },
     }
 }
 
-async fn obstacles() -> Vec<Check> {
+/// Tells whether no group has a device, so that to be in one gives nothing.
+fn belongs_to_root(device: &str) -> bool {
+    std::fs::metadata(device).is_ok_and(|it| std::os::unix::fs::MetadataExt::gid(&it) == 0)
+}
+
+async fn obstacles(broker: Option<&BrokeredNetwork>) -> Vec<Check> {
     const NAME: &str = "firewall";
-    match firewall::look().await {
+    let rules = match broker {
+        // Whether it answers at all is another check's matter.
+        Some(broker) => match broker.look().await {
+            Ok(host) => Ok(host.rules().clone()),
+            Err(_) => return Vec::new(),
+        },
+        // Without root nothing of it is to be seen.
+        None if !is_root() => return Vec::new(),
+        None => firewall::look().await,
+    };
+    match rules {
         Ok(rules) if rules.obstacles.is_empty() => vec![good(NAME, "forwards what skep needs")],
-        Ok(rules) => {
-            let chains = rules.obstacles.join(", ");
-            vec![Check {
-                name: NAME,
-                verdict: Verdict::Poor,
-                found: format!(
-                    "drops what it forwards, in {chains}: nodes may reach nothing outside"
-                ),
-                remedy: format!("nft insert rule {} iifname \"skep-*\" accept", rules.obstacles[0]),
-            }]
-        }
+        Ok(rules) => vec![Check {
+            name: NAME,
+            verdict: Verdict::Poor,
+            found: format!(
+                "{} drops what comes from bridges: nodes may not reach this host, or anything outside",
+                rules.obstacles.join(", ")
+            ),
+            remedy: "skep firewall apply".to_owned(),
+        }],
         Err(error) => vec![bad(NAME, crate::sys::chain(&error), install("nftables"))],
     }
 }

@@ -56,5 +56,5 @@ pub fn layer(name: &str, bytes: usize) -> Vec<u8> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    skep_host::sys::hex(&Sha256::digest(bytes))
 }

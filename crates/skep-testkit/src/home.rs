@@ -66,6 +66,7 @@ impl Home {
             .env("SKEP_HOME", self.dir.path())
             .env("SKEP_HOSTS_FILE", &self.hosts_file)
             .env("SKEP", &self.skep)
+            .env("DOCKER_CONFIG", self.dir.path().join("docker"))
             .env_remove("SKEP_CLUSTER");
     }
 
@@ -118,6 +119,21 @@ impl Home {
     }
 }
 
+impl Home {
+    /// Shows what a cluster's machines said last.
+    fn tell_last_words(&self, name: &str, cluster: &Path) {
+        for machine in std::fs::read_dir(cluster.join("machines")).into_iter().flatten().flatten() {
+            let node = machine.file_name().to_string_lossy().into_owned();
+            let console = self.try_run(&format!("logs {node} --cluster {name}")).stdout;
+            let log = std::fs::read(machine.path().join("qemu.log")).unwrap_or_default();
+            for (what, text) in [("console", console.as_bytes()), ("qemu.log", &log)] {
+                let text = String::from_utf8_lossy(&text[text.len().saturating_sub(3000)..]);
+                say(&format!("{node} {what}:\n{text}"));
+            }
+        }
+    }
+}
+
 fn text_of(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -131,20 +147,9 @@ impl Drop for Home {
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if std::thread::panicking() {
-                tell_last_words(&path);
+                self.tell_last_words(&name, &path);
             }
             let _ = finish(&mut self.command(["down", name.as_str(), "-y"]));
-        }
-    }
-}
-
-/// Shows what a cluster's machines said last.
-fn tell_last_words(cluster: &Path) {
-    for machine in std::fs::read_dir(cluster.join("machines")).into_iter().flatten().flatten() {
-        for log in ["console.log", "qemu.log"] {
-            let text = std::fs::read(machine.path().join(log)).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text[text.len().saturating_sub(3000)..]);
-            say(&format!("{} {log}:\n{text}", machine.file_name().to_string_lossy()));
         }
     }
 }

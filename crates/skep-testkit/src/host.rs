@@ -22,9 +22,15 @@ pub fn can_run_machines() -> bool {
     false
 }
 
-fn missing() -> Option<String> {
+/// Tells whether this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
     // A process's directory belongs to its effective user (proc_pid(5)).
-    if std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() != 0) {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+fn missing() -> Option<String> {
+    if !is_root() {
         return Some("bridges and taps need root".to_owned());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

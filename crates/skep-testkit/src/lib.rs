@@ -2,7 +2,9 @@
 
 pub mod archive;
 pub mod clock;
+pub mod damage;
 pub mod fakes;
 pub mod home;
 pub mod host;
 pub mod traces;
+pub mod users;

@@ -81,8 +81,44 @@ fn router() {
         commands.iter().for_each(|command| run(command));
         runtime.block_on(story(name));
     }
+    run("iptables -D FORWARD -j DOCKER-USER");
+    run("nft delete table ip filter");
+    runtime.block_on(docker_starts_later());
     server.kill().unwrap();
     server.wait().unwrap();
+}
+
+/// Docker is there and does not run: what it will do to forwarding is provided for.
+async fn docker_starts_later() {
+    run("mount -t tmpfs none /usr/local/bin");
+    std::fs::write("/usr/local/bin/dockerd", "").unwrap();
+    let network =
+        NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-test".into() };
+    let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("forwarding.json");
+    let before = rules();
+    let up = async || {
+        LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
+        LinuxNetwork.ensure_firewall(&network, &owner).await.unwrap();
+        LinuxNetwork.ensure_forwarding(&state).await.unwrap();
+        assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
+    };
+    up().await;
+    LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
+    assert_eq!(rules(), before, "iptables was not in use, and is not now");
+
+    up().await;
+    attach_node(&network);
+    // What dockerd does to it when it starts, as iptables-save has shown it.
+    run("iptables -P FORWARD DROP");
+    run("iptables -N DOCKER-USER");
+    run("iptables -A DOCKER-USER -j RETURN");
+    run("iptables -I FORWARD -j DOCKER-USER");
+    assert_eq!(seen_from_outside().as_deref(), Some(ROUTER), "Docker has started");
+    assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
+    LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
+    assert!(rules().contains("DOCKER-USER") && !rules().contains("skep"), "{}", rules());
 }
 
 async fn story(firewall: &str) {
@@ -90,7 +126,7 @@ async fn story(firewall: &str) {
     let state = home.path().join("forwarding.json");
     let network =
         NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-test".into() };
-    let owner = Owner { cluster: "test".parse().unwrap(), store: home.path().to_owned() };
+    let owner = Owner { cluster: "test".parse().unwrap(), store: home.path().to_owned(), user: 0 };
     let before = rules();
 
     // Twice, as by an `up` that is done again.

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::plan::{Birth, UpOptions, plan_up};
 use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
 use skep_host::converge::OnFailure;
@@ -33,6 +33,9 @@ async fn host() -> FakeHost {
         nodes: vec![node],
         hostnames: Vec::new(),
         images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
     };
     let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
     host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
@@ -118,6 +121,47 @@ async fn what_does_not_come_in_time_is_told_with_its_last_words() {
     let ending = ending.unwrap();
     assert!(ending.late && !ending.outcome.is_converged());
     assert_eq!(report_of(&host, &ending).await, ["the last words of t"]);
+}
+
+/// Returns a view in which the only node is down, as another manager would tell it.
+fn down(view: View) -> View {
+    let mut view = view;
+    view.nodes[0].hostname = "node1".to_owned();
+    view.nodes[0].ready = false;
+    view
+}
+
+#[tokio::test]
+async fn a_node_that_goes_down_is_named_and_the_watch_ends_in_time() {
+    let host = host().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    host.set_views([view(TaskState::Running, ""), down(view(TaskState::Running, ""))]);
+    let (ending, told) = watched(&host, 30).await;
+    let ending = ending.unwrap();
+    assert!(ending.late && ending.silent.is_none() && ending.outcome.down.contains("node1"));
+    assert_eq!(told.last().unwrap(), "0/1, nginx; shop_web.1 on node1: the node is down");
+    assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn managers_that_fall_silent_are_told_beside_what_was_seen_last() {
+    let host = host().await;
+    tokio::time::pause();
+    host.set_views([view(TaskState::Starting, "")]);
+    let dir = host.cluster("demo");
+    let swarm = Swarm { dir: &dir, engines: &host, patience: Duration::from_secs(1) };
+    let warned = Mutex::new(Vec::new());
+    let events = |event| match event {
+        // What was seen is told once; after that nobody answers.
+        Event::Service { .. } => host.lose_power(),
+        Event::Warning(text) => warned.lock().unwrap().push(text),
+        _ => {}
+    };
+    let ending = watch(swarm, &View::clone, Duration::from_secs(9), &events).await.unwrap();
+    assert!(ending.late && matches!(ending.silent, Some(Error::NoManager(_))));
+    assert_eq!(ending.outcome.services[0].to_string(), "0/1, nginx");
+    assert_eq!(warned.into_inner().unwrap().len(), 1, "it is told once");
 }
 
 #[tokio::test]

@@ -3,8 +3,12 @@
 // What is flattened is documented where it is defined; here it would show up in the help.
 #![allow(missing_docs)]
 
+mod certs;
+mod firewall;
 mod image;
 mod node;
+mod registry;
+mod setup;
 mod stack;
 mod waiting;
 
@@ -14,11 +18,17 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
+pub use certs::{Certs, CertsChange, CertsCommand};
+pub use firewall::{
+    FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
+};
 pub use image::{ImageBake, ImageCommand, ImageLoad};
 pub use node::{
     Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, Nodes,
     SwarmCommand, SwarmRecover,
 };
+pub use registry::{RegistryCommand, RegistryStart, RegistryTrust};
+pub use setup::Setup;
 pub use stack::{
     Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackList,
     StackOptions, StackRemove, StackTasks,
@@ -80,6 +90,9 @@ pub enum Command {
     /// Container images on the nodes.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// A registry of container images, on a node, that all nodes trust.
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Mend a swarm that has lost the majority of its managers.
     #[command(subcommand)]
     Swarm(SwarmCommand),
@@ -91,14 +104,24 @@ pub enum Command {
     /// Names of a cluster in this host's /etc/hosts.
     #[command(subcommand)]
     Hosts(HostsCommand),
+    /// What firewalls have to let through, here and on nodes, and whether packets pass.
+    #[command(subcommand)]
+    Firewall(FirewallCommand),
     /// Print the log of a node's console, or of a service in it.
     Logs(Logs),
     /// Check this host, and say what is missing with the command that mends it.
     Doctor(Doctor),
+    /// Let ordinary users of this host have clusters; done once, as root, and taken back with --undo.
+    Setup(Setup),
+    /// Certificates of a cluster: when they end, and new ones while it goes on.
+    #[command(subcommand)]
+    Certs(CertsCommand),
+    /// Pack what tells how skep, this host and a cluster are into one file; secrets are left out.
+    SupportBundle(SupportBundle),
     /// Images that are kept to make nodes from.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Measure how long a swarm takes to form on this host, and what it takes of it.
+    /// Measure how long a swarm takes to form here and what it takes, or how long images or stacks do.
     Bench(crate::commands::Bench),
     /// Print the JSON Schema of the cluster file.
     Schema,
@@ -182,9 +205,16 @@ pub struct Wanted {
     /// The subnet of the nodes, such as 10.20.0.0/24; a free one if not given.
     #[arg(long, value_name = "SUBNET")]
     pub subnet: Option<ipnet::Ipv4Net>,
-    /// A name for this host's /etc/hosts, pointing at the first manager or at NAME@NODE.
+    /// A name for this host's /etc/hosts, pointing at the first manager, at NAME@NODE, or with NAME@* at
+    /// any node that is up.
     #[arg(long, value_name = "NAME[@NODE]")]
     pub hostname: Vec<String>,
+    /// A TCP port of this host's loopback that leads to the same port of a node that is up.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub publish: Vec<u16>,
+    /// Make no context of the docker command.
+    #[arg(long)]
+    pub no_context: bool,
     /// The Debian suite of the nodes' image.
     #[arg(long, value_name = "SUITE")]
     pub suite: Option<String>,
@@ -240,6 +270,10 @@ pub struct List {
 pub struct Status {
     #[command(flatten)]
     pub cluster: ClusterArg,
+    /// Verify that it works too: engines over TLS, a published port on every node, names and a way between
+    /// two nodes on an overlay network, clocks, certificates. A service is made for it and removed.
+    #[arg(long)]
+    pub verify: bool,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,
@@ -295,6 +329,9 @@ pub struct Env {
     /// The node; the first manager if not given.
     #[arg(long)]
     pub node: Option<NodeName>,
+    /// Name every node too: SKEP_NODES, and a DOCKER_HOST_NODE0 for each.
+    #[arg(long, conflicts_with = "unset")]
+    pub all: bool,
     /// The shell that is to read it; your own if not given.
     #[arg(long, value_name = "SHELL")]
     pub shell: Option<String>,
@@ -329,6 +366,16 @@ pub enum HostsCommand {
         /// The node that they point at; the first manager if not given.
         #[arg(long)]
         node: Option<NodeName>,
+        /// Let them point at another node while that one is down. Each skep command that stops or starts a
+        /// node sees to it; `skep hosts follow` does while it runs.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Watch the nodes until interrupted, and let names that follow, and ports of the loopback, lead to one
+    /// that is up.
+    Follow {
+        #[command(flatten)]
+        cluster: ClusterOption,
     },
     /// Remove names.
     Rm {
@@ -369,15 +416,36 @@ pub enum Service {
     Containerd,
     /// The Docker Engine.
     Docker,
+    /// What hands on another registry's images.
+    Mirror,
+    /// The cluster's registry.
+    Registry,
     /// The ssh server.
     Sshd,
     /// The TLS end of the engine.
     Tls,
 }
 
+/// `skep support-bundle`.
+#[derive(Debug, Args)]
+pub struct SupportBundle {
+    /// The cluster; without a name all that is told is of the host, and of the only one there is.
+    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
+    pub cluster: Option<ClusterName>,
+    /// Where it is written; in the directory that one is in, if not given.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
 /// `skep doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
+    /// Mend what can be mended without harm, after a question each.
+    #[arg(long)]
+    pub fix: bool,
+    /// Do not ask.
+    #[arg(long, short, requires = "fix")]
+    pub yes: bool,
     /// How it is printed.
     #[arg(long, short, value_enum, default_value_t)]
     pub output: Output,

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
+use skep_host::broker::{self, BrokeredNetwork};
 use skep_host::converge::{Settings, World};
 use skep_host::driver::qemu::{Accelerator, Qemu};
 use skep_host::driver::{AnyDriver, Driver as _};
 use skep_host::engine::{EngineImage, TlsEngines};
+use skep_host::hosts::{Names, OwnHands};
 use skep_host::image::Cache;
-use skep_host::net::{LinuxNetwork, resolvers};
+use skep_host::net::{LinuxNetwork, Network, resolvers};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::stack::Swarm;
-use skep_host::store::{self, ClusterDir, LockedCluster, Machine, Owner, Registry, Store};
+use skep_host::store::{self, ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
 
 use crate::cli::{Accel, Waiting};
 use crate::error::{CliError, Context as _};
@@ -37,6 +40,30 @@ pub struct Context {
     /// Whether progress is told.
     pub quiet: bool,
     hosts_file: PathBuf,
+    docker: Option<PathBuf>,
+    docker_config: Option<PathBuf>,
+    hands: Hands,
+}
+
+/// Who makes networks and writes names for this run.
+#[derive(Clone)]
+struct Hands {
+    network: Arc<dyn Network>,
+    names: Arc<dyn Names>,
+    broker: Option<BrokeredNetwork>,
+}
+
+impl Hands {
+    /// Root itself, or what acts as root for ordinary users, if that was set up here.
+    fn choose() -> Self {
+        if skep_host::firewall::is_root() || !Path::new(broker::PROGRAM).exists() {
+            let (network, names) = (Arc::new(LinuxNetwork), Arc::new(OwnHands));
+            return Self { network, names, broker: None };
+        }
+        let broker = BrokeredNetwork::default();
+        let (network, names) = (Arc::new(broker.clone()), Arc::new(broker.clone()));
+        Self { network, names, broker: Some(broker) }
+    }
 }
 
 impl Context {
@@ -54,11 +81,17 @@ impl Context {
             return Err(CliError::host("no place for state: neither HOME nor SKEP_HOME is set"));
         };
         let hosts_file = directory("SKEP_HOSTS_FILE").unwrap_or_else(|| "/etc/hosts".into());
+        let docker = own_docker();
+        let docker_config =
+            directory("DOCKER_CONFIG").or_else(|| Some(directory("HOME")?.join(".docker")));
         Ok(Self {
+            docker_config: docker_config.filter(|_| docker.is_some()).map(|it| absolute(&it)),
+            docker,
             store: Store::new(absolute(&data)),
             cache: Cache::new(absolute(&cache).join("skep")),
             quiet,
             hosts_file,
+            hands: Hands::choose(),
         })
     }
 
@@ -70,7 +103,22 @@ impl Context {
             cache: Cache::new(self.cache.root().to_owned()),
             quiet: true,
             hosts_file: self.hosts_file.clone(),
+            docker: self.docker.clone(),
+            docker_config: self.docker_config.clone(),
+            hands: self.hands.clone(),
         }
+    }
+
+    /// Returns what makes networks.
+    #[must_use]
+    pub fn network(&self) -> &dyn Network {
+        &*self.hands.network
+    }
+
+    /// Returns what acts as root for this user, if there is such and this user is not root.
+    #[must_use]
+    pub fn broker(&self) -> Option<&BrokeredNetwork> {
+        self.hands.broker.as_ref()
     }
 
     /// Returns the cluster that is meant: the one that is named, or the only one there is.
@@ -85,7 +133,7 @@ impl Context {
             Some(name) => {
                 let cluster = self.store.cluster(name);
                 if cluster.exists() {
-                    return Ok(cluster);
+                    return self.refuse_exposed(&cluster).map(|()| cluster);
                 }
                 let message = match known.is_empty() {
                     true => format!("there is no cluster {name}"),
@@ -94,13 +142,28 @@ impl Context {
                 Err(CliError::usage(message).hint(format!("skep up {name}")))
             }
             None => match &clusters[..] {
-                [only] => Ok(only.clone()),
+                [only] => self.refuse_exposed(only).map(|()| only.clone()),
                 [] => Err(CliError::usage("there is no cluster").hint("skep up")),
                 _ => {
                     Err(CliError::usage(format!("name one of the clusters: {}", known.join(", "))))
                 }
             },
         }
+    }
+
+    /// Refuses a cluster whose keys others can read, or could if they got into its directory.
+    fn refuse_exposed(&self, cluster: &ClusterDir) -> Result<(), CliError> {
+        let exposed = [self.store.exposed(), cluster.exposed()].concat();
+        let Some(first) = exposed.first() else { return Ok(()) };
+        let (path, mode) = (first.path.display(), first.mode);
+        let error = CliError::failed(format!("others can get at {path} (mode {mode:04o})"));
+        Err(exposed.iter().fold(error, |error, it| error.hint(chmod(it))))
+    }
+
+    /// Returns this host's own docker command.
+    #[must_use]
+    pub fn docker(&self) -> Option<&Path> {
+        self.docker.as_deref()
     }
 
     /// Returns where docker-machine stores with machines of ours are noted.
@@ -138,6 +201,7 @@ impl Context {
     ///
     /// If it cannot be had at all.
     pub async fn lock(&self, name: &ClusterName) -> Result<LockedCluster, CliError> {
+        self.refuse_exposed(&self.store.cluster(name))?;
         let waiting = || eprintln!("waiting for another skep that changes cluster {name}");
         self.store.lock(name, waiting).await.context(format!("cluster {name}"))
     }
@@ -149,7 +213,8 @@ impl Context {
             Accel::Kvm => Accelerator::Kvm,
             Accel::Tcg => Accelerator::Tcg,
         });
-        AnyDriver::new(Qemu::new(self.cache.root().to_owned(), forced))
+        let network = self.hands.network.clone();
+        AnyDriver::new(Qemu::new(self.cache.root().to_owned(), network, forced))
     }
 
     /// Returns the machinery for a run of plans in which nothing is waited for.
@@ -169,6 +234,7 @@ impl Context {
             images: false,
             settings: Settings {
                 hosts_file: self.hosts_file.clone(),
+                docker: self.docker.clone(),
                 resolvers: resolvers(Path::new("/")),
                 user: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
                 timeout: waiting.and_then(|waiting| waiting.timeout),
@@ -248,11 +314,18 @@ impl Machinery<'_> {
             others: &self.others,
             driver: &self.driver,
             engines: &self.engines,
-            network: &LinuxNetwork,
+            network: self.context.network(),
             hosts_file: &self.settings.hosts_file,
+            docker_config: self.context.docker_config.as_deref(),
             limit,
             images: self.images,
         }
+    }
+
+    /// Returns what makes networks.
+    #[must_use]
+    pub fn network(&self) -> &dyn Network {
+        self.context.network()
     }
 
     /// Asks the engines of all nodes that run for their images; returns what each says, or why it says
@@ -318,13 +391,32 @@ impl Machinery<'_> {
         World {
             cluster,
             driver: &self.driver,
-            network: &LinuxNetwork,
+            network: self.context.network(),
+            names: &*self.context.hands.names,
             images: &self.context.cache,
             engines: &self.engines,
             settings: &self.settings,
             events,
         }
     }
+}
+
+/// Returns the command that closes a file or directory to others.
+#[must_use]
+pub fn chmod(it: &Exposed) -> String {
+    let path = skep_host::sys::shell_quoted(&it.path.to_string_lossy());
+    format!("chmod {:o} {path}", it.wanted)
+}
+
+/// Returns the docker command that is found on the path.
+fn own_docker() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|program| is_program(program))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
 /// Returns a directory from the environment; an empty variable is none.

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use skep_core::model::NodeName;
 use skep_host::converge::{self, Failure};
-use skep_host::{driver, engine, image, shell};
+use skep_host::{driver, engine, image, net, setup, shell};
 
 /// The exit codes.
 pub mod code {
@@ -47,6 +48,13 @@ impl CliError {
         Self { code: code::HOST, message: message.into(), hints: Vec::new() }
     }
 
+    /// Says what was to be done.
+    #[must_use]
+    pub fn within(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Adds a command to type next.
     #[must_use]
     pub fn hint(mut self, command: impl Into<String>) -> Self {
@@ -60,7 +68,7 @@ impl CliError {
         let message = failures.iter().map(describe).collect::<Vec<_>>().join("\n");
         let codes = failures.iter().map(|failure| exit_code(&failure.error));
         let code = codes.max_by_key(|code| u8::from(*code == code::HOST)).unwrap_or(code::FAILED);
-        let hints = failures.iter().filter_map(hint).collect();
+        let hints = failures.iter().flat_map(hints).collect();
         Self { code, message, hints }
     }
 }
@@ -94,27 +102,52 @@ fn exit_code(error: &converge::Error) -> u8 {
         | E::Shell(shell::Error::Timeout { .. })
         | E::Engine(engine::Error::Timeout { .. }) => code::TIMEOUT,
         E::Image(
-            image::Error::Missing(_) | image::Error::NoSpace { .. } | image::Error::NotRoot,
+            image::Error::Missing(_) | image::Error::NoSpace { .. } | image::Error::NoOwners(_),
         ) => code::HOST,
         _ => code::FAILED,
     }
 }
 
-fn hint(failure: &Failure) -> Option<String> {
+fn hints(failure: &Failure) -> Vec<String> {
     use converge::Error as E;
     match &failure.error {
         E::Image(image::Error::Gone(_)) => {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
-            Some(format!(
+            vec![format!(
                 "skep node rm --force {node}  # its data cannot be read without the image"
-            ))
+            )]
         }
-        E::Image(image::Error::Missing(_)) => Some("skep doctor".to_owned()),
-        E::Image(image::Error::NoSpace { .. }) => Some("skep cache prune".to_owned()),
-        E::Late { limit, .. } => Some(longer(*limit)),
+        E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
+        | E::Network(net::Error::NoBroker(_)) => vec!["skep doctor".to_owned()],
+        E::Network(net::Error::OtherBroker(_)) => vec![setup::remedy()],
+        E::Image(image::Error::NoSpace { .. }) => vec!["skep cache prune".to_owned()],
+        E::Late { limit, .. } => vec![longer(*limit)],
         E::Driver(driver::Error::NoGuest { limit_s, .. }) => {
-            Some(longer(Duration::from_secs(*limit_s)))
+            vec![longer(Duration::from_secs(*limit_s))]
         }
+        E::Images(nodes) => {
+            nodes.iter().filter_map(|(node, error)| without_images(node, error)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Tells what to do about a node that did not get images. Those that have them are not sent them again.
+fn without_images(node: &NodeName, error: &converge::Error) -> Option<String> {
+    use converge::Error as E;
+    match error {
+        E::Engine(error) if error.is_full() => Some(format!(
+            "skep docker --node {node} -- system prune  # makes room on its disk; then the same again"
+        )),
+        E::Driver(driver::Error::Died(_)) => {
+            Some(format!("skep node start {node}  # then the same again"))
+        }
+        E::Engine(
+            engine::Error::Unreachable { .. }
+            | engine::Error::BrokenOff { .. }
+            | engine::Error::Silent { .. }
+            | engine::Error::Timeout { .. },
+        ) => Some(format!("skep node restart {node}  # then the same again")),
         _ => None,
     }
 }
@@ -136,5 +169,37 @@ pub trait Context<T> {
 impl<T, E: std::error::Error> Context<T> for Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T, CliError> {
         self.map_err(|error| CliError::failed(format!("{what}: {}", skep_host::sys::chain(&error))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_without_images_comes_with_a_way_out() {
+        let full = engine::Error::Refused {
+            status: 500,
+            message: "write /a: no space left on device".to_owned(),
+        };
+        let silent = engine::Error::Silent { limit: Duration::from_secs(80) };
+        let nodes = vec![
+            (NodeName::numbered(0), full.into()),
+            (NodeName::numbered(1), driver::Error::Died(String::new()).into()),
+            (NodeName::numbered(2), silent.into()),
+        ];
+        let failure = Failure {
+            node: None,
+            title: "load app.tar on node0, node1, node2".to_owned(),
+            error: converge::Error::Images(nodes),
+            console: String::new(),
+            forking: false,
+        };
+        insta::assert_snapshot!(CliError::from_failures(&[failure]), @r"
+        error: load app.tar on node0, node1, node2: node0: the engine refuses: write /a: no space left on device; node1: the machine died; node2: the engine took nothing and said nothing for 80 s
+          try: skep docker --node node0 -- system prune  # makes room on its disk; then the same again
+          try: skep node start node1  # then the same again
+          try: skep node restart node2  # then the same again
+        ");
     }
 }

@@ -1,6 +1,7 @@
 //! The command line of skep: commands, rendering and exit codes. It runs no process and writes no
 //! state itself; `skep_host` does.
 
+pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod context;
@@ -8,4 +9,5 @@ pub mod error;
 pub mod file;
 pub mod machine;
 pub mod render;
+pub mod rights;
 pub mod template;

@@ -1,4 +1,4 @@
-//! Hosts that exist already: a plain Debian machine without an engine becomes a node beside a virtual
+//! Hosts that exist already: a plain Debian machine with a firewall and without an engine becomes a node beside a virtual
 //! machine of ours, survives a power cut in the middle, and is left as it was; then docker-machine's generic
 //! driver takes it in.
 
@@ -19,6 +19,7 @@ const LOOK: &str = "hostname; cat /proc/sys/net/ipv4/ip_forward; getent group do
     dpkg-query -W -f '${db:Status-Abbrev} ${Package}\\n' | grep -v ^rc; ls /sys/class/net; \
     ls -d /etc/docker /var/lib/docker /var/lib/containerd /var/lib/skep /run/docker.sock \
         /etc/systemd/system/docker.service.d; \
+    sudo nft list table inet filter; cat /etc/nftables.conf; ls /etc/skep; \
     systemctl list-unit-files --no-legend 'docker*' 'containerd*'; ss -Hltn | awk '{print $4}' | sort";
 
 /// A machine with systemd and an ssh server, made by plain-host.sh.
@@ -73,7 +74,11 @@ impl PlainHost {
         run("ip", &["tuntap", "add", TAP, "mode", "tap"]);
         run("ip", &["link", "set", TAP, "master", &self.bridge, "up"]);
         let kernel = "console=ttyS0 quiet mitigations=off";
-        let disk = format!("file={},if=virtio,format=raw", self.dir.join("disk.img").display());
+        // What it has written outlives it all the same: this host has it.
+        let disk = format!(
+            "file={},if=virtio,format=raw,cache=unsafe",
+            self.dir.join("disk.img").display()
+        );
         let network = format!("tap,id=n,ifname={TAP},script=no,downscript=no");
         let console = format!("file:{}", self.dir.join("console.log").display());
         let process = Command::new("qemu-system-x86_64")
@@ -225,6 +230,10 @@ fn it_is_a_node_like_any_other(home: &Home, host: &PlainHost) {
     let member = home.run_args(["docker", "--", "node", "inspect", "-f", format, id.trim()]);
     assert_eq!(member, "host plain\n");
     assert_eq!(home.run("up mixed --dry-run"), "nothing to do\n");
+    let sources = |line: &str| host.run(line).matches(" tcp dport").count();
+    let ours = "sudo nft list table inet filter | grep skep:node";
+    assert_eq!(sources(ours), 2, "node0 and this host: {}", host.run(ours));
+    assert_eq!(sources("grep insert /etc/skep/firewall/node.nft"), 2);
     // Nobody is let in without a certificate.
     assert!(!host.try_ssh("curl -sk https://localhost:2376/_ping"));
     let said = home.try_run("node stop box");
@@ -251,20 +260,29 @@ fn docker_machine_takes_it_in(home: &Home, host: &PlainHost) {
         home.set_env(&mut command);
         finish(command.args(words).env("MACHINE_STORAGE_PATH", &store).stdin(Stdio::null()))
     };
+    assert!(!host.run("sudo nft list table inet filter").contains("skep:node"));
+
     let key = host.key().display().to_string();
     let words = ["create", "-d", "generic", "--generic-ip-address", &host.address];
     let login = ["--generic-ssh-user", "admin", "--generic-ssh-key", &key];
     let engine = ["--engine-label", "a=b c", "--engine-env", "X=it's one", "box"];
     let said = call(&[&words[..], &login, &engine].concat());
     assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
-    for line in
-        ["(box) Importing SSH key...", "Provisioning with debian...", "Docker is up and running!"]
-    {
+    for line in [
+        "(box) Importing SSH key...",
+        "Provisioning with debian...",
+        "its firewall (nftables) is on, and is opened for this host.",
+        "skep firewall show --for node --backend nftables --format script --source SUBNET",
+        "Docker is up and running!",
+    ] {
         assert!(said.stdout.contains(line), "{line}:\n{}", said.stdout);
     }
     assert_eq!(host.run("hostname"), "box\n");
     let labels = call(&["ssh", "box", "sudo docker info -f '{{json .Labels}}'"]).stdout;
-    assert_eq!(labels, "[\"a=b c\",\"provider=generic\"]\n");
+    // The engine has them in no order.
+    let mut labels: Vec<String> = serde_json::from_str(&labels).unwrap();
+    labels.sort();
+    assert_eq!(labels, ["a=b c", "provider=generic"]);
     let environment =
         call(&["ssh", "box", "sudo cat /proc/$(pidof dockerd)/environ | tr '\\0' '\\n'"]);
     assert!(environment.stdout.contains("X=it's one\n"), "{}", environment.stdout);

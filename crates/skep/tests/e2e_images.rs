@@ -1,7 +1,8 @@
 //! Images get to every node, once: those that a cluster's file names, and those that are loaded by
 //! hand, from files, from pipes, and of those only what a node has not got.
 
-use std::process::Stdio;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use skep_testkit::archive;
 use skep_testkit::home::{Home, finish};
@@ -32,7 +33,9 @@ fn images_get_to_every_node_once() {
     assert!(said.stderr.contains("none.tar"), "{}", said.stderr);
     assert!(!home.cluster("images").exists());
 
-    std::fs::write(path("skep.yaml"), "images: [./one.tar]\nworkers: 1\n").unwrap();
+    let wanted = "{images: [./one.tar], workers: 1, registry: {}, \
+                  registries: [{at: '192.0.2.9:5000', insecure: true}]}";
+    std::fs::write(path("skep.yaml"), wanted).unwrap();
     let up = format!("up images -f {} --no-verify", text("skep.yaml"));
     home.run(&up);
     assert_eq!(nodes_with(&home, &first), ["node0", "node1"]);
@@ -53,6 +56,8 @@ fn images_get_to_every_node_once() {
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert_eq!(nodes_with(&home, &second), ["node0", "node1"]);
 
+    serve_a_registry(&home);
+
     // A node whose disk is full is named with the engine's reason, and the others get theirs.
     let large = archive::layer("large", 48 * MIB);
     let third = archive::write(&path("three.tar"), "app:3", &[&large]);
@@ -62,10 +67,92 @@ fn images_get_to_every_node_once() {
     let said = home.try_run(&format!("image load {}", text("three.tar")));
     assert_eq!(said.code, 1, "{}", said.stderr);
     assert!(said.stderr.contains("node1: ") && said.stderr.contains("no space left"), "{said:?}");
+    assert!(said.stderr.contains("try: skep docker --node node1 -- system prune"), "{said:?}");
     assert_eq!(nodes_with(&home, &third), ["node0"]);
 
     home.run("down images -y");
     host.assert_unchanged();
+}
+
+/// Lets all nodes pull from the registry of the file what was pushed to it, before and after a stop.
+fn serve_a_registry(home: &Home) {
+    let at = home.run("registry start --quiet").trim().to_owned();
+    assert_eq!(home.run("registry start --quiet").trim(), at);
+    let image = format!("{at}/library/web:1");
+    let import = format!(
+        "mkdir -p root/bin && cp $(command -v busybox) root/bin/busybox && \
+         tar -C root -c . | docker import - {image}"
+    );
+    let said = finish(&mut home.command(["ssh", "node0", "--", &import]));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    home.run(&format!("docker -- push {image}"));
+    home.run(&format!("docker -- rmi {image}"));
+    home.run(&format!(
+        "docker -- service create --quiet --mode global --name web {image} /bin/busybox sleep 99999"
+    ));
+    let tasks = home.run("docker -- service ps web --filter desired-state=running");
+    assert_eq!(tasks.matches(" Running ").count(), 4, "{tasks}");
+    home.run("docker -- service rm web");
+
+    // Registries that are there already: one with an authority, and of the file's one that nobody verifies.
+    let ca = home.cluster("images").join("certs/ca.pem");
+    home.run(&format!("registry trust hub.example:5000 --ca {}", ca.display()));
+    let trusts = |home: &Home, node: &str| {
+        let look = "sudo cmp /etc/docker/tls/ca.pem /etc/docker/certs.d/hub.example:5000/ca.crt && \
+                    docker info | grep -q 192.0.2.9:5000";
+        finish(&mut home.command(["ssh", node, "--", look])).code == 0
+    };
+    assert!(trusts(home, "node0") && trusts(home, "node1"));
+
+    let (archive, id) = lose_a_node_in_the_midst(home);
+    home.run("stop");
+    // What every node has already keeps nobody from starting when it is gone.
+    std::fs::remove_file(home.path().join("one.tar")).unwrap();
+    home.run("start --no-verify");
+    home.run(&format!("image load {archive}"));
+    assert_eq!(nodes_with(home, &id), ["node0", "node1"]);
+    assert!(trusts(home, "node1"));
+    let status = home.run("registry status");
+    assert!(status.contains(&format!("{at}/library/web")), "{status}");
+    // What no registry is named for comes through the mirror, of this very registry.
+    home.run(&format!("registry start --mirror https://{at}"));
+    let said = finish(&mut home.command(["ssh", "node1", "--", "docker pull web:1"]));
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    home.run("registry distrust 192.0.2.9:5000");
+    let left = home.run("docker --node node1 -- info -f {{.RegistryConfig.IndexConfigs}}");
+    assert!(!left.contains("192.0.2.9"), "the engine trusts it still: {left}");
+    home.run("registry stop");
+    let mirrors = home.run("docker --node node1 -- info -f {{.RegistryConfig.Mirrors}}");
+    assert_eq!(mirrors, "[]\n", "the engine asks a mirror that is gone");
+    let said = home.try_run("registry status");
+    assert!(said.code == 1 && said.stdout.contains("stopped"), "{said:?}");
+}
+
+/// Loads images on all nodes, of which one loses its power in the midst: it is named at once, and the
+/// other one gets them. Returns the archive and its image.
+fn lose_a_node_in_the_midst(home: &Home) -> (String, String) {
+    let path = home.path().join("four.tar");
+    let id = archive::write(&path, "app:4", &[&archive::layer("more", 24 * MIB)]);
+    let whole = std::fs::read(&path).unwrap();
+    let (first, rest) = whole.split_at(16 * MIB);
+    let mut load = home.command(["image", "load", "-"]);
+    load.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut load = load.spawn().unwrap();
+    let mut input = load.stdin.take().unwrap();
+    input.write_all(first).unwrap();
+    let machine = home.cluster("images").join("machines/node1");
+    let pid = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
+    let kill = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+    assert!(kill.success());
+    input.write_all(rest).unwrap();
+    drop(input);
+    let output = load.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("node1: the machine died"), "{said}");
+    assert!(said.contains("try: skep node start node1"), "{said}");
+    assert_eq!(nodes_with(home, &id), ["node0"]);
+    (path.to_str().unwrap().to_owned(), id)
 }
 
 /// Returns the nodes that have an image.

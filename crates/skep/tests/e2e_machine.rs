@@ -77,6 +77,7 @@ impl Drop for Place {
         {
             let name = entry.file_name().to_string_lossy().into_owned();
             if std::thread::panicking() {
+                // Of what was said, the part that was listened to.
                 let console = std::fs::read(entry.path().join("console.log")).unwrap_or_default();
                 say(&format!("{name} console:\n{}", String::from_utf8_lossy(&console)));
             }
@@ -177,6 +178,15 @@ fn an_upgrade_without_a_network_changes_nothing(place: &Place) {
 
 fn power_comes_and_goes(place: &Place) {
     place.run(&["ssh", "box", "docker volume create kept"]);
+    // As scripts did that were written for boot2docker.
+    let dir = "/var/lib/boot2docker";
+    for line in [
+        format!("echo 'EXTRA_ARGS=\"--log-level warn\"; export Y=2' >>{dir}/profile"),
+        format!("echo 'docker volume create local' >{dir}/bootlocal.sh"),
+        format!("grep -q BEGIN {dir}/server.pem && test -s {dir}/log/docker.log"),
+    ] {
+        place.run(&["ssh", "box", &format!("sudo sh -c \"{}\"", line.replace('"', "\\\""))]);
+    }
     assert_eq!(place.run(&["stop", "box"]), "Stopping \"box\"...\nMachine \"box\" was stopped.\n");
     assert_eq!(place.run(&["status", "box"]), "Stopped\n");
     let said = place.try_run(&["env", "box"]);
@@ -189,7 +199,13 @@ fn power_comes_and_goes(place: &Place) {
     assert!(place.run(&["version", "box"]).starts_with(|c: char| c.is_ascii_digit()));
     place.run(&["kill", "box"]);
     place.run(&["restart", "box"]);
-    assert_eq!(place.run(&["ssh", "box", "docker volume ls -q"]), "kept\n");
+    let volumes = || place.run(&["ssh", "box", "docker volume ls -q"]);
+    eventually("bootlocal.sh has run", Duration::from_secs(60), || {
+        (volumes() == "kept\nlocal\n").then_some(())
+    });
+    let engine = "sudo cat /proc/$(pidof dockerd)/cmdline /proc/$(pidof dockerd)/environ";
+    let engine = place.run(&["ssh", "box", engine]);
+    assert!(engine.contains("--log-level\0warn\0") && engine.contains("\0Y=2\0"), "{engine}");
 }
 
 fn certificates_are_made_anew(place: &Place) {

@@ -152,7 +152,7 @@ fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {
         assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
     }
 
-    let said = deploy("-c crashing.yml --timeout 20s crashing");
+    let said = deploy("-c crashing.yml --timeout 45s crashing");
     assert_eq!(said.code, 4, "{}", said.stderr);
     for words in ["api.1 on node", "its container ended with code 7", "cannot reach the database"] {
         assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);

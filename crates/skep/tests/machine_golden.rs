@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use skep_core::model::{
-    ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, Size,
+    Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, Size,
 };
 use skep_host::pki::machine as certificates;
 use skep_host::store::Store;
@@ -269,6 +269,9 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         nodes: vec![spec.clone()],
         hostnames: Vec::new(),
         images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
     };
     let address = network.node_address(0);
     let mac = Mac::for_address(address);

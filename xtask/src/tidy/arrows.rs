@@ -4,15 +4,20 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 20] = [
     "sys",
+    "bundle",
     "store",
     "pki",
     "firewall",
     "net",
     "hosts",
+    "contexts",
+    "broker",
+    "setup",
     "image",
     "shell",
+    "reach",
     "oci",
     "engine",
     "stack",

@@ -4,17 +4,21 @@
 //! Invariant: a value of one of these types is valid; text becomes a value only through a parser
 //! that says what is allowed.
 
+mod access;
 mod filter;
 mod images;
 mod name;
 mod record;
+mod registry;
 mod size;
 mod spec;
 
+pub use access::{Access, Publication};
 pub use filter::{FilterError, NodeFilter};
 pub use images::{ContainerImage, EngineImages, ImageSet};
 pub use name::{ClusterName, Hostname, NameError, NodeName};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
+pub use registry::{Registries, RegistryPart, RegistrySpec, TrustedRegistry};
 pub use size::{Size, SizeError};
 pub(crate) use spec::node_room;
 pub use spec::{

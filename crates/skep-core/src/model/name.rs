@@ -121,6 +121,7 @@ fn is_label(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn good_names_are_kept_as_they_are() {
@@ -140,6 +141,29 @@ mod tests {
         }
         assert!("Demo".parse::<ClusterName>().is_err());
         assert!("localhost".parse::<Hostname>().is_err());
+    }
+
+    proptest! {
+        /// So no renderer has to quote a name: not as a path, an option, a word of a shell, a key of
+        /// a list of options, a word of a kernel's command line or a rule.
+        #[test]
+        fn whatever_is_a_name_is_a_plain_word_everywhere(
+            text in prop_oneof!["\\PC{0,70}", "[-a-zA-Z0-9._/,=;$`\"'\n ]{1,12}", "[a-zA-Z0-9.-]{1,70}"],
+        ) {
+            let names = [
+                text.parse::<ClusterName>().map(String::from),
+                text.parse::<NodeName>().map(String::from),
+                text.parse::<Hostname>().map(String::from),
+            ];
+            for name in names.into_iter().flatten() {
+                prop_assert_eq!(&name, &text);
+                let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+                prop_assert!(name.chars().all(plain));
+                prop_assert!(!name.starts_with(['-', '.']) && !name.contains(".."));
+                let path = std::path::Path::new(&name);
+                prop_assert_eq!(path.file_name(), Some(name.as_ref()));
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec, Role,
+    Access, ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec,
+    RegistrySpec, Role, TrustedRegistry,
 };
 
 /// What is written down of a cluster.
@@ -30,6 +31,15 @@ pub struct ClusterRecord {
     /// Container images that every engine is to have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<ImageSet>,
+    /// Ways to it from its host.
+    #[serde(default, skip_serializing_if = "Access::is_default")]
+    pub access: Access,
+    /// The registry that one of the nodes serves, or served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<RegistrySpec>,
+    /// The registries that all engines are to trust; none at all if there were never any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted: Option<Vec<TrustedRegistry>>,
 }
 
 /// A cluster's own network on this host.
@@ -156,6 +166,9 @@ impl ClusterRecord {
             nodes: known.chain(to_be_made).cloned().collect(),
             hostnames: self.hostnames.clone(),
             images: self.images.clone(),
+            access: self.access.clone(),
+            registry: self.registry.clone(),
+            trusted: self.trusted.clone(),
         }
     }
 }

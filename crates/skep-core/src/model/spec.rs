@@ -8,7 +8,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{ClusterName, Hostname, ImageSet, NodeName, Size};
+use super::{
+    Access, ClusterName, Hostname, ImageSet, NodeName, Publication, RegistrySpec, Size,
+    TrustedRegistry,
+};
 
 /// A whole cluster as its user wants it, every default filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,12 @@ pub struct ClusterSpec {
     pub hostnames: Vec<HostnameSpec>,
     /// Container images that every engine is to have.
     pub images: Vec<ImageSet>,
+    /// Ways to it from its host.
+    pub access: Access,
+    /// The registry that one of the nodes serves.
+    pub registry: Option<RegistrySpec>,
+    /// The registries that all engines are to trust; none at all if there were never any.
+    pub trusted: Option<Vec<TrustedRegistry>>,
 }
 
 /// One node as its user wants it.
@@ -193,6 +202,9 @@ pub struct HostnameSpec {
     /// The node, or none for the first manager.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeName>,
+    /// Whether it points at another node while that one is down.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follow: bool,
 }
 
 /// A specification that no cluster can follow.
@@ -238,6 +250,12 @@ pub enum SpecError {
         /// How many are wanted.
         nodes: usize,
     },
+    /// More ports than can be told of.
+    #[error("{0} ports of this host are wanted, and a cluster can have {most}", most = Publication::MOST)]
+    TooManyPorts(usize),
+    /// The registry could not be served.
+    #[error("{0}")]
+    Registry(String),
     /// A node could not run.
     #[error("{node}: {what}")]
     Node {
@@ -289,11 +307,54 @@ impl ClusterSpec {
                 });
             }
         }
+        if self.access.ports.len() > Publication::MOST {
+            problems.push(SpecError::TooManyPorts(self.access.ports.len()));
+        }
+        problems.extend(self.registry_problems().into_iter().map(SpecError::Registry));
         if let Some(subnet) = self.subnet {
             let room = node_room(subnet);
             if room < self.nodes.len() {
                 problems.push(SpecError::SubnetTooSmall { subnet, room, nodes: self.nodes.len() });
             }
+        }
+        problems
+    }
+
+    fn registry_problems(&self) -> Vec<String> {
+        let mut problems = self.trust_problems();
+        let Some(registry) = &self.registry else { return problems };
+        problems.extend(registry.problems());
+        match self.node(&registry.node) {
+            None => problems.push(format!(
+                "{} is to serve the registry, and is not a node of the cluster",
+                registry.node
+            )),
+            Some(node) if node.host.is_some() => problems.push(format!(
+                "{} is a host of its own, and a registry is served by a virtual machine",
+                registry.node
+            )),
+            Some(_) => {}
+        }
+        problems
+    }
+
+    fn trust_problems(&self) -> Vec<String> {
+        let trusted = self.trusted.as_deref().unwrap_or_default();
+        let named = trusted.iter().filter(|it| !TrustedRegistry::is_name(&it.at));
+        let mut problems: Vec<_> = named
+            .map(|it| {
+                format!("`{}` is not the name of a registry, such as hub.example:5000", it.at)
+            })
+            .collect();
+        let hosts = self.nodes.iter().filter(|node| node.host.is_some());
+        for registry in trusted.iter().filter(|it| it.ca.is_none()) {
+            problems.extend(hosts.clone().map(|node| {
+                format!(
+                    "{} cannot be let trust {} unverified: its engine's settings are its owner's; give \
+                     the registry's authority",
+                    node.name, registry.at
+                )
+            }));
         }
         problems
     }

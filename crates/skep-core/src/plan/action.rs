@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use crate::model::{
-    Availability, ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord, Role,
-    Shape,
+    Availability, ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord,
+    Publication, Registries, Role, Shape,
 };
 use crate::observed::HostsEntry;
 
@@ -27,6 +28,14 @@ pub enum Action {
     RecordCluster(ClusterRecord),
     /// Makes the certificate authority, the client certificate and the ssh key of the cluster.
     EnsureCredentials,
+    /// Makes the client's certificate anew, by the same authority.
+    RenewCredentials,
+    /// Makes another certificate authority and writes it down; clients trust the old one and it.
+    PrepareAuthority,
+    /// Lets clients go by the other authority; the old one is still trusted.
+    SwitchAuthority,
+    /// Removes the old authority.
+    WithdrawAuthority,
     /// Takes the image from the cache, or builds it.
     EnsureImage(ImageSpec),
     /// Makes the bridge and gives it its address.
@@ -37,6 +46,8 @@ pub enum Action {
     RecordNode(NodeRecord),
     /// Makes the node's server certificate and keys.
     EnsureNodeKeys,
+    /// Makes the node's server certificate anew.
+    RenewNodeKeys,
     /// Makes the ssh key and the server certificate of a machine that is in no cluster.
     EnsureMachineKeys,
     /// Makes the server certificate of such a machine anew.
@@ -68,6 +79,11 @@ pub enum Action {
     /// Checks a host that exists already, gives it an engine if it has none, and lets the engine listen to
     /// the cluster's clients.
     AdoptHost,
+    /// Lets these in through a host's own firewall, and nobody who was let in before; one that is off stays so.
+    OpenHost {
+        /// The addresses of the other nodes.
+        to: Vec<Ipv4Addr>,
+    },
     /// Takes back what was done to a host: it leaves its swarm, and has what it had before.
     ReleaseHost {
         /// Whether one that cannot be reached is left as it is.
@@ -75,7 +91,7 @@ pub enum Action {
         /// Whether it keeps an engine that it was given, with its data.
         keep_engine: bool,
     },
-    /// Starts the engine anew, which gives it an ID of its own.
+    /// Starts the engine anew, which gives a copy's an ID of its own.
     RestartEngine,
     /// Gives the engine the options that are written down with the machine.
     ConfigureEngine,
@@ -133,6 +149,8 @@ pub enum Action {
         /// The nodes.
         nodes: Vec<NodeName>,
     },
+    /// Lets the node serve the cluster's registry or trust it, and trust others; or none of it.
+    SetRegistry(Registries),
     /// Publishes a port with a probe service.
     StartProbe {
         /// The nodes on which it may run.
@@ -146,6 +164,11 @@ pub enum Action {
         nodes: Vec<NodeName>,
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
+    },
+    /// Asks every node's engine over TLS, compares clocks, and looks how long certificates are valid.
+    VerifyNodes {
+        /// The nodes.
+        nodes: Vec<NodeName>,
     },
     /// Removes the service of a verification that was cut off.
     RemoveProbe {
@@ -167,6 +190,27 @@ pub enum Action {
     KillMachine,
     /// Removes what is left of the node.
     RemoveNode,
+    /// Lets ports of the host's loopback lead to a node, and no others.
+    PublishPorts {
+        /// The cluster's network.
+        network: NetworkRecord,
+        /// The ports; none to take them back.
+        publication: Option<Publication>,
+    },
+    /// Makes the docker command's context of the cluster, or makes it what it should be.
+    EnsureContext {
+        /// The docker command's directory.
+        config: String,
+        /// The address of the engine that it speaks to.
+        to: Ipv4Addr,
+        /// Whether it is there already.
+        update: bool,
+    },
+    /// Removes the docker command's context of the cluster.
+    RemoveContext {
+        /// The docker command's directory.
+        config: String,
+    },
     /// Removes the firewall rules.
     RemoveFirewall(String),
     /// Removes the bridge, or another interface that carries the cluster's name.
@@ -218,6 +262,10 @@ impl fmt::Display for Action {
                 write!(f, "record cluster {} with subnet {}", record.name, record.network.subnet)
             }
             Self::EnsureCredentials => f.write_str("make certificates and keys"),
+            Self::RenewCredentials => f.write_str("make the client's certificate anew"),
+            Self::PrepareAuthority => f.write_str("make another certificate authority"),
+            Self::SwitchAuthority => f.write_str("go by the new authority"),
+            Self::WithdrawAuthority => f.write_str("remove the old authority"),
             Self::EnsureImage(image) => write!(f, "get image ({})", image.suite),
             Self::EnsureBridge(network) => write!(f, "make bridge {}", network.bridge),
             Self::EnsureFirewall(_) => f.write_str("set forwarding and address translation"),
@@ -232,7 +280,7 @@ impl fmt::Display for Action {
             Self::EnsureNodeKeys | Self::EnsureMachineKeys => {
                 f.write_str("make certificate and keys")
             }
-            Self::RenewMachineKeys => f.write_str("make certificate anew"),
+            Self::RenewNodeKeys | Self::RenewMachineKeys => f.write_str("make certificate anew"),
             Self::CreateDisk { on: DiskBase::Image } => f.write_str("create disk"),
             Self::CreateDisk { on: DiskBase::Template { .. } } => {
                 f.write_str("create disk on warm one")
@@ -244,6 +292,7 @@ impl fmt::Display for Action {
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
             Self::AdoptHost => f.write_str("set host up"),
+            Self::OpenHost { .. } => f.write_str("let the other nodes through its firewall"),
             Self::ReleaseHost { .. } => f.write_str("leave host as it was"),
             Self::RestartEngine => f.write_str("restart engine"),
             Self::ConfigureEngine => f.write_str("set the engine's options"),
@@ -263,9 +312,23 @@ impl fmt::Display for Action {
                 let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
                 write!(f, "load {} on {}", set.source, names.join(", "))
             }
+            Self::SetRegistry(registries) if registries.is_empty() => {
+                f.write_str("know no registry")
+            }
+            Self::SetRegistry(registries) => write!(f, "{registries} as a registry"),
             Self::StartProbe { .. } => f.write_str("start a service to verify with"),
             Self::VerifyIngress { .. } => f.write_str("verify the routing mesh on every node"),
+            Self::VerifyNodes { .. } => f.write_str("verify engines, clocks and certificates"),
             Self::RemoveProbe { .. } => f.write_str("remove what a verification left"),
+            Self::PublishPorts { publication: None, .. } => {
+                f.write_str("take this host's loopback ports back")
+            }
+            Self::PublishPorts { publication: Some(publication), .. } => {
+                let ports: Vec<_> = publication.ports.iter().map(u16::to_string).collect();
+                write!(f, "lead loopback ports {} to {}", ports.join(", "), publication.to)
+            }
+            Self::EnsureContext { to, .. } => write!(f, "make docker context for {to}"),
+            Self::RemoveContext { .. } => f.write_str("remove docker context"),
             Self::PublishHosts(entries) if entries.is_empty() => {
                 f.write_str("remove names from /etc/hosts")
             }

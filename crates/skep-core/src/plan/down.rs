@@ -1,5 +1,6 @@
 //! The plan that leaves nothing of a cluster.
 
+use super::access::plan_no_context;
 use super::nodes::{Parting, plan_release};
 use super::{Action, Plan, Step};
 use crate::model::NodeName;
@@ -69,6 +70,9 @@ pub fn plan_down_parting(seen: &Observed, parting: Parting) -> Plan {
     if !seen.hosts_entries.is_empty() {
         all.push(plan.push(Step::cluster(Action::PublishHosts(Vec::new()), vec![])));
     }
+    let before = plan.steps.len();
+    plan_no_context(&mut plan, seen, &[]);
+    all.extend(before..plan.steps.len());
     if seen.cluster.is_some() || seen.leftovers.contains(&Leftover::Directory) {
         plan.push(Step::cluster(Action::RemoveCluster, all));
     }

@@ -2,7 +2,7 @@
 
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, SpecError, first_manager};
-use crate::observed::{HostsEntry, Observed};
+use crate::observed::{HostsEntry, MachineState::Running, Observed};
 
 /// Plans other names for the host's /etc/hosts, and nothing else.
 ///
@@ -27,19 +27,22 @@ pub fn plan_hostnames(seen: &Observed, hostnames: &[HostnameSpec]) -> Result<Pla
     if record != *cluster {
         recorded.push(plan.push(Step::cluster(Action::RecordCluster(record), vec![])));
     }
-    plan_hosts(&mut plan, hostnames, &nodes, seen, &recorded);
+    let up = |name: &NodeName| seen.nodes.get(name).is_some_and(|it| it.machine == Running);
+    plan_hosts(&mut plan, hostnames, &nodes, seen, &up, &recorded);
     Ok(plan)
 }
 
-/// Plans the names in the host's /etc/hosts, once the cluster with these names is written down.
+/// Plans the names in the host's /etc/hosts, once the cluster with these names is written down; `up` tells
+/// which nodes will be up.
 pub(super) fn plan_hosts(
     plan: &mut Plan,
     hostnames: &[HostnameSpec],
     nodes: &[NodeRecord],
     seen: &Observed,
+    up: &dyn Fn(&NodeName) -> bool,
     recorded: &[usize],
 ) {
-    let mut wanted = hosts_entries(hostnames, nodes);
+    let mut wanted = hosts_entries(hostnames, nodes, up);
     let mut present = seen.hosts_entries.clone();
     wanted.sort();
     present.sort();
@@ -48,15 +51,35 @@ pub(super) fn plan_hosts(
     }
 }
 
-fn hosts_entries(hostnames: &[HostnameSpec], nodes: &[NodeRecord]) -> Vec<HostsEntry> {
-    let target = |node: &Option<NodeName>| match node {
+/// Returns the node that something points at: the one that is named, or the first manager; if it follows, and
+/// that one is down, the first manager that is up, or the first node.
+pub(super) fn target<'a>(
+    name: Option<&NodeName>,
+    follow: bool,
+    nodes: &'a [NodeRecord],
+    up: &dyn Fn(&NodeName) -> bool,
+) -> Option<&'a NodeRecord> {
+    let chosen = match name {
         Some(name) => nodes.iter().find(|node| node.name() == name),
         None => first_manager(nodes.iter()),
     };
+    if !follow || chosen.is_some_and(|node| up(node.name())) {
+        return chosen;
+    }
+    let alive = || nodes.iter().filter(|node| up(node.name()));
+    let other = first_manager(alive()).or_else(|| alive().min_by_key(|node| node.index));
+    other.or(chosen)
+}
+
+fn hosts_entries(
+    hostnames: &[HostnameSpec],
+    nodes: &[NodeRecord],
+    up: &dyn Fn(&NodeName) -> bool,
+) -> Vec<HostsEntry> {
     hostnames
         .iter()
         .filter_map(|hostname| {
-            let address = target(&hostname.node)?.address;
+            let address = target(hostname.node.as_ref(), hostname.follow, nodes, up)?.address;
             Some(HostsEntry { name: hostname.name.as_str().to_owned(), address })
         })
         .collect()

@@ -41,6 +41,31 @@ pub(super) fn plan_images(
     }
 }
 
+/// Returns the plan without loading from these sources, and with a warning for each that it would have
+/// needed: an image that cannot be had keeps no cluster from its start.
+#[must_use]
+pub fn without_images(plan: Plan, gone: &[String]) -> Plan {
+    let mut left = Plan { steps: Vec::new(), ..plan };
+    // The places of the steps that have to be done before each step's dependents.
+    let mut places: Vec<Vec<usize>> = Vec::new();
+    for step in plan.steps {
+        let mut needs: Vec<usize> = step.needs.iter().flat_map(|it| places[*it].clone()).collect();
+        needs.sort_unstable();
+        needs.dedup();
+        match &step.action {
+            Action::LoadImages { set, nodes } if gone.contains(&set.source) => {
+                let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
+                let (names, source) = (names.join(", "), &set.source);
+                left.warnings
+                    .push(format!("no {source} on {names}: it is not on this host any more"));
+                places.push(needs);
+            }
+            _ => places.push(vec![left.push(Step { needs, ..step })]),
+        }
+    }
+    left
+}
+
 /// Plans the loading of images into the engines of some nodes, or of all that run if none is named.
 ///
 /// # Errors

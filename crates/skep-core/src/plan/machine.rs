@@ -1,6 +1,7 @@
 //! The part of a plan that makes machines with engines that answer, and what they stand on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use super::images::baked;
 use super::swarm::Progress;
@@ -19,6 +20,8 @@ pub(super) struct Base {
     templates: BTreeMap<Shape, Template>,
     restart_engine: bool,
     network: Vec<usize>,
+    /// The addresses of all nodes.
+    addresses: BTreeSet<Ipv4Addr>,
 }
 
 /// A warm machine to make copies of.
@@ -44,6 +47,7 @@ pub(super) fn plan_base(
         templates: BTreeMap::new(),
         restart_engine: false,
         network: Vec::new(),
+        addresses: addresses(nodes.iter().copied(), seen),
     };
     if seen.cluster.as_ref() != Some(record) {
         base.cluster.push(plan.push(Step::cluster(Action::RecordCluster(record.clone()), vec![])));
@@ -87,6 +91,11 @@ pub(super) fn plan_base(
 }
 
 impl Base {
+    /// Returns the steps that make the network.
+    pub(super) fn network(&self) -> &[usize] {
+        &self.network
+    }
+
     /// Lets each machine have keys of its own kind.
     pub(super) fn with_keys(self, keys: Action) -> Self {
         Self { keys, ..self }
@@ -134,7 +143,7 @@ pub(super) fn plan_machine(
     }
     let baked = template.is_some_and(|template| !template.images.is_empty());
     if answered {
-        return Progress { fresh, baked, answered, after: ready };
+        return Progress { fresh, baked, answered, inside: ready.clone(), after: ready };
     }
     if node.spec.host.is_some() {
         // Only its engine can tell whether it has state, and that is asked when it listens.
@@ -142,12 +151,14 @@ pub(super) fn plan_machine(
         needs.sort_unstable();
         needs.dedup();
         let adopted = plan.push(Step::node(name, Action::AdoptHost, needs));
+        let open = Action::OpenHost { to: all_but(node, &base.addresses) };
         // It reaches virtual machines through the cluster's network.
-        let mut needs = vec![adopted];
+        let mut needs = vec![plan.push(Step::node(name, open, vec![adopted]))];
         needs.extend(&base.network);
         needs.sort_unstable();
         let engine = plan.push(Step::node(name, Action::AwaitEngine, needs));
-        return Progress { fresh: false, answered, baked: false, after: vec![engine] };
+        let after = vec![engine];
+        return Progress { fresh: false, answered, baked: false, inside: after.clone(), after };
     }
     let guest = match machine {
         MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),
@@ -175,8 +186,24 @@ pub(super) fn plan_machine(
         provisioned.extend(&base.network);
         provisioned.sort_unstable();
     }
-    let engine = plan.push(Step::node(name, Action::AwaitEngine, provisioned));
-    Progress { fresh, baked, answered, after: vec![engine] }
+    // A copy's engine has never stopped.
+    let runs = template.is_some() && !base.restart_engine;
+    let inside = runs.then(|| provisioned.clone());
+    let after = vec![plan.push(Step::node(name, Action::AwaitEngine, provisioned))];
+    Progress { fresh, baked, answered, inside: inside.unwrap_or_else(|| after.clone()), after }
+}
+
+/// Returns the addresses of these nodes and of all that there are.
+pub(super) fn addresses<'a>(
+    nodes: impl Iterator<Item = &'a NodeRecord>,
+    seen: &Observed,
+) -> BTreeSet<Ipv4Addr> {
+    let present = seen.nodes.values().map(|node| node.record.address);
+    nodes.map(|node| node.address).chain(present).collect()
+}
+
+pub(super) fn all_but(node: &NodeRecord, addresses: &BTreeSet<Ipv4Addr>) -> Vec<Ipv4Addr> {
+    addresses.iter().copied().filter(|address| *address != node.address).collect()
 }
 
 /// Returns what is written down of a node before its swarm is asked to change.

@@ -4,7 +4,9 @@
 //! can run what does not depend on each other at the same time; it has no choice beyond that. Every
 //! step can be run again: a plan that was cut off anywhere is followed by a new look and a new plan.
 
+mod access;
 mod action;
+mod certs;
 mod down;
 mod hosts;
 mod images;
@@ -14,6 +16,7 @@ mod network;
 mod nodes;
 mod power;
 mod recover;
+mod registry;
 mod settings;
 mod swarm;
 mod up;
@@ -23,16 +26,20 @@ use std::fmt;
 use ipnet::Ipv4Net;
 use thiserror::Error;
 
+pub use access::plan_follow;
 pub use action::{Action, DiskBase, Step};
+pub use certs::{plan_renew, plan_rotate};
 pub use down::{plan_down, plan_down_parting};
 pub use hosts::plan_hostnames;
-pub use images::{plan_bake, plan_load};
+pub use images::{plan_bake, plan_load, without_images};
 pub use machines::{
     plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
 };
+pub use network::subnet_pool;
 pub use nodes::{Parting, plan_parting, plan_remove_nodes};
 pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
+pub use registry::{plan_registry_change, plan_trust};
 pub use settings::{plan_idle_stop, plan_settings};
 pub use up::{Birth, UpOptions, plan_record, plan_reservation, plan_up, reservation};
 
@@ -94,6 +101,14 @@ pub enum PlanError {
         /// The subnet that is in use.
         used: Ipv4Net,
         /// What uses it.
+        by: String,
+    },
+    /// Another cluster has a port of the host's loopback.
+    #[error("port {port} of this host leads to {by} already")]
+    PortTaken {
+        /// The port.
+        port: u16,
+        /// Whose it is.
         by: String,
     },
     /// The subnet cannot hold a cluster.
@@ -170,6 +185,25 @@ pub enum PlanError {
         node: NodeName,
         /// Why.
         reason: String,
+    },
+    /// A node can be told nothing, and would go on with what it has.
+    #[error("{node} cannot be given a certificate: {reason}")]
+    Deaf {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        reason: String,
+    },
+    /// A node that is to go serves the registry.
+    #[error("{0} serves the registry, and has its images")]
+    Registry(NodeName),
+    /// The registry is somewhere else.
+    #[error("the registry is on {there}, with its images, and not on {wanted}")]
+    RegistryElsewhere {
+        /// The node that serves it.
+        there: NodeName,
+        /// The node that was asked for.
+        wanted: NodeName,
     },
     /// There is no cluster, or only the beginnings of one.
     #[error("nothing is written down of the cluster")]

@@ -53,8 +53,14 @@ fn is_documentation_or_shared(address: Ipv4Addr) -> bool {
     in_net(100, 64, 10) || in_net(198, 18, 15)
 }
 
+/// Returns where skep looks for a free subnet unless it is told one.
+#[must_use]
+pub fn subnet_pool() -> Ipv4Net {
+    Ipv4Net::new(POOL.0, POOL.1).expect("the pool's prefix is at most 32")
+}
+
 fn free_subnet(host: &HostFacts) -> Result<Ipv4Net, PlanError> {
-    let pool = Ipv4Net::new(POOL.0, POOL.1).expect("the pool's prefix is at most 32");
+    let pool = subnet_pool();
     pool.subnets(24)
         .expect("the pool's prefix is shorter than 24")
         .find(|subnet| user_of(*subnet, host).is_none())
@@ -95,6 +101,7 @@ mod tests {
         HostFacts {
             subnets: subnets.iter().map(|net| (net.parse().unwrap(), "eth9".to_owned())).collect(),
             links: links.iter().map(|&link| link.to_owned()).collect(),
+            ports: Vec::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Plans for single nodes of a cluster.
 
-use super::hosts::plan_hosts;
+use super::access::plan_access;
+use super::machine::all_but;
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode, ObservedSwarm};
@@ -52,6 +53,10 @@ pub fn plan_parting(
             "no node would stay; remove the whole cluster instead: skep down".to_owned(),
         ));
     }
+    let served = cluster.registry.as_ref().filter(|it| it.runs && names.contains(&it.node));
+    if let Some(registry) = served.filter(|_| !force) {
+        return Err(PlanError::Registry(registry.node.clone()));
+    }
     let through = match ask_through(seen, &leaving, &staying) {
         Ok(through) => through,
         Err(_) if force => Vec::new(),
@@ -63,6 +68,7 @@ pub fn plan_parting(
     let mut plan = Plan::default();
     let recorded = plan_smaller(&mut plan, cluster, names);
     let mut previous_leave: Option<usize> = None;
+    let mut left = Vec::new();
     for node in leaving {
         let name = node.record.name();
         let mut gone = recorded.clone();
@@ -74,17 +80,44 @@ pub fn plan_parting(
             previous_leave = Some(leave);
             gone.push(leave);
         }
+        left.push((node, gone));
+    }
+    // While the records of those that leave are there: nothing else tells of them.
+    let last = previous_leave.map_or_else(|| recorded.clone(), |last| vec![last]);
+    let closed = plan_closing(&mut plan, &staying, last);
+    for (node, mut gone) in left {
+        let name = node.record.name();
         if node.record.spec.host.is_some() {
             gone = plan_release(&mut plan, node, parting, gone);
         } else if node.machine != MachineState::Stopped {
             gone = vec![plan.push(Step::node(name, Action::KillMachine, gone))];
         }
+        gone.extend(&closed);
+        gone.sort_unstable();
         plan.push(Step::node(name, Action::RemoveNode, gone));
     }
     let records: Vec<NodeRecord> = staying.iter().map(|node| node.record.clone()).collect();
     let hostnames = kept_hostnames(cluster, names);
-    plan_hosts(&mut plan, &hostnames, &records, seen, &recorded);
+    let up = |name: &NodeName| {
+        seen.nodes.get(name).is_some_and(|node| node.machine == MachineState::Running)
+    };
+    let record = ClusterRecord { hostnames, ..cluster.clone() };
+    plan_access(&mut plan, &record, &records, seen, &up, (&recorded, &[]));
     Ok(plan)
+}
+
+/// Plans that hosts that stay let nobody in but each other and the machines that stay.
+fn plan_closing(plan: &mut Plan, staying: &[&ObservedNode], needs: Vec<usize>) -> Vec<usize> {
+    let addresses = staying.iter().map(|node| node.record.address).collect();
+    let hosts = staying
+        .iter()
+        .filter(|node| node.record.spec.host.is_some() && node.machine == MachineState::Running);
+    let mut closed = Vec::new();
+    for node in hosts {
+        let close = Action::OpenHost { to: all_but(&node.record, &addresses) };
+        closed.push(plan.push(Step::node(node.record.name(), close, needs.clone())));
+    }
+    closed
 }
 
 /// Plans that a host is as it was.
@@ -138,9 +171,30 @@ fn ask_through(
              start the others first (skep start), or remove without telling the swarm (--force)"
         )));
     };
+    check_decides(swarm, seen)?;
     let gone: Vec<String> = leaving.iter().flat_map(|node| swarm_ids(node, seen)).collect();
     check_majority(swarm, &gone)?;
     Ok(through)
+}
+
+/// Refuses if the managers that answer cannot decide anything: for some seconds after the others have
+/// ended, a leader goes on to tell of a swarm that it leads no more.
+fn check_decides(swarm: &ObservedSwarm, seen: &Observed) -> Result<(), PlanError> {
+    let managers = swarm.members.iter().filter(|member| member.role == Role::Manager);
+    let (mut total, mut answer) = (0, 0);
+    for member in managers {
+        let mut nodes = seen.nodes.values();
+        let node = nodes.find(|node| member.is_node(node.record.name()));
+        total += 1;
+        answer += usize::from(member.reachable && node.is_none_or(is_in_control));
+    }
+    if answer * 2 > total {
+        return Ok(());
+    }
+    Err(PlanError::Quorum(format!(
+        "{answer} of the {total} managers answer, and they have no majority to let a node go; \
+         start the others first (skep start), or remove without telling the swarm (--force)"
+    )))
 }
 
 /// Refuses if the managers that stay when these entries are gone, or are managers no more, are no
@@ -190,6 +244,12 @@ fn kept_hostnames(cluster: &ClusterRecord, leaving: &[NodeName]) -> Vec<Hostname
 fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) -> Vec<usize> {
     let hostnames = kept_hostnames(cluster, leaving);
     let mut record = ClusterRecord { hostnames, ..cluster.clone() };
+    if record.registry.as_ref().is_some_and(|registry| leaving.contains(&registry.node)) {
+        record.registry = None;
+        if cluster.registry.as_ref().is_some_and(|registry| registry.runs) {
+            plan.warnings.push("the registry goes with its node".to_owned());
+        }
+    }
     record.nodes.retain(|node| !leaving.contains(&node.name));
     if record == *cluster {
         return Vec::new();

@@ -1,5 +1,6 @@
 //! Plans that stop and start what exists.
 
+use super::access::plan_ways;
 use super::{Action, Plan, PlanError, Step, UpOptions, plan_up};
 use crate::model::{NodeName, Role};
 use crate::observed::{MachineState, Observed, ObservedNode};
@@ -47,6 +48,9 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
             }
         }
     }
+    if !names.is_empty() {
+        plan_ways(&mut plan, seen, &|node| is_running(node) && !is_among(node, names));
+    }
     Ok(plan)
 }
 
@@ -69,6 +73,7 @@ pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError
             MachineState::Stopped => plan.warnings.push(format!("{name} does not run")),
         }
     }
+    plan_ways(&mut plan, seen, &|node| is_running(node) && !is_among(node, names));
     Ok(plan)
 }
 
@@ -110,8 +115,20 @@ pub fn plan_start(
     let plan = plan_up(&spec, seen, options)?;
     match names.is_empty() {
         true => Ok(plan),
-        false => Ok(part(plan, &chosen)),
+        false => {
+            let mut plan = part(plan, &chosen);
+            plan_ways(&mut plan, seen, &|node| is_running(node) || is_among(node, names));
+            Ok(plan)
+        }
     }
+}
+
+fn is_running(node: &ObservedNode) -> bool {
+    node.machine == MachineState::Running
+}
+
+fn is_among(node: &ObservedNode, names: &[NodeName]) -> bool {
+    names.contains(node.record.name())
 }
 
 /// Returns what starts these nodes, and what that needs; a whole swarm is not waited for.

@@ -45,8 +45,15 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
             _ => {}
         }
     }
-    let recovered = plan.push(Step::node(name, Action::RecoverSwarm, left));
-    plan.push(Step::node(name, Action::AwaitEngine, vec![recovered]));
+    let through = vec![name.clone()];
+    let await_ready = Action::AwaitReady { nodes: through.clone(), through };
+    // An engine that forms its swarm anew tells nobody of the networks it is in already, its part of the
+    // routing mesh among them, until it has started anew (seen with Docker 26.1).
+    let mut after = left;
+    for action in [Action::RecoverSwarm, Action::RestartEngine, Action::AwaitEngine] {
+        after = vec![plan.push(Step::node(name, action, after))];
+    }
+    plan.push(Step::cluster(await_ready, after));
     Ok(plan)
 }
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::machine::interim_record;
+use super::machine::{addresses, all_but, interim_record};
 use super::{Action, Plan, Step, UpOptions};
 use crate::model::{Availability, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, Member, Observed};
@@ -20,6 +20,8 @@ pub(super) struct Progress {
     pub baked: bool,
     /// Whether its engine was seen to answer.
     pub answered: bool,
+    /// The steps after which its engine answers in the guest, which may be before it answers over TLS.
+    pub inside: Vec<usize>,
     /// The steps after which its engine answers and what it is to be is written down.
     pub after: Vec<usize>,
 }
@@ -89,13 +91,15 @@ impl Swarm<'_> {
             let first = self.nodes.iter().find(|node| node.spec.role == Role::Manager);
             let first = first.expect("a valid specification has a manager").name().clone();
             formed.push(self.form(&first));
+            formed.extend(&self.progress[&first].after);
             through.push(first);
         }
+        let opened = self.open_hosts();
         let (demoted, others): (Vec<_>, Vec<_>) =
             self.nodes.iter().partition(|node| self.is_demoted(node));
         let mut configured = Vec::new();
         for node in others {
-            configured.extend(self.plan_member(node, &through, &formed));
+            configured.extend(self.plan_member(node, &through, &formed, &opened));
         }
         self.forget_stale(&through, &mut configured);
 
@@ -122,10 +126,8 @@ impl Swarm<'_> {
         let probed = self.seen.swarm.as_ref().is_some_and(|swarm| swarm.probed);
         let open: Vec<_> = self.nodes.iter().filter(|node| self.takes_tasks(node)).collect();
         let open: Vec<_> = open.into_iter().map(|node| node.name().clone()).collect();
-        // Where no node takes tasks there is nothing to verify with; the service is in the image of virtual
-        // machines.
-        let has_image = self.nodes.iter().any(|node| node.spec.host.is_none());
-        let verify = options.wait && options.verify && has_image && !open.is_empty();
+        // Where no node takes tasks there is nothing to verify with.
+        let verify = options.wait && options.verify && !open.is_empty();
         if probed && !verify {
             let action = Action::RemoveProbe { through: through.clone() };
             self.plan.push(Step::cluster(action, vec![]));
@@ -148,14 +150,16 @@ impl Swarm<'_> {
                 });
                 let mut needs = vec![started, ready];
                 needs.sort_unstable();
-                let action = Action::VerifyIngress { nodes: names, through };
+                let action = Action::VerifyIngress { nodes: names.clone(), through };
                 self.plan.push(Step::cluster(action, needs));
+                let action = Action::VerifyNodes { nodes: names };
+                self.plan.push(Step::cluster(action, vec![ready]));
             }
         }
     }
 
     fn form(&mut self, first: &NodeName) -> usize {
-        let mut needs = self.progress[first].after.clone();
+        let mut needs = self.progress[first].inside.clone();
         needs.extend(self.leave_lost_swarm(first));
         self.plan.push(Step::node(first, Action::InitSwarm, needs))
     }
@@ -188,27 +192,58 @@ impl Swarm<'_> {
         managers.iter().copied().chain(others).filter(|name| in_control(name)).cloned().collect()
     }
 
-    /// Plans one node's membership; returns the last step, if there is anything to do.
+    /// Plans that hosts let a node in before it joins.
+    fn open_hosts(&mut self) -> Vec<usize> {
+        if self.nodes.iter().all(|node| self.stays(node.name())) {
+            return Vec::new();
+        }
+        let addresses = addresses(self.nodes.iter(), self.seen);
+        // Members that are kept though nobody wants them count, too.
+        let wanted = |name: &NodeName| self.nodes.iter().any(|node| node.name() == name);
+        let kept = self.seen.nodes.values().map(|found| &found.record);
+        let kept = kept.filter(|node| !wanted(node.name()) && self.stays(node.name()));
+        let hosts = self.nodes.iter().chain(kept).filter(|node| node.spec.host.is_some());
+        let hosts: Vec<_> = hosts.collect();
+        let mut opened = Vec::new();
+        for node in hosts {
+            let open = Action::OpenHost { to: all_but(node, &addresses) };
+            let done = self.progress.get(node.name());
+            let needs = done.map(|done| done.after.clone()).unwrap_or_default();
+            opened.push(self.plan.push(Step::node(node.name(), open, needs)));
+        }
+        opened
+    }
+
+    /// Tells whether a node goes on in the swarm that it is in.
+    fn stays(&self, name: &NodeName) -> bool {
+        self.joined(name) && !self.is_lost(name)
+    }
+
+    /// Plans one node's membership; returns the last steps, if there is anything to do.
     fn plan_member(
         &mut self,
         node: &NodeRecord,
         through: &[NodeName],
         formed: &[usize],
-    ) -> Option<usize> {
+        opened: &[usize],
+    ) -> Vec<usize> {
         let name = node.name();
         let last = if !formed.is_empty() && through[0] == *name {
-            formed.first().copied()
-        } else if self.joined(name) && !self.is_lost(name) {
-            None
+            formed.to_vec()
+        } else if self.stays(name) {
+            Vec::new()
         } else {
             let mut needs = self.progress[name].after.clone();
-            needs.extend(formed);
+            needs.extend(formed.iter().chain(opened));
             needs.extend(self.leave_lost_swarm(name));
             let action = Action::JoinSwarm { role: node.spec.role, through: through.to_vec() };
-            Some(self.plan.push(Step::node(name, action, needs)))
+            vec![self.plan.push(Step::node(name, action, needs))]
         };
-        let needs = last.map_or_else(|| self.progress[name].after.clone(), |last| vec![last]);
-        self.plan_configuration(node, through, needs).or(last)
+        let needs = if last.is_empty() { &self.progress[name].after } else { &last };
+        match self.plan_configuration(node, through, needs.clone()) {
+            Some(configured) => vec![configured],
+            None => last,
+        }
     }
 
     /// Plans one member's role and labels; returns the last step, if there is anything to do.

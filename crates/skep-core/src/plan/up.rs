@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::hosts::plan_hosts;
+use super::access::plan_access;
 use super::images::plan_images;
 use super::machine::{plan_base, plan_machine};
 use super::network::{choose_network, user_of};
 use super::power::kept;
+use super::registry::plan_registry;
 use super::swarm::plan_swarm;
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{
-    ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, node_room,
+    Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, node_room,
 };
 use crate::observed::{MachineState, Observed, ObservedNode};
 
@@ -77,8 +78,10 @@ pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Resul
         progress.insert(node.name().clone(), done);
     }
     plan_swarm(&mut plan, &records, seen, &progress, options);
+    plan_registry(&mut plan, spec, &records, seen, &progress);
     plan_images(&mut plan, &spec.images, seen, &progress);
-    plan_hosts(&mut plan, &spec.hostnames, &records, seen, &base.cluster);
+    let ways = (&base.cluster[..], base.network());
+    plan_access(&mut plan, &record, &records, seen, &|_| true, ways);
     Ok(plan)
 }
 
@@ -142,7 +145,20 @@ pub(super) fn cluster_record(
         nodes: spec.nodes.clone(),
         hostnames: spec.hostnames.clone(),
         images: spec.images.clone(),
+        access: access_record(spec, seen)?,
+        registry: spec.registry.clone(),
+        trusted: spec.trusted.clone(),
     })
+}
+
+/// Returns the ways from the host with where the docker command's context is, or is to be.
+fn access_record(spec: &ClusterSpec, seen: &Observed) -> Result<Access, PlanError> {
+    let taken = |port: &u16| seen.host.ports.iter().find(|(other, _)| other == port);
+    if let Some((port, by)) = spec.access.ports.iter().find_map(taken) {
+        return Err(PlanError::PortTaken { port: *port, by: by.clone() });
+    }
+    let docker_config = seen.docker_config.clone().filter(|_| !spec.access.no_context);
+    Ok(Access { docker_config, ..spec.access.clone() })
 }
 
 /// Returns a record for each wanted node, with the identity that it has or a new one.

@@ -72,13 +72,15 @@ fn judge_one(view: &View, service: &Service) -> Status {
     let wanted_tasks: Vec<&Task> =
         view.tasks_of(service).filter(|task| task.is_wanted() || is_done(service, task)).collect();
     let good: Vec<&Task> =
-        wanted_tasks.iter().copied().filter(|task| is_good(service, task)).collect();
+        wanted_tasks.iter().copied().filter(|task| is_good(view, service, task)).collect();
     let wanted = wanted(view, service);
     let running = good.len() as u64;
     let complete = running == wanted && wanted_tasks.len() == good.len();
     let problem = match complete {
         true => nowhere(view, service),
-        false => find(view, service, false).or_else(|| ended(view, service, &wanted_tasks)),
+        false => find(view, service, false)
+            .or_else(|| ended(view, service, &wanted_tasks))
+            .or_else(|| lost(view, service, &wanted_tasks)),
     };
     let update = service.update.as_ref().map(|update| (update, update.state));
     let (standing, problem) = match update {
@@ -134,9 +136,17 @@ fn is_done(service: &Service, task: &Task) -> bool {
     is_job(service) && task.current && task.state == TaskState::Complete
 }
 
-fn is_good(service: &Service, task: &Task) -> bool {
-    let state = if is_job(service) { TaskState::Complete } else { TaskState::Running };
-    task.current && task.state == state
+fn is_good(view: &View, service: &Service, task: &Task) -> bool {
+    match is_job(service) {
+        true => task.current && task.state == TaskState::Complete,
+        // What is known of a task is what its node said last.
+        false => task.current && task.state == TaskState::Running && !is_lost(view, task),
+    }
+}
+
+/// Tells whether a task was given to a node that is down.
+fn is_lost(view: &View, task: &Task) -> bool {
+    task.node.as_ref().is_some_and(|id| view.nodes.iter().any(|it| it.id == *id && !it.ready))
 }
 
 /// Tells of a service that is complete as it has nowhere to be.
@@ -164,6 +174,16 @@ fn ended(view: &View, service: &Service, wanted: &[&Task]) -> Option<Problem> {
         cause: Cause::NotRestarted,
         task: Some(reference(view, service, last)),
         text: "its container came to its end, and its restart policy starts no other".to_owned(),
+    })
+}
+
+/// Tells of a service whose task is on a node that is down; the swarm gives it to another one soon.
+fn lost(view: &View, service: &Service, wanted: &[&Task]) -> Option<Problem> {
+    let task = wanted.iter().find(|task| !is_done(service, task) && is_lost(view, task))?;
+    Some(Problem {
+        cause: Cause::NodesDown,
+        task: Some(reference(view, service, task)),
+        text: "the node is down".to_owned(),
     })
 }
 

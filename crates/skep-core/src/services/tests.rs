@@ -1,5 +1,7 @@
 //! What is judged otherwise by a small difference. What real swarms answer is judged in skep-host.
 
+use std::time::Duration;
+
 use super::*;
 
 fn node(name: &str, availability: &str, labels: &[(&str, &str)]) -> SwarmNode {
@@ -131,6 +133,36 @@ fn a_task_that_is_to_go_keeps_a_service_from_having_converged() {
     let mut done = view.clone();
     done.tasks[1].desired = TaskState::Shutdown;
     assert_eq!(only(&done).standing, Standing::Converged);
+}
+
+#[test]
+fn a_node_that_goes_down_is_named_until_its_tasks_are_elsewhere() {
+    let view = |second: &str, tasks: Vec<Task>| View {
+        services: vec![service(Mode::Replicated(1), &[])],
+        tasks,
+        nodes: vec![node("node0", "active", &[]), node("node1", second, &[])],
+    };
+    let mut watch = Watch::default();
+    let mut look = |seconds: u64, view: &View| {
+        let outcome = watch.look(Duration::from_secs(seconds), view);
+        (outcome.services[0].to_string(), outcome.down.into_iter().collect::<Vec<_>>())
+    };
+    assert_eq!(
+        look(0, &view("active", vec![running(1, "node1")])),
+        ("1/1 on node1, nginx".to_owned(), vec![])
+    );
+    // What the node said last is that the task runs.
+    assert_eq!(
+        look(1, &view("down", vec![running(1, "node1")])),
+        ("0/1, nginx; web.1 on node1: the node is down".to_owned(), vec!["node1".to_owned()])
+    );
+    let given_up = task(1, "node1", TaskState::Running, TaskState::Shutdown);
+    let elsewhere = view("down", vec![given_up, running(2, "node0")]);
+    assert_eq!(look(2, &elsewhere), ("1/1 on node0, nginx".to_owned(), vec!["node1".to_owned()]));
+    assert!(watch.look(Duration::from_secs(2) + HOLD, &elsewhere).settled);
+    // A node that had nothing of it is nobody's concern here.
+    let mut other = Watch::default();
+    assert_eq!(other.look(Duration::ZERO, &view("down", vec![running(2, "node0")])).down.len(), 0);
 }
 
 #[test]

@@ -9,10 +9,12 @@ use super::{Standing, Status, View, judge};
 /// of an update for a failure.
 pub const HOLD: Duration = Duration::from_secs(5);
 
-/// Remembers since when each service is what it is.
+/// Remembers since when each service is what it is, and where it was.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     since: BTreeMap<String, (Mark, Duration)>,
+    /// The IDs of the nodes that were to run something of them.
+    places: BTreeSet<String>,
 }
 
 /// What has to stay the same.
@@ -23,6 +25,8 @@ type Mark = (Standing, BTreeSet<String>);
 pub struct Outcome {
     /// The services.
     pub services: Vec<Status>,
+    /// The names of the nodes that are down, of those that had something to run.
+    pub down: BTreeSet<String>,
     /// Whether there is nothing more to wait for.
     pub settled: bool,
 }
@@ -39,6 +43,10 @@ impl Watch {
     /// Takes in what is seen at a time, which is counted from any moment on.
     pub fn look(&mut self, now: Duration, view: &View) -> Outcome {
         let services = judge(view);
+        let given = view.tasks.iter().filter(|task| task.is_wanted());
+        self.places.extend(given.filter_map(|task| task.node.clone()));
+        let down = view.nodes.iter().filter(|it| !it.ready && self.places.contains(&it.id));
+        let down = down.map(|node| node.hostname.clone()).collect();
         self.since.retain(|id, _| services.iter().any(|service| service.id == *id));
         let mut settled = true;
         for service in &services {
@@ -52,6 +60,6 @@ impl Watch {
             let rests = service.standing == Standing::Converged && service.wanted == 0;
             settled &= service.standing != Standing::Working && (held || rests);
         }
-        Outcome { services, settled }
+        Outcome { services, down, settled }
     }
 }

@@ -12,11 +12,11 @@ use skep_core::plan::{
 };
 
 use crate::carry_out::{Crash, Dice, End, execute, up};
-use crate::specs::{demo, hostname, images, name, node};
+use crate::specs::{demo, host, hostname, images, name, node};
 use crate::world::{Damage, World};
 
 /// Returns a world in which that cluster is up.
-fn world_of(spec: &ClusterSpec) -> World {
+pub fn world_of(spec: &ClusterSpec) -> World {
     let mut world = World::default();
     assert_eq!(up(&mut world, spec, &mut Dice(0), None), Ok(End::Done));
     world
@@ -28,7 +28,7 @@ fn damaged(spec: &ClusterSpec, damage: &[Damage]) -> Observed {
     world.look()
 }
 
-fn show(plan: &Plan) -> String {
+pub fn show(plan: &Plan) -> String {
     let warnings: String =
         plan.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect();
     match plan.is_empty() {
@@ -37,7 +37,7 @@ fn show(plan: &Plan) -> String {
     }
 }
 
-fn show_up(spec: &ClusterSpec, seen: &Observed) -> String {
+pub fn show_up(spec: &ClusterSpec, seen: &Observed) -> String {
     show(&plan_up(spec, seen, UpOptions::default()).unwrap())
 }
 
@@ -251,6 +251,18 @@ fn removal_of_a_worker_with_a_hostname() {
 }
 
 #[test]
+fn a_host_lets_a_node_in_that_joins_and_keeps_it_out_when_it_has_left() {
+    let mut spec = demo(1, 1);
+    spec.nodes[1] = host(1, Role::Worker);
+    assert_snapshot!("up_with_a_host", show_up(&spec, &Observed::default()));
+    let mut larger = spec.clone();
+    larger.nodes.push(node(2, Role::Worker));
+    assert_snapshot!("another_node_beside_a_host", show_up(&larger, &world_of(&spec).look()));
+    let plan = plan_remove_nodes(&world_of(&larger).look(), &[name(2)], false).unwrap();
+    assert_snapshot!("removal_of_a_node_beside_a_host", show(&plan));
+}
+
+#[test]
 fn removal_of_managers_one_of_which_is_down() {
     let seen = damaged(&demo(5, 0), &[Damage::Killed(1)]);
     let plan = plan_remove_nodes(&seen, &[name(0), name(1)], false).unwrap();
@@ -262,6 +274,17 @@ fn removal_by_force_where_no_majority_would_stay() {
     let seen = damaged(&demo(3, 0), &[Damage::Killed(2)]);
     let plan = plan_remove_nodes(&seen, &[name(0)], true).unwrap();
     assert_snapshot!(show(&plan));
+}
+
+#[test]
+fn removal_by_force_while_a_leader_does_not_know_yet_that_it_is_alone() {
+    let mut seen = damaged(&demo(3, 0), &[Damage::Killed(1), Damage::Killed(2)]);
+    assert_eq!(seen.swarm, None);
+    seen.swarm = world_of(&demo(3, 0)).look().swarm;
+    let others = [name(1), name(2)];
+    let refused = plan_remove_nodes(&seen, &others, false).unwrap_err().to_string();
+    assert!(refused.contains("1 of the 3 managers answer"), "{refused}");
+    assert_snapshot!(show(&plan_remove_nodes(&seen, &others, true).unwrap()));
 }
 
 #[test]

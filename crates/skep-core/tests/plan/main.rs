@@ -1,10 +1,14 @@
 //! Tests of the planner: its plans as they are printed, and what comes of carrying them out.
 
+mod access;
 mod carry_out;
+mod certs;
 mod errors;
 mod goldens;
+mod gone;
 mod graph;
 mod machines;
 mod properties;
+mod registry;
 mod specs;
 mod world;

@@ -1,6 +1,6 @@
 //! What holds for any cluster, any damage and any crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -198,5 +198,12 @@ proptest! {
         let record = world.cluster.clone().expect("it was just started");
         world.assert_meets(&record.spec(world.nodes.values().map(|node| &node.record)));
         prop_assert_eq!(world.swarms[0].members.len(), world.nodes.len());
+        let all: Vec<_> = world.nodes.values().map(|node| node.record.address).collect();
+        for host in world.nodes.values().filter(|node| node.is_host()) {
+            let own = host.record.address;
+            let others: BTreeSet<_> = all.iter().copied().filter(|it| *it != own).collect();
+            let open_to = &host.disk.as_ref().expect("a host has one").open_to;
+            prop_assert_eq!(open_to.iter().copied().collect::<BTreeSet<_>>(), others);
+        }
     }
 }

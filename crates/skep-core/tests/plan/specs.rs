@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
 use skep_core::model::{
-    Availability, ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec,
-    NodeName, NodeSpec, Role, Size,
+    Access, Availability, ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec,
+    NodeName, NodeSpec, RegistrySpec, Role, Size, TrustedRegistry,
 };
 
 use crate::carry_out::Crash;
@@ -22,6 +22,9 @@ pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
         nodes: (0..managers + workers).map(|index| node(index, role(index))).collect(),
         hostnames: Vec::new(),
         images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
     }
 }
 
@@ -43,7 +46,7 @@ pub fn name(index: usize) -> NodeName {
 }
 
 pub fn hostname(name: &str, node: Option<usize>) -> HostnameSpec {
-    HostnameSpec { name: name.parse().unwrap(), node: node.map(NodeName::numbered) }
+    HostnameSpec { name: name.parse().unwrap(), node: node.map(NodeName::numbered), follow: false }
 }
 
 /// Returns images of one source; the name of an image and its ID are its number's.
@@ -53,6 +56,12 @@ pub fn images(source: &str, numbers: &[u8]) -> ImageSet {
         names: vec![format!("app:{number}")],
     };
     ImageSet { source: source.to_owned(), images: numbers.iter().map(image).collect() }
+}
+
+/// Returns a registry on a node.
+pub fn registry(node: usize, runs: bool) -> RegistrySpec {
+    let (node, port) = (NodeName::numbered(node), RegistrySpec::DEFAULT_PORT);
+    RegistrySpec { node, port, mirror: None, runs }
 }
 
 /// Any cluster of 1 to 5 managers and up to 4 workers, in any order, with labels and hostnames.
@@ -78,8 +87,9 @@ pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
     let target = proptest::option::of(0..roles.len());
     let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
     let images = proptest::collection::vec(1u8..4, 0..3);
-    (labels, availability, hostnames, images).prop_map(
-        move |(labels, availability, hostnames, images)| {
+    let registry = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
+    (labels, availability, hostnames, images, registry).prop_map(
+        move |(labels, availability, hostnames, images, registry)| {
             let mut spec = demo(0, 0);
             let nodes = roles.iter().zip(labels).zip(availability).enumerate();
             let nodes = nodes.map(|(at, ((role, labels), availability))| NodeSpec {
@@ -92,6 +102,9 @@ pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
                 hostnames.into_iter().map(|(name, target)| hostname(&name, target)).collect();
             spec.images =
                 images.into_iter().map(|number| self::images("app.tar", &[number])).collect();
+            spec.registry = registry.map(|runs| self::registry(0, runs));
+            let hub = TrustedRegistry { at: "hub.example:5000".into(), ca: Some("it".into()) };
+            spec.trusted = registry.map(|runs| if runs { vec![hub] } else { Vec::new() });
             spec
         },
     )

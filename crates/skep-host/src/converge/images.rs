@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Lanes are short and the source waits for the slowest, so little is in memory at any time. An upload
-//! of which the engine takes nothing for too long ends itself, and the others go on.
+//! of which the engine takes nothing for too long ends itself, as does one whose machine ends, and the
+//! others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,12 +24,16 @@ use tokio::sync::mpsc;
 use super::{Error, World};
 use crate::engine::{Engine, Upload, names_by_id};
 use crate::oci::{self, Contents, Piece, Source};
+use crate::store::Machine;
 
 /// How many pieces may wait in a lane, and between the source and the lanes.
 const WAITING: usize = 16;
 
 /// How long an engine on hardware virtualization may take nothing and say nothing.
 const SILENCE: Duration = Duration::from_secs(10);
+
+/// How often it is seen whether a machine still runs: a connection to one that ended says nothing.
+const ALIVE: Duration = Duration::from_millis(500);
 
 /// How often it is told how far things are.
 const TELL: Duration = Duration::from_millis(200);
@@ -45,7 +50,7 @@ struct Lane {
 
 /// The other end of a lane.
 struct Receiver {
-    node: NodeName,
+    machine: Machine,
     engine: Box<dyn Engine>,
     upload: Upload,
 }
@@ -71,7 +76,7 @@ impl World<'_> {
         let wanted = ImageSet { source: set.source.clone(), images: wanted };
         let looks = nodes
             .iter()
-            .map(async |node| (node, self.prepare(node, &wanted, contents.as_ref()).await));
+            .map(async |node| (node, self.ready_lane(node, &wanted, contents.as_ref()).await));
         let (mut lanes, mut receivers) = (Vec::new(), Vec::new());
         let mut failed = BTreeMap::new();
         for (node, prepared) in join_all(looks).await {
@@ -81,7 +86,7 @@ impl World<'_> {
                     receivers.push(receiver);
                 }
                 Ok(None) => self.progress(index, format!("{node} has it")),
-                Err(error) => drop(failed.insert(node.clone(), crate::sys::chain(&error))),
+                Err(error) => drop(failed.insert(node.clone(), error)),
             }
         }
         if !lanes.is_empty() {
@@ -94,7 +99,39 @@ impl World<'_> {
     }
 
     /// Looks at what an engine has; none if it has all that is wanted.
-    async fn prepare(
+    async fn ready_lane(
+        &self,
+        node: &NodeName,
+        wanted: &ImageSet,
+        contents: Option<&Contents>,
+    ) -> Result<Option<(Lane, Receiver)>, Error> {
+        let machine = self.machine(node)?;
+        self.while_alive(&machine, self.look_into(node, wanted, contents)).await
+    }
+
+    /// Does something with a machine's engine for as long as the machine runs.
+    async fn while_alive<T>(
+        &self,
+        machine: &Machine,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let ended = async {
+            loop {
+                if let Err(error) = self.driver.check_alive(machine) {
+                    return error;
+                }
+                // wait: the end of a process that is no child of ours is not announced.
+                tokio::time::sleep(ALIVE).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            error = ended => Err(error.into()),
+        }
+    }
+
+    async fn look_into(
         &self,
         node: &NodeName,
         wanted: &ImageSet,
@@ -118,7 +155,7 @@ impl World<'_> {
         let (parts, received) = mpsc::channel(WAITING);
         let upload = Upload { parts: received, silence };
         let lane = Lane { parts, spare };
-        Ok(Some((lane, Receiver { node: node.clone(), engine, upload })))
+        Ok(Some((lane, Receiver { machine, engine, upload })))
     }
 
     async fn transfer(
@@ -128,7 +165,7 @@ impl World<'_> {
         contents: Option<&Contents>,
         lanes: Vec<Lane>,
         receivers: Vec<Receiver>,
-        failed: &mut BTreeMap<NodeName, String>,
+        failed: &mut BTreeMap<NodeName, Error>,
     ) -> Result<(), Error> {
         let far = Far { sent: AtomicU64::new(0), total: total(contents, &lanes) };
         let began = Instant::now();
@@ -136,19 +173,21 @@ impl World<'_> {
             let done = far.sent.load(Ordering::Relaxed);
             (self.events)(Event::StepBytes { step: index, done, total: far.total });
         };
-        let told = |node: &NodeName, result: &Result<(), String>| match result {
+        let told = |node: &NodeName, result: &Result<(), Error>| match result {
             Ok(()) => {
                 let took = began.elapsed().as_secs_f64();
                 self.progress(index, format!("{node} has it after {took:.1} s"));
             }
-            Err(reason) => self.progress(index, format!("{node} FAILED: {reason}")),
+            Err(error) => {
+                self.progress(index, format!("{node} FAILED: {}", crate::sys::chain(error)));
+            }
         };
         let received = join_all(receivers.into_iter().map(async |receiver| {
-            let node = receiver.node.clone();
-            let result = receiver.engine.load(receiver.upload, &|_| ()).await;
-            let result = result.map_err(|error| crate::sys::chain(&error));
-            told(&node, &result);
-            (node, result)
+            let Receiver { machine, engine, upload } = receiver;
+            let load = async { Ok(engine.load(upload, &|_| ()).await?) };
+            let result = self.while_alive(&machine, load).await;
+            told(machine.record.name(), &result);
+            (machine.record.name().clone(), result)
         }));
         let all = async { tokio::join!(fan_out(pieces(source), lanes, &far), received) };
         tokio::pin!(all);
@@ -164,8 +203,8 @@ impl World<'_> {
         // What broke off the source broke all nodes off.
         read?;
         for (node, result) in received {
-            if let Err(reason) = result {
-                failed.insert(node, reason);
+            if let Err(error) = result {
+                failed.insert(node, error);
             }
         }
         Ok(())

@@ -7,7 +7,7 @@ use skep_core::model::{Availability, NodeName, Role};
 use skep_core::observed::{EngineState, Member};
 
 use super::{Error, World};
-use crate::engine::{Engine, Part};
+use crate::engine::{self, Engine, Part};
 
 impl World<'_> {
     pub(super) async fn join(
@@ -88,8 +88,7 @@ impl World<'_> {
         let swarm = manager.swarm().await?;
         let Some(member) = swarm.member(id) else { return Ok(()) };
         if member.role == Role::Manager {
-            // A swarm does not forget a manager; as a worker it does.
-            manager.configure_member(id, Role::Worker, &BTreeMap::new(), &[]).await?;
+            demote(manager.as_ref(), id).await?;
         }
         self.forget(manager.as_ref(), id).await
     }
@@ -108,7 +107,7 @@ impl World<'_> {
         let swarm = manager.swarm().await?;
         let Some(member) = swarm.member(id) else { return Ok(()) };
         if member.role == Role::Manager {
-            manager.configure_member(id, Role::Worker, &BTreeMap::new(), &[]).await?;
+            demote(manager.as_ref(), id).await?;
         }
         if member.ready {
             self.drain(node, id, manager.as_ref()).await?;
@@ -210,4 +209,13 @@ fn not_ready(members: &[Member], nodes: &[NodeName]) -> Vec<String> {
             None => format!("{name} (not joined)"),
         })
         .collect()
+}
+
+/// Makes a manager a worker: only as such does a swarm forget it. One that has an entry and no part in the
+/// managers' decisions, as after the swarm was formed anew without it, is not found, and forgotten as it is.
+async fn demote(manager: &dyn Engine, id: &str) -> Result<(), Error> {
+    match manager.configure_member(id, Role::Worker, &BTreeMap::new(), &[]).await {
+        Ok(()) | Err(engine::Error::Refused { status: 404, .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -4,12 +4,14 @@
 //! step is done when those it needs are done, as many at the same time as that allows. A step that
 //! fails takes with it only those that need it; whether the others go on is the caller's word.
 
+mod checks;
 mod images;
 mod machines;
 mod members;
 mod options;
 mod provision;
 mod ready;
+mod registry;
 mod settle;
 mod steps;
 mod verify;
@@ -32,12 +34,13 @@ pub use settle::{Unsettled, settle};
 
 use crate::driver::{self, Driver};
 use crate::engine::{self, Engine, Engines};
+use crate::hosts::Names;
 use crate::image::{self, Images};
 use crate::net::{self, Network};
 use crate::pki::{self, Credentials};
 use crate::shell;
 use crate::store::{self, LockedCluster, Machine, Owner};
-use crate::{firewall, hosts};
+use crate::{contexts, firewall, hosts};
 
 /// Everything that steps act on.
 pub struct World<'a> {
@@ -47,6 +50,8 @@ pub struct World<'a> {
     pub driver: &'a dyn Driver,
     /// The host's network.
     pub network: &'a dyn Network,
+    /// Writes names into the host's file of them.
+    pub names: &'a dyn Names,
     /// Guest images.
     pub images: &'a dyn Images,
     /// Engines.
@@ -62,6 +67,8 @@ pub struct World<'a> {
 pub struct Settings {
     /// The file of host names.
     pub hosts_file: PathBuf,
+    /// The host's docker command, with which contexts are made; none if there is none.
+    pub docker: Option<PathBuf>,
     /// Addresses of DNS servers for the guests.
     pub resolvers: Vec<Ipv4Addr>,
     /// The name in the certificates' subjects.
@@ -121,6 +128,9 @@ pub enum Error {
     /// The host's file of names.
     #[error(transparent)]
     Hosts(#[from] hosts::Error),
+    /// The docker command's context.
+    #[error(transparent)]
+    Context(#[from] contexts::Error),
     /// The machine.
     #[error(transparent)]
     Driver(#[from] driver::Error),
@@ -155,15 +165,23 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// Some nodes did not get images.
+    /// Engines do not answer.
     #[error("{}", lines(.0))]
-    Images(Vec<(NodeName, String)>),
+    Engines(Vec<(NodeName, String)>),
+    /// Some nodes did not get images, each for its reason.
+    #[error("{}", reasons(.0))]
+    Images(Vec<(NodeName, Error)>),
     /// Images could not be read.
     #[error(transparent)]
     Source(#[from] crate::oci::Error),
     /// No manager could be asked.
     #[error("no manager answers ({0})")]
     NoManager(String),
+}
+
+fn reasons(nodes: &[(NodeName, Error)]) -> String {
+    let reason = |(node, error): &(NodeName, Error)| (node.clone(), crate::sys::chain(error));
+    lines(&nodes.iter().map(reason).collect::<Vec<_>>())
 }
 
 /// Returns what is wrong with each node.

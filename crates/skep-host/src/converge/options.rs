@@ -1,6 +1,7 @@
 //! The engine's options as docker-machine's users give them, for the service that starts the engine.
 
 use crate::store::dm::Config;
+use crate::sys::shell_quoted;
 
 /// What an engine is started with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -96,11 +97,11 @@ impl EngineSetup {
         }
         let mut text = "# Written by skep from what docker-machine has in its record.\n".to_owned();
         for (key, value) in self.env.iter().filter(|(key, _)| is_variable(key)) {
-            text += &format!("export {key}={}\n", quoted(value));
+            text += &format!("export {key}={}\n", shell_quoted(value));
         }
         let words = self.flags.iter().map(|(name, value)| match value {
-            Some(value) => quoted(&format!("--{name}={value}")),
-            None => quoted(&format!("--{name}")),
+            Some(value) => shell_quoted(&format!("--{name}={value}")),
+            None => shell_quoted(&format!("--{name}")),
         });
         text + "set -- " + &words.collect::<Vec<_>>().join(" ") + "\n"
     }
@@ -124,10 +125,6 @@ fn systemd_word(text: &str) -> String {
 fn is_variable(key: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
     key.chars().all(fits) && key.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

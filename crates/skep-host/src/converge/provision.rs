@@ -5,6 +5,8 @@ use std::net::Ipv4Addr;
 use sha2::{Digest, Sha256};
 use skep_core::model::{NetworkRecord, NodeRecord};
 
+use crate::sys::hex;
+
 /// The program in every guest that makes it what it is told to be (`guest/identity.rs`).
 pub const PROGRAM: &str = "/usr/lib/skep/identity";
 
@@ -63,7 +65,7 @@ impl Delivery {
             hash.update(format!("{path} {mode:o} {}\n", content.len()));
             hash.update(content);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&hash.finalize())
     }
 }
 
@@ -74,7 +76,7 @@ impl Delivery {
 #[must_use]
 pub fn render(identity: &Identity<'_>, delivery: &Delivery) -> Vec<u8> {
     let Identity { node, network, resolvers, behind_ns, seed } = identity;
-    let seed: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let seed = hex(seed);
     let mut text = format!("clock {behind_ns}\nseed {seed}\nhostname {}\n", node.name());
     text += &format!("address {}/{}\n", node.address, network.subnet.prefix_len());
     text += &format!("gateway {}\nmac {}\n", network.gateway(), node.mac);

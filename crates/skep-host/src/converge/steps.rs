@@ -3,19 +3,28 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Error, World, provision};
 use crate::driver::{self, Adopt, Boot, Fork};
-use crate::engine::{PROBE, Part};
+use crate::engine::{PROBE, Part, inside};
 use crate::image::Image;
-use crate::net::render_ifup_script;
+use crate::pki::rotation;
 use crate::store::Machine;
-use crate::{hosts, pki};
+use crate::{contexts, pki};
 
 /// How soon something is looked at again that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Starts the engine anew, on our machines and on hosts.
+const RESTART: &str = r"
+    if [ -d /run/systemd/system ]; then
+        exec systemctl restart docker.service
+    fi
+    exec /etc/init.d/docker restart
+";
 
 impl World<'_> {
     pub(super) async fn perform(&self, index: usize, step: &Step) -> Result<(), Error> {
@@ -29,6 +38,14 @@ impl World<'_> {
         match action {
             Action::RecordCluster(record) => self.cluster.write_cluster(record)?,
             Action::EnsureCredentials => self.ensure_credentials().await?,
+            Action::RenewCredentials => {
+                rotation::renew_client(self.cluster.dir().path(), &self.settings.user)?;
+            }
+            Action::PrepareAuthority => {
+                rotation::prepare(self.cluster.dir().path(), &self.settings.user)?;
+            }
+            Action::SwitchAuthority => rotation::switch(self.cluster.dir().path())?,
+            Action::WithdrawAuthority => rotation::withdraw(self.cluster.dir().path())?,
             Action::EnsureImage(spec) => {
                 let progress = |text: &str| self.progress(index, text);
                 self.images.ensure(spec, &progress).await?;
@@ -54,11 +71,31 @@ impl World<'_> {
             Action::VerifyIngress { nodes, through } => {
                 self.verify_ingress(index, nodes, through).await?;
             }
+            Action::VerifyNodes { nodes } => self.verify_nodes(nodes).await?,
             Action::RemoveProbe { through } => {
                 self.manager(through).await?.remove_probe(PROBE).await?;
             }
             Action::PublishHosts(entries) => {
-                hosts::write_block(&self.settings.hosts_file, &self.owner(), entries)?;
+                self.names.write(&self.settings.hosts_file, &self.owner(), entries).await?;
+            }
+            Action::PublishPorts { network, publication } => {
+                self.network.publish(network, &self.owner(), publication.as_ref()).await?;
+            }
+            Action::EnsureContext { config, to, .. } => {
+                let docker = self.settings.docker.as_deref();
+                let credentials = self.credentials();
+                let config = Path::new(config);
+                let made = contexts::ensure(docker, config, &self.owner(), *to, &credentials).await;
+                if let Err(error) = made {
+                    // A cluster without one works as well.
+                    let reason = crate::sys::chain(&error);
+                    (self.events)(Event::Warning(format!("there is no docker context: {reason}")));
+                }
+            }
+            Action::RemoveContext { config } => {
+                let docker = self.settings.docker.as_deref();
+                let credentials = self.credentials();
+                contexts::remove(docker, Path::new(config), &self.owner(), &credentials).await?;
             }
             Action::RemoveFirewall(name) => self.network.remove_firewall(name).await?,
             Action::RemoveLink(name) => self.network.remove_link(name).await?,
@@ -85,6 +122,11 @@ impl World<'_> {
                 self.cluster.write_node(&bridge, record)?;
             }
             Action::EnsureNodeKeys => self.ensure_node_keys(node).await?,
+            Action::RenewNodeKeys => {
+                let (store, record) = (self.cluster.dir().path(), self.record(node)?);
+                let user = &self.settings.user;
+                pki::make_server(store, record.name(), record.address, user, &[])?;
+            }
             Action::EnsureMachineKeys => self.ensure_machine_keys(node).await?,
             Action::RenewMachineKeys => self.renew_machine_keys(node).await?,
             Action::CreateDisk { on } => {
@@ -113,6 +155,11 @@ impl World<'_> {
                 let progress = |text: &str| self.progress(index, text);
                 self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
             }
+            Action::OpenHost { to } => {
+                let machine = self.machine(node)?;
+                let progress = |text: &str| self.progress(index, text);
+                self.adopts()?.open(&machine, &self.owner_of_hosts()?, to, &progress).await?;
+            }
             Action::ReleaseHost { forget, keep_engine } => {
                 let machine = self.machine(node)?;
                 let owner = self.owner_of_hosts()?;
@@ -124,14 +171,12 @@ impl World<'_> {
                     released => released?,
                 }
             }
+            Action::SetRegistry(registries) => self.set_registry(node, registries).await?,
             Action::RestartEngine => self.restart_engine(node).await?,
             Action::ConfigureEngine => self.configure_engine(node).await?,
             Action::UpgradeEngine => self.upgrade_engine(index, node).await?,
             Action::AwaitEngine => self.await_engine(node).await?,
-            Action::InitSwarm => {
-                let address = self.record(node)?.address;
-                self.engine(node)?.init_swarm(address).await?;
-            }
+            Action::InitSwarm => self.init_swarm(node).await?,
             Action::JoinSwarm { role, through } => self.join(node, *role, through).await?,
             Action::ConfigureMember { role, availability, set, unset, through } => {
                 self.configure_member(node, *role, set, unset, through).await?;
@@ -155,6 +200,10 @@ impl World<'_> {
             other => unreachable!("a plan gives `{other}` no node"),
         }
         Ok(())
+    }
+
+    fn credentials(&self) -> pki::Credentials {
+        pki::Credentials::of_store(self.cluster.dir().path())
     }
 
     async fn ensure_credentials(&self) -> Result<(), Error> {
@@ -205,8 +254,8 @@ impl World<'_> {
     /// Returns what the cluster is known by on its hosts.
     fn owner_of_hosts(&self) -> Result<String, Error> {
         let dir = self.cluster.dir();
-        let ca = crate::pki::Credentials::of_store(dir.path()).ca;
-        Ok(driver::ssh::owner(dir.name().as_str(), &ca)?)
+        let origin = rotation::origin(dir.path());
+        Ok(driver::ssh::owner(dir.name().as_str(), &origin)?)
     }
 
     async fn start(&self, index: usize, node: &NodeName, as_copy: bool) -> Result<(), Error> {
@@ -214,8 +263,7 @@ impl World<'_> {
         let image = self.image_under(&machine)?;
         let network = self.network_record()?;
         let boot = Boot {
-            cluster: self.cluster.dir().name().clone(),
-            ifup: render_ifup_script(&network, &self.owner()),
+            owner: self.owner(),
             network,
             kernel: image.kernel(),
             initrd: image.initrd(),
@@ -264,16 +312,31 @@ impl World<'_> {
             authorized_keys: read(&dir.join("id_rsa.pub"))?,
             host_key: read(&dir.join("ssh_host_ed25519_key"))?,
             host_key_public: read(&dir.join("ssh_host_ed25519_key.pub"))?,
-            ca: read(&dir.join("ca.pem"))?,
+            ca: rotation::admitted(dir)?,
             server: read(&dir.join("server.pem"))?,
             server_key: read(&dir.join("server-key.pem"))?,
         })
     }
 
+    async fn init_swarm(&self, node: &NodeName) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let address = machine.record.address;
+        if machine.record.spec.host.is_none() {
+            // A copy's engine has never stopped, while what answers at its port is still being started.
+            let (shell, limit) =
+                (self.driver.shell(&machine), self.limit(Some(node), Duration::from_secs(20)));
+            if inside::init_swarm(&*shell, address, limit).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.await_engine(node).await?;
+        Ok(self.engine(node)?.init_swarm(address).await?)
+    }
+
     async fn restart_engine(&self, node: &NodeName) -> Result<(), Error> {
         let machine = self.machine(node)?;
         let limit = self.limit(Some(node), Duration::from_secs(20));
-        let restart = ["/etc/init.d/docker", "restart"];
+        let restart = ["sh", "-c", RESTART];
         self.driver.shell(&machine).succeed("the engine's restart", &restart, b"", limit).await?;
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! The readiness that a user means: a published port answers on every node.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use skep_core::model::NodeName;
 
 use super::{Error, World};
-use crate::engine::{PROBE, fetch_soon};
+use crate::engine::{self, Engine, PROBE, ProbeAt, fetch_soon};
+use crate::image::probe_image;
+use crate::sys::FileError;
 
 impl World<'_> {
     /// Publishes a port with a probe service, whose image is put on the nodes that may run it.
@@ -20,19 +23,88 @@ impl World<'_> {
         let own = machines
             .filter(|node| node.spec.host.is_none())
             .find(|node| nodes.contains(node.name()));
-        let own = own.ok_or_else(|| Error::NoRecord("a virtual machine".to_owned()))?;
-        let image = self.image_under(&self.machine(own.name())?)?;
+        let Some(own) = own else { return self.start_carried_probe(index, nodes, through).await };
+        let image = self.give_image(own.name(), nodes, &|text| self.progress(index, text)).await?;
+        let manager = self.manager(through).await?;
+        Ok(manager.create_probe(PROBE, &image, ProbeAt::Anywhere).await?)
+    }
+
+    /// Puts the image of the probe service on nodes, and returns its ID; it is in a machine's image.
+    async fn give_image(
+        &self,
+        machine: &NodeName,
+        nodes: &[NodeName],
+        told: &(dyn Fn(String) + Sync),
+    ) -> Result<String, Error> {
+        let image = self.image_under(&self.machine(machine)?)?;
         try_join_all(nodes.iter().map(async |node| {
             let engine = self.engine(node)?;
             if !engine.has_image(&image.manifest.probe_image).await? {
-                self.progress(index, format!("loading its image on {node}"));
+                told(format!("loading its image on {node}"));
                 engine.load_image(&image.probe_archive()).await?;
             }
             Ok::<_, Error>(())
         }))
         .await?;
-        let manager = self.manager(through).await?;
-        Ok(manager.create_probe(PROBE, &image.manifest.probe_image).await?)
+        Ok(image.manifest.probe_image)
+    }
+
+    /// Does so for who says nothing of it, with whichever machine's image.
+    pub(super) async fn give_probe_image(&self, nodes: &[NodeName]) -> Result<String, Error> {
+        let machines = self.cluster.dir().nodes()?.into_iter().filter_map(|(_, node)| node.ok());
+        let own = machines.filter(|node| node.spec.host.is_none());
+        let own = own.max_by_key(|node| nodes.contains(node.name()));
+        let own = own.ok_or_else(|| Error::NoRecord("a virtual machine".to_owned()))?;
+        self.give_image(own.name(), nodes, &|_| ()).await
+    }
+
+    /// Does so with the image that skep carries, on one host: each engine may have another ID for it, and one is
+    /// enough for all to be asked through. What no host can run is no service.
+    async fn start_carried_probe(
+        &self,
+        index: usize,
+        nodes: &[NodeName],
+        through: &[NodeName],
+    ) -> Result<(), Error> {
+        for node in nodes {
+            let engine = self.engine(node)?;
+            let place = engine.place().await?;
+            if place.architecture != std::env::consts::ARCH {
+                continue;
+            }
+            let image = self.load_carried(index, node, &*engine).await?;
+            let manager = self.manager(through).await?;
+            return Ok(manager.create_probe(PROBE, &image, ProbeAt::Member(&place.member)).await?);
+        }
+        Ok(())
+    }
+
+    /// Puts the image on a host unless it is there, and returns the ID that its engine has for it.
+    async fn load_carried(
+        &self,
+        index: usize,
+        node: &NodeName,
+        engine: &dyn Engine,
+    ) -> Result<String, Error> {
+        let unwritten = |error| FileError::new("write", Path::new("the probe's image"), error);
+        let image = probe_image::carried().map_err(unwritten)?;
+        let found = || async {
+            let images = engine.images().await?;
+            let own = images.into_iter().find(|it| it.names.contains(&image.name));
+            Ok::<_, Error>(own.map(|it| it.id))
+        };
+        if let Some(id) = found().await? {
+            return Ok(id);
+        }
+        self.progress(index, format!("loading its image on {node}"));
+        let file = tempfile::NamedTempFile::new().map_err(unwritten)?;
+        std::fs::write(file.path(), &image.archive).map_err(unwritten)?;
+        engine.load_image(file.path()).await?;
+        let lost = || engine::Error::Refused {
+            status: 404,
+            message: format!("it was given {} and does not have it", image.name),
+        };
+        Ok(found().await?.ok_or_else(lost)?)
     }
 
     /// Fetches the probe service through every node's address, then removes it, whatever came out.
@@ -43,7 +115,16 @@ impl World<'_> {
         through: &[NodeName],
     ) -> Result<(), Error> {
         let manager = self.manager(through).await?;
-        let probe = manager.probe(PROBE).await?;
+        let probe = match manager.probe(PROBE).await {
+            Err(engine::Error::Refused { status: 404, .. }) => {
+                self.progress(
+                    index,
+                    "not verified: no node of this program's architecture runs tasks",
+                );
+                return Ok(());
+            }
+            probe => probe?,
+        };
         let limit = self.limit(nodes.first(), Duration::from_secs(20));
         let answers = join_all(nodes.iter().map(async |node| {
             let address = self.record(node)?.address;

@@ -13,7 +13,6 @@ use crate::shell::NodeShell;
 use crate::store::Machine;
 
 /// Virtual machines of ours, and hosts that exist already.
-#[derive(Debug)]
 pub struct AnyDriver {
     /// Makes virtual machines.
     pub qemu: Qemu,

@@ -6,24 +6,26 @@ pub mod ssh;
 
 pub use any::AnyDriver;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::{ClusterName, ImageSet, NetworkRecord, Shape};
+use skep_core::model::{ImageSet, NetworkRecord, Shape};
 use skep_core::observed::{Baked, MachineState};
 use thiserror::Error;
 
 use crate::image::Image;
+use crate::net;
 use crate::shell::{self, NodeShell};
-use crate::store::Machine;
+use crate::store::{Machine, Owner};
 use crate::sys::{CmdError, FileError, LockError, WireError};
 
 /// What a machine is started with, beside what is written down of it.
 #[derive(Debug, Clone)]
 pub struct Boot {
-    /// The cluster that it belongs to.
-    pub cluster: ClusterName,
+    /// Whose it is.
+    pub owner: Owner,
     /// The network that it is connected to.
     pub network: NetworkRecord,
     /// The kernel.
@@ -32,8 +34,6 @@ pub struct Boot {
     pub initrd: PathBuf,
     /// Addresses of DNS servers.
     pub resolvers: Vec<std::net::Ipv4Addr>,
-    /// The script that connects the machine's interface to the bridge.
-    pub ifup: String,
 }
 
 /// What went wrong with a machine.
@@ -42,6 +42,9 @@ pub enum Error {
     /// A program failed.
     #[error(transparent)]
     Cmd(#[from] CmdError),
+    /// The network interface could not be made.
+    #[error(transparent)]
+    Network(#[from] net::Error),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -137,6 +140,20 @@ pub trait Adopt: Send + Sync {
     ///
     /// If nobody can log in, the machine is not fit or another's, or the set-up fails.
     async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error>;
+
+    /// Lets other nodes in through the machine's own firewall, if that is on, and nobody who was let in
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can log in, or the firewall refuses.
+    async fn open(
+        &self,
+        machine: &Machine,
+        owner: &str,
+        to: &[Ipv4Addr],
+        say: Say<'_>,
+    ) -> Result<(), Error>;
 
     /// Takes back what was done to the machine for `owner`; an engine that was installed is removed with
     /// all its data, unless it is to be kept.

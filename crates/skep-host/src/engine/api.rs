@@ -30,8 +30,8 @@ use tokio_util::io::ReaderStream;
 
 use super::tls::Connection;
 use super::{
-    Engine, EngineImage, Error, PORT, PROBE, Part, ProbeService, Remains, SWARM_PORT, Upload,
-    images, probe, services,
+    Engine, EngineImage, Error, PORT, PROBE, Part, Place, ProbeAt, ProbeService, Remains,
+    SWARM_PORT, Upload, images, inside, probe, services,
 };
 use crate::sys::FileError;
 
@@ -228,11 +228,7 @@ impl Engine for ApiEngine {
         if self.is_member().await? {
             return Ok(());
         }
-        let request = SwarmInitRequest {
-            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
-            advertise_addr: Some(advertise.to_string()),
-            ..SwarmInitRequest::default()
-        };
+        let request = inside::init_request(advertise);
         let init =
             self.call("form a swarm", |docker| async move { docker.init_swarm(request).await });
         match init.await {
@@ -243,12 +239,8 @@ impl Engine for ApiEngine {
     }
 
     async fn recover_swarm(&self, advertise: Ipv4Addr) -> Result<(), Error> {
-        let request = SwarmInitRequest {
-            listen_addr: Some(format!("0.0.0.0:{SWARM_PORT}")),
-            advertise_addr: Some(advertise.to_string()),
-            force_new_cluster: Some(true),
-            ..SwarmInitRequest::default()
-        };
+        let request =
+            SwarmInitRequest { force_new_cluster: Some(true), ..inside::init_request(advertise) };
         let init = self
             .call("form the swarm anew", |docker| async move { docker.init_swarm(request).await });
         init.await.map(|_| ())
@@ -409,9 +401,13 @@ impl Engine for ApiEngine {
         images::load(self, upload, told).await
     }
 
-    async fn create_probe(&self, name: &str, image: &str) -> Result<(), Error> {
+    async fn create_probe(&self, name: &str, image: &str, at: ProbeAt<'_>) -> Result<(), Error> {
         self.remove_probe(name).await?;
-        probe::create(self, name, image).await
+        probe::create(self, name, image, at).await
+    }
+
+    async fn place(&self) -> Result<Place, Error> {
+        probe::place(self).await
     }
 
     async fn probe(&self, name: &str) -> Result<ProbeService, Error> {

@@ -15,15 +15,20 @@ const EACH: Duration = Duration::from_secs(6);
 /// How much of an answer is read.
 const LIMIT: u64 = 64 << 10;
 
-/// Fetches `/` from a web server and returns the body (HTTP/1.0, RFC 1945).
+/// Fetches a page from a web server and returns the body (HTTP/1.0, RFC 1945).
 ///
 /// # Errors
 ///
 /// If nothing answers within `limit`, or what answers is not a page.
-async fn fetch(address: Ipv4Addr, port: u16, limit: Duration) -> std::io::Result<String> {
+async fn fetch(
+    address: Ipv4Addr,
+    port: u16,
+    path: &str,
+    limit: Duration,
+) -> std::io::Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect((address, port)).await?;
-        let request = format!("GET / HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         stream.take(LIMIT).read_to_end(&mut answer).await?;
@@ -53,13 +58,22 @@ pub async fn fetch_soon(address: Ipv4Addr, port: u16, limit: Duration) -> std::i
         tokio::select! {
             // wait: for the caller's limit.
             () = tokio::time::sleep_until(end) => return Err(last),
-            _ = another.tick() => open.push(fetch(address, port, EACH)),
+            _ = another.tick() => open.push(fetch(address, port, "/", EACH)),
             Some(answer) = open.next() => match answer {
                 Ok(page) => return Ok(page),
                 Err(error) => last = error,
             },
         }
     }
+}
+
+/// Fetches what a probe service's task tells of the others.
+///
+/// # Errors
+///
+/// If nothing answers within `limit`, or what answers is not a page.
+pub async fn fetch_peers(address: Ipv4Addr, port: u16, limit: Duration) -> std::io::Result<String> {
+    fetch(address, port, super::probe::PEERS, limit).await
 }
 
 fn parse(answer: &str) -> std::io::Result<String> {
@@ -110,7 +124,8 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
         };
-        let error = fetch(Ipv4Addr::LOCALHOST, port, Duration::from_secs(5)).await.unwrap_err();
+        let error =
+            fetch(Ipv4Addr::LOCALHOST, port, "/", Duration::from_secs(5)).await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }

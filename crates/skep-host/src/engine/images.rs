@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -46,15 +45,6 @@ pub fn names_by_id(images: Vec<EngineImage>) -> EngineImages {
     EngineImages(images.into_iter().map(|image| (image.id, image.names)).collect())
 }
 
-/// How an upload goes on.
-#[derive(Default)]
-struct Parts {
-    /// Whether it is the source that is waited for, and not the engine.
-    missing: AtomicBool,
-    /// Is told of each part that the engine takes.
-    taken: Notify,
-}
-
 pub(super) async fn list(engine: &ApiEngine) -> Result<Vec<EngineImage>, Error> {
     let options = ListImagesOptionsBuilder::default().all(false).build();
     let images = engine
@@ -95,34 +85,56 @@ pub(super) async fn load(
         Ok(docker) => docker.map_err(|error| engine.error(error))?,
         Err(_) => return Err(engine.timeout("greet")),
     };
-    let parts = Arc::new(Parts::default());
-    let body = stream::unfold((upload.parts, Arc::clone(&parts)), |(mut from, parts)| async move {
-        parts.missing.store(true, Ordering::Relaxed);
-        let part = from.recv().await;
-        parts.missing.store(false, Ordering::Relaxed);
-        parts.taken.notify_one();
-        Some((part?, (from, parts)))
-    });
+    let (body, sent) = mpsc::channel(1);
+    let sent = stream::unfold(sent, |mut sent| async move { Some((sent.recv().await?, sent)) });
     let options = ImportImageOptions::default();
-    let mut answers = pin!(docker.import_image_stream(options, body.boxed(), None));
+    let mut answers = pin!(docker.import_image_stream(options, sent.boxed(), None));
+    let (missing, taken) = (AtomicBool::new(false), Notify::new());
+    let mut parts = upload.parts;
+    // Parts are handed on here, so that their sender is let go when this function ends: a connection to an
+    // engine that is gone keeps what it was to send for a long time.
+    let mut hand_on = pin!(async {
+        loop {
+            missing.store(true, Ordering::Relaxed);
+            let part = parts.recv().await;
+            missing.store(false, Ordering::Relaxed);
+            let Some(part) = part else { break };
+            if body.send(part).await.is_err() {
+                // The engine wants no more: it has an answer.
+                break;
+            }
+            taken.notify_one();
+        }
+        drop(body);
+        std::future::pending::<()>().await;
+    });
     loop {
         let answer = tokio::select! {
             answer = answers.try_next() => answer,
-            () = parts.taken.notified() => continue,
+            () = &mut hand_on => continue,
+            () = taken.notified() => continue,
             // wait: for as long as nothing may happen.
             () = tokio::time::sleep(upload.silence) => {
-                if parts.missing.load(Ordering::Relaxed) {
+                if missing.load(Ordering::Relaxed) {
                     continue;
                 }
                 return Err(Error::Silent { limit: upload.silence });
             }
         };
-        match answer.map_err(|error| engine.error(error))? {
+        match answer.map_err(|error| broken_off(engine.error(error)))? {
             None => return Ok(()),
             Some(line) => {
                 let detail = line.progress_detail.and_then(|detail| detail.current);
                 told(detail.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0));
             }
         }
+    }
+}
+
+/// Tells of an engine that answered before that it is away now.
+fn broken_off(error: Error) -> Error {
+    match error {
+        Error::Unreachable { address, source } => Error::BrokenOff { address, source },
+        other => other,
     }
 }

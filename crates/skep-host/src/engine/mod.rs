@@ -6,13 +6,16 @@
 mod api;
 mod fetch;
 mod images;
+pub mod inside;
+mod meter;
 mod probe;
+mod registry;
 pub mod remote;
 mod services;
 mod tls;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::Path;
 use std::time::Duration;
 
@@ -22,8 +25,9 @@ use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
 use thiserror::Error;
 
-pub use fetch::fetch_soon;
+pub use fetch::{fetch_peers, fetch_soon};
 pub use images::{EngineImage, Upload, names_by_id};
+pub use registry::{REGISTRY_STATE, repositories};
 pub use tls::TlsEngines;
 
 use crate::pki::Credentials;
@@ -56,6 +60,15 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The cluster's registry does not answer as one.
+    #[error("the registry at {at} does not answer")]
+    NoRegistry {
+        /// Where it should be.
+        at: SocketAddrV4,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The engine refused.
     #[error("the engine refuses: {message}")]
     Refused {
@@ -67,6 +80,15 @@ pub enum Error {
     /// The engine answered what cannot be understood.
     #[error("the engine's answer cannot be understood")]
     Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The connection broke in the midst of an archive of images.
+    #[error("the connection to the engine at {address} broke off")]
+    BrokenOff {
+        /// The engine's address.
+        address: Ipv4Addr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// It has taken and said nothing for too long while it was given images.
     #[error("the engine took nothing and said nothing for {} s", .limit.as_secs())]
     Silent {
@@ -85,6 +107,14 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Tells whether the disk on which the engine has its images is full.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("no space left on device"))
+    }
+}
+
 /// A service that only answers, to see whether it can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeService {
@@ -92,6 +122,26 @@ pub struct ProbeService {
     pub id: String,
     /// The port that the swarm published it on.
     pub port: u16,
+}
+
+/// Where in its swarm an engine is, and on what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The ID of its member.
+    pub member: String,
+    /// The machine's architecture, as `uname -m` tells it.
+    pub architecture: String,
+}
+
+/// Where a probe service runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbeAt<'a> {
+    /// One task, where the swarm puts it.
+    Anywhere,
+    /// One task, on a member with this ID.
+    Member(&'a str),
+    /// Two tasks on two nodes, and on an overlay network with the service's name.
+    Pair,
 }
 
 /// An engine's part in a swarm.
@@ -205,14 +255,18 @@ pub trait Engine: Send + Sync {
     /// patience, but by the upload's silence.
     async fn load(&self, upload: Upload, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Error>;
 
-    /// Creates a service of one task that publishes its port 80 on a port that the swarm chooses;
-    /// one of the same name is removed first.
-    async fn create_probe(&self, name: &str, image: &str) -> Result<(), Error>;
+    /// Creates a service that publishes its port 80 on a port that the swarm chooses; one of the same
+    /// name is removed first.
+    async fn create_probe(&self, name: &str, image: &str, at: ProbeAt<'_>) -> Result<(), Error>;
+
+    /// Returns where in its swarm the engine is.
+    async fn place(&self) -> Result<Place, Error>;
 
     /// Waits until the swarm has chosen the port of such a service, and returns the service.
     async fn probe(&self, name: &str) -> Result<ProbeService, Error>;
 
-    /// Removes a service and waits until its tasks are gone; one that is not there is fine.
+    /// Removes such a service, waits until its tasks are gone, and removes its network; what is not there
+    /// is fine.
     async fn remove_probe(&self, name: &str) -> Result<(), Error>;
 
     /// Returns what a service's newest task says of itself.

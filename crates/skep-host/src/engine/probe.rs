@@ -1,24 +1,70 @@
-//! The probe service.
+//! The probe service: a web server that says on which node it is, and whom it finds by its own name.
 
 use std::collections::HashMap;
 
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
-    EndpointSpec, ServiceSpec, ServiceSpecMode, ServiceSpecModeReplicated, TaskSpec,
-    TaskSpecContainerSpec,
+    EndpointSpec, NetworkAttachmentConfig, NetworkCreateRequest, ServiceSpec, ServiceSpecMode,
+    ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement,
 };
 use bollard::query_parameters::{
-    InspectServiceOptions, ListServicesOptionsBuilder, ListTasksOptionsBuilder,
+    InspectServiceOptions, ListNetworksOptionsBuilder, ListServicesOptionsBuilder,
+    ListTasksOptionsBuilder,
 };
 
 use super::api::ApiEngine;
-use super::{Error, ProbeService};
+use super::{Error, Place, ProbeAt, ProbeService};
 
-pub(super) async fn create(engine: &ApiEngine, name: &str, image: &str) -> Result<(), Error> {
+/// What a task runs: the page that tells who answers is a program, as that is known when it is asked. The
+/// embedded DNS server of a container is always at the same address.
+const SERVE: &str = r#"
+/bin/busybox mkdir -p /www/cgi-bin
+echo "$NODE" >/www/index.html
+/bin/busybox cat >/www/cgi-bin/peers <<'END'
+#!/bin/busybox sh
+/bin/busybox printf 'Content-Type: text/plain\r\n\r\n'
+echo "here $NODE"
+/bin/busybox nslookup -type=a "tasks.$NAME" 127.0.0.11 |
+    /bin/busybox sed -n '/^Name/,$ s/^Address[ 0-9]*:[ \t]*\([0-9.]*\).*/\1/p' |
+    while read -r address; do
+        echo "$address $(/bin/busybox wget -q -T 5 -O - "http://$address/" 2>/dev/null)"
+    done
+END
+/bin/busybox chmod 755 /www/cgi-bin/peers
+exec /bin/busybox httpd -f -p 80 -h /www
+"#;
+
+/// The page by which a task tells what it sees of the others.
+pub(super) const PEERS: &str = "/cgi-bin/peers";
+
+pub(super) async fn create(
+    engine: &ApiEngine,
+    name: &str,
+    image: &str,
+    at: ProbeAt<'_>,
+) -> Result<(), Error> {
+    if at == ProbeAt::Pair {
+        let network = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("overlay".to_owned()),
+            labels: Some(HashMap::from([("skep.probe".to_owned(), "true".to_owned())])),
+            ..NetworkCreateRequest::default()
+        };
+        let made = engine
+            .call("create a network", |docker| async move { docker.create_network(network).await });
+        made.await?;
+    }
     let created = engine.call("create a service", |docker| async move {
-        docker.create_service(spec(name, image), None).await
+        docker.create_service(spec(name, image, at), None).await
     });
     created.await.map(|_| ())
+}
+
+/// Returns where in its swarm an engine is.
+pub(super) async fn place(engine: &ApiEngine) -> Result<Place, Error> {
+    let info = engine.call("tell its state", |docker| async move { docker.info().await }).await?;
+    let member = info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default();
+    Ok(Place { member, architecture: info.architecture.unwrap_or_default() })
 }
 
 /// Returns a service once its port is published: the swarm chooses that a moment later.
@@ -39,8 +85,22 @@ pub(super) async fn published(engine: &ApiEngine, name: &str) -> Result<ProbeSer
     }
 }
 
-/// Tells whether a probe service is there.
+/// Tells whether a probe service is there, or its network.
 pub(super) async fn exists(engine: &ApiEngine, name: &str) -> Result<bool, Error> {
+    let (service, network) =
+        tokio::join!(service_exists(engine, name), network_exists(engine, name));
+    Ok(service? || network?)
+}
+
+async fn network_exists(engine: &ApiEngine, name: &str) -> Result<bool, Error> {
+    let filters = HashMap::from([("name", vec![name])]);
+    let options = ListNetworksOptionsBuilder::default().filters(&filters).build();
+    let networks = engine
+        .call("list networks", |docker| async move { docker.list_networks(Some(options)).await });
+    Ok(networks.await?.iter().any(|network| network.name.as_deref() == Some(name)))
+}
+
+async fn service_exists(engine: &ApiEngine, name: &str) -> Result<bool, Error> {
     let filters = HashMap::from([("name", vec![name])]);
     let options = ListServicesOptionsBuilder::default().filters(&filters).build();
     let services = engine
@@ -49,19 +109,45 @@ pub(super) async fn exists(engine: &ApiEngine, name: &str) -> Result<bool, Error
     Ok(services.await?.iter().any(|service| service.spec.as_ref().is_some_and(is_it)))
 }
 
-fn spec(name: &str, image: &str) -> ServiceSpec {
+fn spec(name: &str, image: &str, at: ProbeAt<'_>) -> ServiceSpec {
+    let pair = at == ProbeAt::Pair;
+    let placement = match at {
+        ProbeAt::Anywhere => None,
+        ProbeAt::Member(member) => Some(TaskSpecPlacement {
+            constraints: Some(vec![format!("node.id=={member}")]),
+            ..TaskSpecPlacement::default()
+        }),
+        ProbeAt::Pair => {
+            Some(TaskSpecPlacement { max_replicas: Some(1), ..TaskSpecPlacement::default() })
+        }
+    };
+    let networks = pair.then(|| {
+        let target = Some(name.to_owned());
+        vec![NetworkAttachmentConfig { target, ..NetworkAttachmentConfig::default() }]
+    });
+    // One alone has nobody to find, and is what its image says.
+    let command = ["/bin/busybox", "sh", "-c", SERVE].map(str::to_owned).to_vec();
+    let command = Some(command).filter(|_| pair);
+    // The swarm fills in what stands in braces, for each task.
+    let env = vec![format!("NAME={name}"), "NODE={{.Node.Hostname}}".to_owned()];
     ServiceSpec {
         name: Some(name.to_owned()),
         labels: Some(HashMap::from([("skep.probe".to_owned(), "true".to_owned())])),
         mode: Some(ServiceSpecMode {
-            replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
+            replicated: Some(ServiceSpecModeReplicated {
+                replicas: Some(if pair { 2 } else { 1 }),
+            }),
             ..ServiceSpecMode::default()
         }),
         task_template: Some(TaskSpec {
             container_spec: Some(TaskSpecContainerSpec {
                 image: Some(image.to_owned()),
+                command,
+                env: Some(env),
                 ..TaskSpecContainerSpec::default()
             }),
+            networks,
+            placement,
             ..TaskSpec::default()
         }),
         endpoint_spec: Some(EndpointSpec {
@@ -82,7 +168,7 @@ pub(super) async fn remove(engine: &ApiEngine, name: &str) -> Result<(), Error> 
         docker.inspect_service(name, None::<InspectServiceOptions>).await
     });
     let id = match service.await {
-        Err(Error::Refused { status: 404, .. }) => return Ok(()),
+        Err(Error::Refused { status: 404, .. }) => return remove_network(engine, name).await,
         service => service?.id.unwrap_or_default(),
     };
     let service = id.as_str();
@@ -95,6 +181,20 @@ pub(super) async fn remove(engine: &ApiEngine, name: &str) -> Result<(), Error> 
     let wait = engine.wait_for("end a service");
     while tasks(engine, &id).await? > 0 {
         wait.pause().await?;
+    }
+    remove_network(engine, name).await
+}
+
+async fn remove_network(engine: &ApiEngine, name: &str) -> Result<(), Error> {
+    let wait = engine.wait_for("remove a network");
+    while network_exists(engine, name).await? {
+        let removed = engine
+            .call("remove a network", |docker| async move { docker.remove_network(name).await });
+        match removed.await {
+            // For a moment it counts as used by a service that is gone.
+            Ok(()) | Err(Error::Refused { .. }) => wait.pause().await?,
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::api::ApiEngine;
+use super::meter::Metered;
 use super::{Engine, Engines, Error, PORT};
 use crate::pki::Credentials;
 use crate::sys::{FileError, read};
@@ -110,7 +111,8 @@ fn connect(address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
         .https_only()
         .enable_http1()
         .wrap_connector(http);
-    let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(https);
+    let client =
+        Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Metered(https));
     let send: Send = Arc::new(move |request| client.request(request).boxed());
     let sender = Arc::clone(&send);
     let transport = move |request| sender(request).map_err(bollard::errors::Error::from);

@@ -1,7 +1,7 @@
 //! iptables, where a host forwards through it: beside Docker, or with a policy of its own.
 
 use super::Error;
-use super::nft::Chain;
+use super::nft::{self, Chain};
 use crate::sys::Cmd;
 
 /// Where rules of ours are needed: a program and a chain.
@@ -9,40 +9,48 @@ use crate::sys::Cmd;
 pub(super) struct Place {
     program: &'static str,
     chain: &'static str,
+    /// Nobody uses iptables yet; Docker is there, and will when it is started.
+    idle: bool,
 }
 
 /// Docker's own, which it leaves to its users.
 const DOCKER_USER: &str = "DOCKER-USER";
 
-/// Returns where rules are needed; none if iptables forwards everything, or is not in use. Nothing
-/// is asked of iptables that is not in use: to ask the old one loads its modules.
-pub(super) async fn place(chains: &[Chain]) -> Result<Option<Place>, Error> {
+/// An empty chain that says that the table was not there before skep. The old iptables has no such, as its table
+/// cannot be deleted.
+const MADE: &str = "SKEP-MADE";
+
+/// Returns where rules are needed; none if iptables is not in use, and will not be. Nothing is asked of
+/// iptables that is not in use: to ask the old one loads its modules.
+///
+/// A chain that drops nothing today gets them too: Docker sets its policy to DROP whenever it starts, and leaves
+/// the rules there that are not its own.
+pub(super) async fn place(chains: &[Chain], docker: bool) -> Result<Option<Place>, Error> {
     let find = |name: &str| {
-        chains.iter().find(|it| it.family == "ip" && it.table == "filter" && it.name == name)
+        chains.iter().any(|it| it.family == "ip" && it.table == "filter" && it.name == name)
     };
-    if find(DOCKER_USER).is_some() {
-        return Ok(Some(Place { program: "iptables", chain: DOCKER_USER }));
-    }
-    if find("FORWARD").is_some_and(|chain| chain.policy.as_deref() == Some("drop")) {
-        return Ok(Some(Place { program: "iptables", chain: "FORWARD" }));
+    if let Some(chain) = [DOCKER_USER, "FORWARD"].into_iter().find(|name| find(name)) {
+        return Ok(Some(Place { program: "iptables", chain, idle: false }));
     }
     let legacy = std::fs::read_to_string("/proc/net/ip_tables_names").unwrap_or_default();
-    if !legacy.lines().any(|table| table == "filter") {
-        return Ok(None);
+    if legacy.lines().any(|table| table == "filter") {
+        let program = "iptables-legacy";
+        let listing = Cmd::new(program).args(["-w", "-S"]).run().await?.text();
+        let chain = legacy_chain(&listing);
+        return Ok(Some(Place { program, chain, idle: false }));
     }
-    let program = "iptables-legacy";
-    let listing = Cmd::new(program).args(["-w", "-S"]).run().await?.text();
-    Ok(legacy_chain(&listing).map(|chain| Place { program, chain }))
+    Ok(docker.then_some(Place { program: "iptables", chain: "FORWARD", idle: true }))
 }
 
-fn legacy_chain(listing: &str) -> Option<&'static str> {
-    if listing.lines().any(|line| line == "-N DOCKER-USER") {
-        Some(DOCKER_USER)
-    } else if listing.lines().any(|line| line == "-P FORWARD DROP") {
-        Some("FORWARD")
-    } else {
-        None
+impl Place {
+    /// Tells whether rules are missing if there are none.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle
     }
+}
+
+fn legacy_chain(listing: &str) -> &'static str {
+    if listing.lines().any(|line| line == "-N DOCKER-USER") { DOCKER_USER } else { "FORWARD" }
 }
 
 /// Returns the rules that let a bridge's packets through: what its guests send, and the answers.
@@ -64,14 +72,72 @@ fn mark(bridge: &str) -> String {
 }
 
 pub(super) async fn ensure(place: &Place, bridge: &str) -> Result<(), Error> {
-    remove(place, bridge).await?;
+    if place.idle {
+        // What cannot be done here Docker cannot do either, and then it drops nothing.
+        if let Err(error) = insert(place, bridge).await {
+            tracing::debug!(%error, "iptables cannot be used");
+            return Ok(());
+        }
+        if nft::chains().await?.iter().any(|it| it.table == "filter" && it.name == "FORWARD") {
+            // Another skep may have been first.
+            drop(Cmd::new(place.program).args(["-w", "-N", MADE]).run().await);
+        }
+        return Ok(());
+    }
+    remove_rules(place, bridge).await?;
+    insert(place, bridge).await
+}
+
+async fn insert(place: &Place, bridge: &str) -> Result<(), Error> {
     for rule in rules(bridge) {
         Cmd::new(place.program).args(["-w", "-I", place.chain]).args(rule).run().await?;
     }
     Ok(())
 }
 
+/// Removes a bridge's rules, and the table if it was made for them.
 pub(super) async fn remove(place: &Place, bridge: &str) -> Result<(), Error> {
+    if place.idle {
+        return Ok(());
+    }
+    remove_rules(place, bridge).await?;
+    let listing = list(place).await?;
+    match rest(&listing) {
+        Rest::Nothing => {
+            drop(Cmd::new("nft").args(["delete", "table", "ip", "filter"]).run().await?)
+        }
+        Rest::OfOthers => drop(Cmd::new(place.program).args(["-w", "-X", MADE]).run().await?),
+        Rest::OfUs => (),
+    }
+    Ok(())
+}
+
+/// What is left in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// Nothing but the mark that skep has made it.
+    Nothing,
+    /// Rules of others, and that mark.
+    OfOthers,
+    /// Rules of skep, or there is no such mark.
+    OfUs,
+}
+
+fn rest(listing: &str) -> Rest {
+    let made = format!("-N {MADE}");
+    let idle = |line: &&str| line.starts_with("-P ") && line.ends_with(" ACCEPT");
+    if !listing.lines().any(|line| line == made) {
+        return Rest::OfUs;
+    }
+    let others: Vec<_> = listing.lines().filter(|line| *line != made && !idle(line)).collect();
+    match others.is_empty() {
+        true => Rest::Nothing,
+        false if others.iter().any(|line| line.to_lowercase().contains("skep")) => Rest::OfUs,
+        false => Rest::OfOthers,
+    }
+}
+
+async fn remove_rules(place: &Place, bridge: &str) -> Result<(), Error> {
     for rule in marked(&list(place).await?, &mark(bridge)) {
         Cmd::new(place.program).args(["-w", "-D"]).args(rule).run().await?;
     }
@@ -79,17 +145,27 @@ pub(super) async fn remove(place: &Place, bridge: &str) -> Result<(), Error> {
 }
 
 /// Returns the bridges that have rules.
-pub(super) async fn accepted(place: &Place) -> Result<Vec<String>, Error> {
-    let listing = list(place).await?;
+pub(super) fn accepted(listing: &str) -> Vec<String> {
     let bridge = |line: &str| {
         let mark = line.split(' ').skip_while(|word| *word != "--comment").nth(1)?;
         Some(mark.trim_matches('"').strip_prefix("skep:")?.to_owned())
     };
-    Ok(listing.lines().filter_map(bridge).collect())
+    listing.lines().filter_map(bridge).collect()
 }
 
-async fn list(place: &Place) -> Result<String, Error> {
-    Ok(Cmd::new(place.program).args(["-w", "-S", place.chain]).run().await?.text())
+/// Returns ufw if it is on and drops what bridges of clusters send to this host.
+pub(super) fn guards(listing: &str) -> Option<String> {
+    let has = |wanted: &str| listing.lines().any(|line| line == wanted);
+    let is_told = has("-A ufw-user-input -i skep-+ -j ACCEPT");
+    (has("-N ufw-user-input") && !is_told).then(|| "ufw".to_owned())
+}
+
+/// Lists all chains: where the rules were put depends on what was there then.
+pub(super) async fn list(place: &Place) -> Result<String, Error> {
+    if place.idle {
+        return Ok(String::new());
+    }
+    Ok(Cmd::new(place.program).args(["-w", "-S"]).run().await?.text())
 }
 
 /// Returns the rules that carry a mark, as arguments of `-D`.
@@ -126,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn rules_are_needed_where_something_drops() {
+    async fn rules_are_needed_where_something_drops_or_docker_may_start() {
         let chain = |name: &str, policy: Option<&str>| Chain {
             family: "ip".into(),
             table: "filter".into(),
@@ -134,13 +210,34 @@ mod tests {
             hook: policy.map(|_| "forward".into()),
             policy: policy.map(str::to_owned),
         };
-        let chain_of = async |chains: &[Chain]| place(chains).await.unwrap().map(|it| it.chain);
+        let chain_of =
+            async |chains: &[Chain]| place(chains, false).await.unwrap().map(|it| it.chain);
         let accepting = chain("FORWARD", Some("accept"));
-        assert_eq!(chain_of(std::slice::from_ref(&accepting)).await, None);
-        assert_eq!(chain_of(&[chain("FORWARD", Some("drop"))]).await, Some("FORWARD"));
+        assert_eq!(chain_of(std::slice::from_ref(&accepting)).await, Some("FORWARD"));
         let with_docker = [accepting, chain(DOCKER_USER, None)];
         assert_eq!(chain_of(&with_docker).await, Some(DOCKER_USER));
-        assert_eq!(legacy_chain(LISTING), Some(DOCKER_USER));
-        assert_eq!(legacy_chain("-P FORWARD ACCEPT"), None);
+        assert_eq!(legacy_chain(LISTING), DOCKER_USER);
+        assert_eq!(legacy_chain("-P FORWARD ACCEPT"), "FORWARD");
+    }
+
+    #[test]
+    fn ufw_is_told_once() {
+        let on = "-P INPUT DROP\n-N ufw-user-input\n";
+        assert_eq!(guards(on).as_deref(), Some("ufw"));
+        assert_eq!(guards(&format!("{on}-A ufw-user-input -i skep-+ -j ACCEPT")), None);
+        assert_eq!(guards(LISTING), None);
+        assert_eq!(accepted(LISTING), ["skep-demo", "skep-demo", "skep-demo-2"]);
+    }
+
+    #[test]
+    fn a_table_goes_that_only_skep_wanted() {
+        let policies = "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n";
+        let made = format!("{policies}-N SKEP-MADE\n");
+        assert_eq!(rest(&made), Rest::Nothing);
+        assert_eq!(rest(policies), Rest::OfUs);
+        assert_eq!(rest(&made.replace("FORWARD ACCEPT", "FORWARD DROP")), Rest::OfOthers);
+        assert_eq!(rest(&format!("{made}-N DOCKER-USER")), Rest::OfOthers);
+        assert_eq!(rest(&format!("{made}{LISTING}")), Rest::OfUs);
+        assert_eq!(rest(&format!("{made}-N SKEP-HOST-INPUT")), Rest::OfUs);
     }
 }

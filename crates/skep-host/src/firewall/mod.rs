@@ -6,13 +6,22 @@
 
 mod iptables;
 mod nft;
+mod opening;
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
-use skep_core::model::NetworkRecord;
+use serde::{Deserialize, Serialize};
+use skep_core::model::{NetworkRecord, Publication};
 use thiserror::Error;
 
-use crate::sys::CmdError;
+pub use opening::{
+    Action, Backend, DETECT, Detected, Hook, Interface, InterfaceError, OpeningError, Rule,
+    Ruleset, Scope, TCP_PORTS, Through, Traffic, UDP_PORTS,
+};
+
+use crate::sys::{Cmd, CmdError, Output};
 
 /// What went wrong with the packet filter.
 #[derive(Debug, Error)]
@@ -26,30 +35,60 @@ pub enum Error {
 }
 
 /// What was seen of the packet filter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
     /// Tables of skep, by name, each with the digest of its owner.
     tables: BTreeMap<String, String>,
-    /// Where rules of ours are needed in iptables; none if it forwards everything anyway.
-    iptables: Option<iptables::Place>,
+    /// Where ports of the loopback lead, by table.
+    published: BTreeMap<String, String>,
+    /// Whether bridges need rules in iptables too.
+    iptables: bool,
     /// Bridges that have rules there.
     accepted: Vec<String>,
-    /// Chains that drop what they forward, and that are not ours to change.
+    /// Firewalls and chains that drop what clusters send, and have not been told of them.
     pub obstacles: Vec<String>,
 }
 
 impl Rules {
-    /// Returns the rules of tables, by name, each with the digest of its owner.
+    /// Returns the rules of tables, by name, each with the digest of its owner, and with where ports lead.
     #[must_use]
-    pub fn of(tables: BTreeMap<String, String>) -> Self {
-        Self { tables, ..Self::default() }
+    pub fn of(tables: BTreeMap<String, String>, published: BTreeMap<String, String>) -> Self {
+        Self { tables, published, ..Self::default() }
+    }
+
+    /// Returns where ports of the loopback lead by the rules of the network that has this bridge.
+    #[must_use]
+    pub fn published(&self, bridge: &str) -> Option<&str> {
+        self.published.get(bridge).map(String::as_str)
     }
 
     /// Tells whether the network that has this bridge has all its rules.
     #[must_use]
     pub fn has(&self, bridge: &str) -> bool {
         self.tables.contains_key(bridge)
-            && (self.iptables.is_none() || self.accepted.iter().any(|name| name == bridge))
+            && (!self.iptables || self.accepted.iter().any(|name| name == bridge))
+    }
+
+    /// Tells whether there is a table of that name.
+    #[must_use]
+    pub fn has_table(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+
+    /// Returns the ports of the loopback that lead somewhere, each with the table that says so.
+    pub fn published_ports(&self) -> impl Iterator<Item = (u16, &str)> {
+        self.published.iter().flat_map(|(table, label)| {
+            // After the address; see Publication::label().
+            let ports = label.split('-').skip(1).filter_map(|port| port.parse().ok());
+            ports.map(move |port| (port, table.as_str()))
+        })
+    }
+
+    /// Leaves out the tables that are not among these.
+    pub fn retain(&mut self, tables: impl Fn(&str) -> bool) {
+        self.tables.retain(|name, _| tables(name));
+        self.published.retain(|name, _| tables(name));
+        self.accepted.retain(|name| tables(name));
     }
 
     /// Returns the tables that carry the digest of an owner.
@@ -60,14 +99,46 @@ impl Rules {
     }
 }
 
-/// Makes the rules of a network.
+/// Tells whether rules can be seen and changed here.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Tells whether Docker is installed. Once started, it drops what is forwarded, whoever was there first.
+fn has_docker() -> bool {
+    ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
+        .iter()
+        .any(|dir| Path::new(dir).join("dockerd").exists())
+}
+
+/// Runs a script here, as root; returns what it had to say, beside its result.
+///
+/// # Errors
+///
+/// If it fails, with its last words.
+pub async fn run_here(script: &str) -> Result<Output, CmdError> {
+    Cmd::new(SHELL[0]).args(&SHELL[1..]).stdin(script).timeout(SCRIPT).run().await
+}
+
+/// What reads a script whole before it does what it says, so that nothing in it reads the rest of it.
+pub const SHELL: [&str; 3] = ["sh", "-c", "script=$(cat) && eval \"$script\""];
+
+/// How long a script may take: firewalld loads all its rules anew.
+pub const SCRIPT: Duration = Duration::from_secs(120);
+
+/// Makes the rules of a network, with ports of the loopback that lead to a node, if any do.
 ///
 /// # Errors
 ///
 /// If nft is missing or refuses.
-pub async fn ensure(network: &NetworkRecord, owner: &str) -> Result<(), Error> {
-    nft::apply(&nft::render(network, owner)).await?;
-    if let Some(place) = iptables::place(&nft::chains().await?).await? {
+pub async fn ensure(
+    network: &NetworkRecord,
+    owner: &str,
+    publication: Option<&Publication>,
+) -> Result<(), Error> {
+    nft::apply(&nft::render(network, owner, publication)).await?;
+    if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {
         iptables::ensure(&place, &network.bridge).await?;
     }
     Ok(())
@@ -80,7 +151,7 @@ pub async fn ensure(network: &NetworkRecord, owner: &str) -> Result<(), Error> {
 /// If nft or iptables refuses; what can be removed is removed all the same.
 pub async fn remove(bridge: &str) -> Result<(), Error> {
     let chains = nft::chains().await?;
-    let from_iptables = match iptables::place(&chains).await {
+    let from_iptables = match iptables::place(&chains, has_docker()).await {
         Ok(Some(place)) => iptables::remove(&place, bridge).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -102,15 +173,23 @@ pub async fn look() -> Result<Rules, Error> {
         Err(Error::Cmd(_)) => return Ok(Rules::default()),
         chains => chains?,
     };
-    let place = iptables::place(&chains).await?;
-    let accepted = match &place {
-        Some(place) => iptables::accepted(place).await?,
-        None => Vec::new(),
+    let place = iptables::place(&chains, has_docker()).await?;
+    let listing = match &place {
+        Some(place) => iptables::list(place).await?,
+        None => String::new(),
     };
+    let mut obstacles = nft::guards(&chains);
+    obstacles.extend(iptables::guards(&listing));
+    for chain in nft::obstacles(&chains) {
+        if !nft::is_told(&chain).await? {
+            obstacles.push(chain);
+        }
+    }
     Ok(Rules {
         tables: nft::owned_tables(&chains),
-        obstacles: nft::obstacles(&chains),
-        iptables: place,
-        accepted,
+        published: nft::published(&chains),
+        obstacles,
+        accepted: iptables::accepted(&listing),
+        iptables: place.is_some_and(|place| !place.is_idle()),
     })
 }

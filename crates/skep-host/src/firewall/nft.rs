@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{NetworkRecord, Publication};
 
 use super::Error;
 use crate::sys::Cmd;
@@ -11,6 +11,9 @@ use crate::sys::Cmd;
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
 /// would say it better, but nft 1.0 leaves it out of its lists.
 const OWNER: &str = "owner-";
+
+/// What the name of an empty chain begins with that says where ports of the loopback lead.
+const PUBLISH: &str = "publish-";
 
 /// A chain, as `nft -j list chains` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -26,8 +29,13 @@ pub(super) struct Chain {
 
 /// Returns the rules of a network, as one transaction for `nft -f -`: what was there is replaced.
 #[must_use]
-pub(super) fn render(network: &NetworkRecord, owner: &str) -> String {
+pub(super) fn render(
+    network: &NetworkRecord,
+    owner: &str,
+    publication: Option<&Publication>,
+) -> String {
     let NetworkRecord { subnet, bridge } = network;
+    let publish = publication.map(|it| render_publication(bridge, it)).unwrap_or_default();
     format!(
         r#"table ip {bridge} {{
 }}
@@ -39,7 +47,33 @@ table ip {bridge} {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
 	}}
-}}
+{publish}}}
+"#
+    )
+}
+
+/// Returns the chains that lead ports of the loopback to a node. What guests themselves send to a loopback
+/// address is dropped before translation: the bridge has to let such addresses pass, but the host's alone.
+fn render_publication(bridge: &str, publication: &Publication) -> String {
+    let label = publication.label();
+    let Publication { ports, to } = publication;
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    let ports = ports.join(", ");
+    format!(
+        r#"	chain {PUBLISH}{label} {{
+	}}
+	chain guests {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+	}}
+	chain output {{
+		type nat hook output priority -100; policy accept;
+		ip daddr 127.0.0.1 tcp dport {{ {ports} }} dnat to {to}
+	}}
+	chain loopback {{
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
+	}}
 "#
     )
 }
@@ -80,6 +114,16 @@ pub(super) fn owned_tables(chains: &[Chain]) -> BTreeMap<String, String> {
     chains.iter().filter_map(owned).collect()
 }
 
+/// Returns where ports of the loopback lead, by table of ours.
+pub(super) fn published(chains: &[Chain]) -> BTreeMap<String, String> {
+    let label = |chain: &Chain| {
+        let label = chain.name.strip_prefix(PUBLISH)?;
+        let ours = chain.family == "ip" && chain.table.starts_with("skep-");
+        ours.then(|| (chain.table.clone(), label.to_owned()))
+    };
+    chains.iter().filter_map(label).collect()
+}
+
 /// Returns chains that drop what is forwarded and are neither ours nor iptables'.
 pub(super) fn obstacles(chains: &[Chain]) -> Vec<String> {
     let drops = |chain: &&Chain| {
@@ -92,6 +136,19 @@ pub(super) fn obstacles(chains: &[Chain]) -> Vec<String> {
     chains.iter().filter(drops).map(name).collect()
 }
 
+/// Tells whether a chain, by the name that [`obstacles`] gives it, has been told to let clusters through.
+pub(super) async fn is_told(chain: &str) -> Result<bool, Error> {
+    let listing = Cmd::new("nft").args(["list", "chain"]).args(chain.split(' ')).run().await?;
+    Ok(listing.text().contains("comment \"skep:host\""))
+}
+
+/// Returns firewalld if it is on and rejects what bridges of clusters send.
+pub(super) fn guards(chains: &[Chain]) -> Vec<String> {
+    let has = |name: &str| chains.iter().any(|it| it.table == "firewalld" && it.name == name);
+    let is_on = has("filter_INPUT") && !has("filter_IN_skep-host");
+    is_on.then(|| "firewalld".to_owned()).into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,13 +157,20 @@ mod tests {
     fn the_rules_of_a_network() {
         let network =
             NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        insta::assert_snapshot!(render(&network, "0123456789ab"));
+        insta::assert_snapshot!(render(&network, "0123456789ab", None));
+        let publication = Publication { ports: vec![80, 443], to: "10.193.0.2".parse().unwrap() };
+        insta::assert_snapshot!(
+            "the_rules_of_a_network_with_ports",
+            render(&network, "0123456789ab", Some(&publication))
+        );
     }
 
     #[test]
     fn whose_a_table_is_and_what_drops_is_read_from_the_chains() {
         let output = br#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
             {"chain": {"family": "ip", "table": "skep-demo", "name": "owner-ab12", "handle": 1}},
+            {"chain": {"family": "ip", "table": "skep-demo", "name": "publish-10.193.0.2-80-443",
+                       "handle": 9}},
             {"chain": {"family": "ip", "table": "skep-demo", "name": "postrouting", "handle": 2,
                        "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}},
             {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "handle": 3,
@@ -115,6 +179,18 @@ mod tests {
                        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let chains = parse(output).unwrap();
         assert_eq!(owned_tables(&chains), [("skep-demo".into(), "ab12".into())].into());
+        assert_eq!(published(&chains), [("skep-demo".into(), "10.193.0.2-80-443".into())].into());
         assert_eq!(obstacles(&chains), ["inet my forward"]);
+        assert!(guards(&chains).is_empty());
+        let firewalld = |name: &str| Chain {
+            family: "inet".into(),
+            table: "firewalld".into(),
+            name: name.into(),
+            hook: None,
+            policy: None,
+        };
+        assert_eq!(guards(&[firewalld("filter_INPUT")]), ["firewalld"]);
+        let told = [firewalld("filter_INPUT"), firewalld("filter_IN_skep-host")];
+        assert!(guards(&told).is_empty());
     }
 }

@@ -7,7 +7,7 @@ use skep_core::model::ImageSpec;
 
 use super::recipe::{EXCLUDED, GUEST_FILES, PACKAGES, PROGRAMS};
 use super::{Error, Manifest, Progress, cache::FORMAT, probe_image};
-use crate::sys::{Cmd, CmdError, FileError, write_atomic};
+use crate::sys::{Cmd, CmdError, FileError, checksum, shell_quoted, write_atomic};
 
 /// What a build takes at its peak: the tree, and the disk made of it.
 const ROOM_MIB: u64 = 2560;
@@ -41,9 +41,8 @@ pub(super) async fn build(
 }
 
 async fn preflight(dir: &Path) -> Result<(), Error> {
-    if !rustix::process::geteuid().is_root() {
-        return Err(Error::NotRoot);
-    }
+    // Files of the tree have many owners. An ordinary user has them in a namespace only.
+    Cmd::new("true").contained_root().run().await.map_err(Error::NoOwners)?;
     for program in ["mmdebstrap", "mke2fs", "xz"] {
         if let Err(CmdError::NotFound { program }) = Cmd::new(program).arg("--version").run().await
         {
@@ -80,14 +79,17 @@ async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Resul
         .args(["--variant=essential", "--mode=root", "--format=directory"])
         .arg(format!("--include={}", packages.join(",")))
         .timeout(INSTALL_LIMIT)
-        .contained();
+        .contained_root();
     for pattern in EXCLUDED {
         command = command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }
     let extra = tree.with_file_name("skep.list");
     if !spec.sources.is_empty() {
         write_atomic(&extra, 0o644, extra_sources(spec).as_bytes())?;
-        let hook = format!("--setup-hook=copy-in {} /etc/apt/sources.list.d/", quoted(&extra));
+        let hook = format!(
+            "--setup-hook=copy-in {} /etc/apt/sources.list.d/",
+            shell_quoted(&extra.to_string_lossy())
+        );
         command = command.arg(hook);
     }
     command = command.arg(&spec.suite).arg(tree).args(&spec.mirror);
@@ -118,11 +120,6 @@ fn extra_sources(spec: &ImageSpec) -> String {
     text
 }
 
-/// Returns a path as a word of a shell.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', "'\\''"))
-}
-
 async fn make_root_disk(tree: &Path, disk: &Path) -> Result<(), Error> {
     let used = run(Cmd::new("du").args(["-sm", "--"]).arg(tree)).await?;
     let used_mib: u64 = used.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -138,7 +135,7 @@ async fn make_root_disk(tree: &Path, disk: &Path) -> Result<(), Error> {
 }
 
 async fn run(command: Cmd) -> Result<String, Error> {
-    Ok(command.contained().run().await.map_err(Error::Build)?.text())
+    Ok(command.contained_root().run().await.map_err(Error::Build)?.text())
 }
 
 fn write_manifest(spec: &ImageSpec, dir: &Path) -> Result<(), Error> {
@@ -155,16 +152,18 @@ fn write_manifest(spec: &ImageSpec, dir: &Path) -> Result<(), Error> {
         .filter_map(|line| line.split_once(' '))
         .map(|(name, version)| (name.to_owned(), version.to_owned()))
         .collect();
-    let mut files = Vec::new();
+    let (mut files, mut checksums) = (Vec::new(), Vec::new());
     for name in ["kernel", "initrd", "root.img", "busybox", "docker", "probe.tar"] {
         let path = dir.join(name);
         let file = std::fs::File::open(&path).map_err(|source| fail(&path, source))?;
         // What the manifest vouches for has to be on the disk before it.
         let found = file.sync_all().and_then(|()| file.metadata());
         files.push((name.to_owned(), found.map_err(|source| fail(&path, source))?.len()));
+        checksums.push((name.to_owned(), checksum(&path)?));
     }
     std::fs::remove_file(&list).map_err(|source| fail(&list, source))?;
-    let manifest = Manifest { format: FORMAT, spec: spec.clone(), probe_image, packages, files };
+    let spec = spec.clone();
+    let manifest = Manifest { format: FORMAT, spec, probe_image, packages, files, checksums };
     let text = serde_json::to_vec_pretty(&manifest).expect("a manifest has only text keys");
     Ok(write_atomic(&dir.join("manifest.json"), 0o644, &text)?)
 }

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use serde::Serialize;
 use skep_core::model::ImageSpec;
 
-use super::{Error, Image, Images, Manifest, Progress, build, image_id};
+use super::{Error, Image, Images, Manifest, Progress, build, image_id, verified};
 use crate::store::{Entries, Entry, Kind, Note};
-use crate::sys::Lock;
+use crate::sys::{Lock, read_own};
 
 /// The number of the manifest's format.
 pub(super) const FORMAT: u32 = 1;
@@ -110,7 +110,10 @@ impl Kind for Making<'_> {
     }
 
     async fn open(&self, dir: &Path) -> Option<Image> {
-        open(dir)
+        let image = open(dir)?;
+        let (dir, checksums) = (dir.to_owned(), image.manifest.checksums.clone());
+        let whole = tokio::task::spawn_blocking(move || verified::is_whole(&dir, &checksums));
+        whole.await.ok()?.then_some(image)
     }
 
     async fn make(&self, dir: &Path) -> Result<(), Error> {
@@ -148,7 +151,7 @@ fn open(dir: &Path) -> Option<Image> {
     if id.starts_with('.') {
         return None;
     }
-    let text = std::fs::read(dir.join("manifest.json")).ok()?;
+    let text = read_own(&dir.join("manifest.json")).ok()?;
     let manifest: Manifest = serde_json::from_slice(&text).ok()?;
     let whole = manifest.format == FORMAT
         && !manifest.files.is_empty()
@@ -161,6 +164,7 @@ fn open(dir: &Path) -> Option<Image> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::checksum;
 
     fn put_image(cache: &Cache, spec: &ImageSpec) -> PathBuf {
         let dir = cache.images().path(&image_id(spec).unwrap());
@@ -172,6 +176,7 @@ mod tests {
             probe_image: "sha256:0".into(),
             packages: Vec::new(),
             files: vec![("kernel".into(), 6)],
+            checksums: vec![("kernel".into(), checksum(&dir.join("kernel")).unwrap())],
         };
         let text = serde_json::to_vec(&manifest).unwrap();
         std::fs::write(dir.join("manifest.json"), text).unwrap();
@@ -207,6 +212,20 @@ mod tests {
         assert_eq!(cache.find(&spec).unwrap(), None);
         std::fs::remove_file(dir.join("kernel")).unwrap();
         assert_eq!(cache.find(&spec).unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_in_an_image_is_noticed_before_it_is_used() {
+        let (_dir, cache) = cache();
+        let spec = ImageSpec::default();
+        let dir = put_image(&cache, &spec);
+        let making = Making { spec: &spec, progress: &|_| () };
+        assert!(making.open(&dir).await.is_some() && making.open(&dir).await.is_some());
+        std::fs::write(dir.join("kernel"), "kernem").unwrap();
+        assert!(cache.find(&spec).unwrap().is_some(), "its size is as it was");
+        assert!(making.open(&dir).await.is_none());
+        std::fs::write(dir.join("kernel"), "kernel").unwrap();
+        assert!(making.open(&dir).await.is_some());
     }
 
     #[test]

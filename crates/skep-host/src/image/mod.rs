@@ -1,18 +1,20 @@
 //! Guest images: distribution packages made into a kernel, an initial RAM disk and a root disk.
 //!
 //! An image is addressed by the hash of all that goes into it, built once under a lock, and appears
-//! in the cache under its address only when it is whole. Nothing in it is ever changed after.
+//! in the cache under its address only when it is whole. None of its files is ever changed after.
 //!
 //! ```text
 //! CACHE/images/ID.lock          held while the image is built
 //! CACHE/images/.building-ID/    a build under way, or what is left of one that was cut off
 //! CACHE/images/ID/              kernel, initrd, root.img, busybox, docker, probe.tar, manifest.json
+//! CACHE/images/ID/verified      which files were found to be what they were made as, and when
 //! ```
 
 mod build;
 mod cache;
-mod probe_image;
+pub mod probe_image;
 mod recipe;
+mod verified;
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +26,7 @@ use thiserror::Error;
 pub use cache::{Cache, CachedImage};
 pub use recipe::image_id;
 
-use crate::sys::{CmdError, FileError, LockError};
+use crate::sys::{Checksum, CmdError, FileError, LockError};
 
 /// What is wrong with an image or its making.
 #[derive(Debug, Error)]
@@ -35,9 +37,9 @@ pub enum Error {
     /// A program of the build is missing.
     #[error("{0} is needed to build the image and is not installed")]
     Missing(String),
-    /// The build needs root.
-    #[error("building the image needs root")]
-    NotRoot,
+    /// The build needs root, or a namespace in which files can have many owners.
+    #[error("building the image needs root, or a namespace of users")]
+    NoOwners(#[source] CmdError),
     /// There is not enough room.
     #[error("{} has {free_mib} MiB free, and building the image takes {needed_mib} MiB", .path.display())]
     NoSpace {
@@ -83,6 +85,9 @@ pub struct Manifest {
     pub packages: Vec<(String, String)>,
     /// The files with their sizes in bytes, to notice a damaged image.
     pub files: Vec<(String, u64)>,
+    /// The files' checksums; none in images that were made before there were any.
+    #[serde(default)]
+    pub checksums: Vec<(String, Checksum)>,
 }
 
 impl Image {

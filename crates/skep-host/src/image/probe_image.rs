@@ -1,4 +1,5 @@
-//! The image of the probe service: a static busybox that serves one page.
+//! The image of the probe service: a static program that serves one page. Nodes of ours have one with busybox in
+//! their image; for hosts, skep carries a program of its own.
 //!
 //! Made here, byte for byte the same each time, so that it has one ID wherever it is loaded: a
 //! service that names its image by ID starts without asking a registry.
@@ -9,23 +10,59 @@ use sha2::{Digest, Sha256};
 /// What the probe's page says.
 pub const PAGE: &str = "skep probe\n";
 
+/// The program that skep carries, as build.rs has built it.
+const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
+
+/// The image of a probe service that needs nothing from the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Its archive, as `docker load` reads it.
+    pub archive: Vec<u8>,
+    /// Its name: another program's is another.
+    pub name: String,
+}
+
+/// Returns the probe image that skep carries, for engines of this program's own architecture.
+///
+/// # Errors
+///
+/// If it does not fit into the archive's format.
+pub fn carried() -> std::io::Result<Carried> {
+    let digest = hex_digest(PROGRAM);
+    let name = format!("skep/probe:{}", &digest[..12]);
+    let (archive, _) = archive_of("probe", PROGRAM, &[], &name)?;
+    Ok(Carried { archive, name })
+}
+
 /// Returns the archive that `docker load` reads (Docker Image Specification v1.2), and the image's
 /// ID.
 pub(super) fn archive(busybox: &[u8]) -> std::io::Result<(Vec<u8>, String)> {
+    let args = ["httpd", "-f", "-p", "80", "-h", "/www"];
+    archive_of("busybox", busybox, &args, "skep/probe:latest")
+}
+
+fn archive_of(
+    name: &str,
+    program: &[u8],
+    args: &[&str],
+    tag: &str,
+) -> std::io::Result<(Vec<u8>, String)> {
+    let path = format!("/bin/{name}");
+    let command: Vec<&str> = [path.as_str()].into_iter().chain(args.iter().copied()).collect();
     let mut layer = tar::Builder::new(Vec::new());
     for dir in ["bin/", "www/"] {
         append(&mut layer, dir, tar::EntryType::Directory, 0o755, b"")?;
     }
-    append(&mut layer, "bin/busybox", tar::EntryType::Regular, 0o755, busybox)?;
+    append(&mut layer, &path[1..], tar::EntryType::Regular, 0o755, program)?;
     append(&mut layer, "www/index.html", tar::EntryType::Regular, 0o644, PAGE.as_bytes())?;
     let layer = layer.into_inner()?;
     let diff_id = format!("sha256:{}", hex_digest(&layer));
     let config = json!({
-        "architecture": "amd64",
+        "architecture": architecture(),
         "os": "linux",
         "created": "1970-01-01T00:00:00Z",
         "config": {
-            "Cmd": ["/bin/busybox", "httpd", "-f", "-p", "80", "-h", "/www"],
+            "Cmd": command,
             "ExposedPorts": {"80/tcp": {}},
             // The server handles no signal, so as process 1 it would ignore any other.
             "StopSignal": "SIGKILL",
@@ -37,7 +74,7 @@ pub(super) fn archive(busybox: &[u8]) -> std::io::Result<(Vec<u8>, String)> {
     let id = hex_digest(&config);
     let manifest = json!([{
         "Config": format!("{id}.json"),
-        "RepoTags": ["skep/probe:latest"],
+        "RepoTags": [tag],
         "Layers": ["layer.tar"],
     }]);
     let mut archive = tar::Builder::new(Vec::new());
@@ -46,6 +83,15 @@ pub(super) fn archive(busybox: &[u8]) -> std::io::Result<(Vec<u8>, String)> {
     append(&mut archive, "layer.tar", file, 0o644, &layer)?;
     append(&mut archive, "manifest.json", file, 0o644, &serde_json::to_vec(&manifest)?)?;
     Ok((archive.into_inner()?, format!("sha256:{id}")))
+}
+
+/// Returns this program's architecture in Docker's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 fn append(
@@ -66,7 +112,7 @@ fn append(
 }
 
 fn hex_digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::sys::hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]
@@ -86,6 +132,15 @@ mod tests {
         config.read_to_end(&mut text).unwrap();
         assert_eq!(id, format!("sha256:{}", hex_digest(&text)));
         assert_eq!(name, format!("{}.json", hex_digest(&text)));
+    }
+
+    #[test]
+    fn the_program_that_is_carried_answers_with_the_page() {
+        assert_eq!(&PROGRAM[..4], b"\x7fELF");
+        let text = include_str!("../../guest/probe.rs");
+        assert!(text.contains(&format!("{PAGE:?}")), "it serves another page");
+        let carried = carried().unwrap();
+        assert!(carried.name.starts_with("skep/probe:") && carried.archive.len() > PROGRAM.len());
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "ca-certificates",
     "containerd",
     "docker-cli",
+    "docker-registry",
     "docker.io",
     "e2fsprogs",
     "iproute2",
@@ -68,14 +69,16 @@ guest_files!(
 );
 
 /// The programs that run in guests, by their names, as build.rs has built them: one makes a guest the
-/// node that it is told to be, one keeps its clock.
+/// node that it is told to be, one keeps its clock, one asks its engine.
 pub(super) const PROGRAMS: &[(&str, &[u8])] = &[
     ("identity", include_bytes!(concat!(env!("OUT_DIR"), "/identity"))),
     ("clock", include_bytes!(concat!(env!("OUT_DIR"), "/clock"))),
+    ("ask", include_bytes!(concat!(env!("OUT_DIR"), "/ask"))),
 ];
 
 /// Their sources, which are what the address counts: compilers differ in what they make of them.
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
+    include_str!("../../guest/ask.rs"),
     include_str!("../../guest/identity.rs"),
     include_str!("../../guest/clock.rs"),
     include_str!("../../guest/kernel.rs"),
@@ -111,10 +114,14 @@ pub fn image_id(spec: &ImageSpec) -> Result<String, Error> {
         add(name.as_bytes());
         add(content.as_bytes());
     }
-    Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::sys::hex(&hash.finalize()[..8]))
 }
 
 /// The guest's programs, for their tests. They share a file, as each is a crate of its own.
+#[cfg(test)]
+#[allow(dead_code, clippy::duplicate_mod)]
+#[path = "../../guest/ask.rs"]
+mod ask;
 #[cfg(test)]
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../../guest/clock.rs"]

@@ -6,12 +6,9 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
 
-use super::Error;
+use super::{Error, TAP};
 use crate::store::Owner;
 use crate::sys::{Cmd, CmdError};
-
-/// What the names of machines' interfaces begin with.
-pub(super) const TAP: &str = "skt";
 
 /// An interface, as `ip -json address` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -121,10 +118,15 @@ pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Res
     let mark = owner.mark();
     for link in links.iter().filter(|link| link.ifalias.as_deref() == Some(&mark)) {
         if link.ifname != bridge && link.ifname.starts_with(TAP) {
-            run(&["link", "set", "dev", &link.ifname, "master", bridge, "up"]).await?;
+            connect(&link.ifname, bridge, &mark).await?;
         }
     }
     Ok(())
+}
+
+/// Marks an interface and connects it to a bridge.
+pub(super) async fn connect(name: &str, bridge: &str, mark: &str) -> Result<(), Error> {
+    run(&["link", "set", "dev", name, "alias", mark, "master", bridge, "up"]).await
 }
 
 pub(super) async fn remove_link(name: &str) -> Result<(), Error> {

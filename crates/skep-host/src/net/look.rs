@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use skep_core::model::NetworkRecord;
 use skep_core::observed::{HostFacts, Leftover};
 
-use super::Error;
+use super::claims::Claims;
 use super::ip::{self, Link, Route};
+use super::{Error, TAP};
 use crate::firewall::{self, Rules};
 use crate::store::Owner;
 
@@ -16,11 +17,19 @@ pub struct HostNetwork {
     links: Vec<Link>,
     routes: Vec<Route>,
     rules: Rules,
+    claims: Claims,
 }
 
+/// Looks at all of it.
 pub(super) async fn look() -> Result<HostNetwork, Error> {
-    let (links, routes, rules) = tokio::join!(ip::links(), ip::routes(), firewall::look());
-    Ok(HostNetwork { links: links?, routes: routes?, rules: rules? })
+    let (seen, rules) = tokio::join!(look_around(), firewall::look());
+    Ok(HostNetwork { rules: rules?, ..seen? })
+}
+
+/// Looks at what everybody may see: links and routes.
+pub(super) async fn look_around() -> Result<HostNetwork, Error> {
+    let (links, routes) = tokio::join!(ip::links(), ip::routes());
+    Ok(HostNetwork { links: links?, routes: routes?, ..HostNetwork::default() })
 }
 
 impl HostNetwork {
@@ -30,6 +39,7 @@ impl HostNetwork {
     pub fn of(
         bridges: impl IntoIterator<Item = (NetworkRecord, Owner)>,
         tables: BTreeMap<String, String>,
+        published: BTreeMap<String, String>,
     ) -> Self {
         let link = |(network, owner): (NetworkRecord, Owner)| Link {
             ifalias: Some(owner.mark()),
@@ -42,7 +52,53 @@ impl HostNetwork {
             ifname: network.bridge,
         };
         let links = bridges.into_iter().map(link).collect();
-        Self { links, routes: Vec::new(), rules: Rules::of(tables) }
+        Self { links, rules: Rules::of(tables, published), ..Self::default() }
+    }
+
+    /// Looks at what everybody may see; what else there is has to come from whoever may see it.
+    ///
+    /// # Errors
+    ///
+    /// If `ip` is missing or fails.
+    pub async fn look_around() -> Result<Self, Error> {
+        look_around().await
+    }
+
+    /// Adds what is known of networks of ordinary users.
+    #[must_use]
+    pub fn with_claims(self, claims: Claims) -> Self {
+        Self { claims, ..self }
+    }
+
+    /// Adds what is known of the firewall.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// Returns the networks of ordinary users.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Returns what was seen of the firewall.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Tells whether there is an interface of that name.
+    #[must_use]
+    pub fn has_link(&self, name: &str) -> bool {
+        self.links.iter().any(|link| link.ifname == name)
+    }
+
+    /// Tells whether bridges of clusters are there, or written down for ordinary users.
+    #[must_use]
+    pub fn has_clusters(&self) -> bool {
+        let bridge = |link: &Link| link.ifname.starts_with(super::BRIDGE);
+        !self.claims.is_empty() || self.links.iter().any(bridge)
     }
 
     /// Returns what is in use, but for what is connected to one bridge.
@@ -57,14 +113,14 @@ impl HostNetwork {
             let subnets = link.addr_info.iter().filter_map(super::ip::Address::subnet);
             subnets.filter(|net| !net.addr().is_loopback()).map(|net| (net, link.ifname.clone()))
         });
+        // A network of another user may have no bridge since the host was started.
+        let claimed = self.claims.iter().filter(|(bridge, _)| !own(bridge));
+        let claimed = claimed.map(|(bridge, claim)| (claim.subnet, bridge.clone()));
+        let links = self.links.iter().map(|link| &link.ifname).chain(self.claims.keys());
         HostFacts {
-            subnets: routed.chain(addressed).collect(),
-            links: self
-                .links
-                .iter()
-                .map(|link| link.ifname.clone())
-                .filter(|it| !own(it))
-                .collect(),
+            ports: Vec::new(),
+            subnets: routed.chain(addressed).chain(claimed).collect(),
+            links: links.filter(|it| !own(it)).cloned().collect(),
         }
     }
 
@@ -85,6 +141,12 @@ impl HostNetwork {
         self.rules.has(&network.bridge)
     }
 
+    /// Returns where ports of the loopback lead by a cluster's rules.
+    #[must_use]
+    pub fn published(&self, network: &NetworkRecord) -> Option<String> {
+        self.rules.published(&network.bridge).map(str::to_owned)
+    }
+
     /// Returns what carries an owner's mark and is not part of its recorded network.
     #[must_use]
     pub fn leftovers(&self, owner: &Owner, network: Option<&NetworkRecord>) -> Vec<Leftover> {
@@ -94,9 +156,7 @@ impl HostNetwork {
             .links
             .iter()
             // A machine's interface goes with its process, and must not be taken from a living one.
-            .filter(|link| {
-                link.ifalias.as_deref() == Some(&mark) && !link.ifname.starts_with(ip::TAP)
-            })
+            .filter(|link| link.ifalias.as_deref() == Some(&mark) && !link.ifname.starts_with(TAP))
             .map(|link| link.ifname.as_str())
             .filter(|name| !recorded(name))
             .collect();
@@ -135,7 +195,7 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner { cluster: "demo".parse().unwrap(), store: "/store".into() }
+        Owner { cluster: "demo".parse().unwrap(), store: "/store".into(), user: 0 }
     }
 
     fn network() -> NetworkRecord {

@@ -1,18 +1,21 @@
 //! The host's network: bridges, forwarding, and what is in use already.
 //!
 //! Bridges are made with `ip` (iproute2), whose JSON output is parsed here. Interfaces of machines
-//! are made by QEMU itself, which connects them through a script of ours, so that they vanish with
-//! the process whatever happens to skep.
+//! are made and connected here and then belong to QEMU alone, so that they vanish with the process
+//! whatever happens to skep.
 
+pub mod claims;
 mod forwarding;
 mod ip;
 mod look;
 mod resolvers;
 
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{NetworkRecord, Publication};
 use thiserror::Error;
 
 pub use look::HostNetwork;
@@ -40,9 +43,30 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// A machine's interface could not be made.
+    #[error("cannot open the tap {name} through /dev/net/tun")]
+    Tap {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The firewall.
     #[error(transparent)]
     Firewall(#[from] firewall::Error),
+    /// A lock could not be had.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// What acts as root for ordinary users cannot be used.
+    #[error("skep-net, which makes networks for ordinary users, cannot be used")]
+    NoBroker(#[source] CmdError),
+    /// That may not be done for this user.
+    #[error("refused: {0}")]
+    Refused(String),
+    /// It is of another skep than this one.
+    #[error("skep-net is of another version of skep: {0}")]
+    OtherBroker(String),
 }
 
 /// The host's network.
@@ -68,6 +92,19 @@ pub trait Network: Send + Sync {
     ///
     /// If the rights are missing, or a firewall tool is.
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error>;
+
+    /// Lets ports of the host's loopback lead to a node, and no others; with no publication, none do. The
+    /// rules of the network are made anew with it.
+    ///
+    /// # Errors
+    ///
+    /// If the rights are missing, or a firewall tool is.
+    async fn publish(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error>;
 
     /// Removes the rules of the network that has this bridge; none is fine.
     ///
@@ -96,6 +133,33 @@ pub trait Network: Send + Sync {
     ///
     /// If `ip` is missing or fails.
     async fn look(&self) -> Result<HostNetwork, Error>;
+
+    /// Makes a machine's tap, connected to the bridge of its network. It is gone when the last descriptor
+    /// of it is closed.
+    ///
+    /// # Errors
+    ///
+    /// If the rights are missing, another process has it, or the bridge is not there.
+    async fn tap(
+        &self,
+        name: &str,
+        network: &NetworkRecord,
+        owner: &Owner,
+    ) -> Result<OwnedFd, Error>;
+
+    /// Makes a tap that is connected to nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the rights are missing.
+    async fn loose_tap(&self) -> Result<OwnedFd, Error>;
+
+    /// Waits for the turn to choose a subnet, which lasts until the lock is given back.
+    ///
+    /// # Errors
+    ///
+    /// If the lock cannot be had at all.
+    async fn turn_to_choose(&self) -> Result<Lock, Error>;
 }
 
 /// This host's network.
@@ -105,19 +169,39 @@ pub struct LinuxNetwork;
 #[async_trait]
 impl Network for LinuxNetwork {
     async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        spare(&network.bridge, Some(owner.user))?;
         ip::ensure_bridge(network, owner).await
     }
 
     async fn remove_link(&self, name: &str) -> Result<(), Error> {
-        ip::remove_link(name).await
+        spare(name, None)?;
+        remove_link(name).await
     }
 
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
-        Ok(firewall::ensure(network, &owner.digest()).await?)
+        spare(&network.bridge, Some(owner.user))?;
+        Ok(firewall::ensure(network, &owner.digest(), None).await?)
+    }
+
+    async fn publish(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error> {
+        if publication.is_some() {
+            // Else the kernel takes packets from 127.0.0.1 on a bridge for forged ones. The rules keep
+            // guests' out.
+            let file = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
+            let written = std::fs::write(&file, "1");
+            written.map_err(|error| FileError::new("write", Path::new(&file), error))?;
+        }
+        Ok(firewall::ensure(network, &owner.digest(), publication).await?)
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
-        Ok(firewall::remove(name).await?)
+        spare(name, None)?;
+        remove_firewall(name).await
     }
 
     async fn ensure_forwarding(&self, state: &Path) -> Result<(), Error> {
@@ -125,50 +209,99 @@ impl Network for LinuxNetwork {
     }
 
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
+        let claims = Path::new(claims::STATE);
+        if state.exists() && !claims::read(claims)?.is_empty() {
+            // Clusters of others still need it; the last of them gives it back.
+            crate::sys::write_atomic(&claims::forwarding_file(claims), 0o600, b"{}\n")?;
+            return Ok(crate::sys::remove_file(state)?);
+        }
         forwarding::restore(Path::new(forwarding::SWITCH), state)
     }
 
     async fn look(&self) -> Result<HostNetwork, Error> {
-        look::look().await
+        // What is not known of others' networks is seen where they are made.
+        let claims = claims::read(Path::new(claims::STATE)).unwrap_or_default();
+        Ok(look::look().await?.with_claims(claims))
+    }
+
+    async fn tap(
+        &self,
+        name: &str,
+        network: &NetworkRecord,
+        owner: &Owner,
+    ) -> Result<OwnedFd, Error> {
+        let tap = open_tap(name)?;
+        ip::connect(name, &network.bridge, &owner.mark()).await?;
+        Ok(tap)
+    }
+
+    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+        open_tap(&format!("{TAP}%d"))
+    }
+
+    async fn turn_to_choose(&self) -> Result<Lock, Error> {
+        Ok(Lock::take(Path::new(TURN)).await?)
     }
 }
 
-/// Where the turn to choose a subnet is held: subnets are the host's, whatever store a cluster is in.
-const TURN: &str = "/run/skep-subnets.lock";
+/// Refuses to touch a network that was given to a user, unless it is done for that user.
+fn spare(bridge: &str, user: Option<u32>) -> Result<(), Error> {
+    // Without the right to read claims there is none to touch a network either.
+    let claims = claims::read(Path::new(claims::STATE)).unwrap_or_default();
+    match claims.get(bridge) {
+        Some(claim) if user != Some(claim.user) => {
+            let (cluster, user) = (&claim.cluster, claim.user);
+            Err(Error::Refused(format!("{bridge} is cluster {cluster}'s, of user {user}")))
+        }
+        _ => Ok(()),
+    }
+}
 
-/// Waits for the turn to choose a subnet, which lasts until the lock is given back.
+/// Removes an interface, whosever it is; one that is gone is fine.
 ///
 /// # Errors
 ///
-/// If the lock cannot be had at all, as without root.
-pub async fn turn_to_choose() -> Result<Lock, LockError> {
-    Lock::take(Path::new(TURN)).await
+/// If the rights are missing.
+pub async fn remove_link(name: &str) -> Result<(), Error> {
+    ip::remove_link(name).await
 }
 
-/// Returns the script by which QEMU connects a machine's interface, its first argument, to the
-/// bridge.
+/// Removes the rules of the network that has this bridge, whosever it is; none is fine.
+///
+/// # Errors
+///
+/// If the rights are missing.
+pub async fn remove_firewall(name: &str) -> Result<(), Error> {
+    Ok(firewall::remove(name).await?)
+}
+
+/// What the names of machines' interfaces begin with.
+pub const TAP: &str = "skt";
+
+/// What the names of bridges begin with, and of firewall tables.
+pub const BRIDGE: &str = "skep-";
+
+fn open_tap(name: &str) -> Result<OwnedFd, Error> {
+    crate::sys::open_tap(name).map_err(|source| Error::Tap { name: name.to_owned(), source })
+}
+
+/// Returns the address by which another sees this host; no packet is sent for it.
 #[must_use]
-pub fn render_ifup_script(network: &NetworkRecord, owner: &Owner) -> String {
-    format!(
-        "#!/bin/sh\nexec ip link set dev \"$1\" alias '{}' master '{}' up\n",
-        owner.mark(),
-        network.bridge
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_interface_is_marked_and_connected() {
-        let network =
-            NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        let owner = Owner { cluster: "demo".parse().unwrap(), store: "/store".into() };
-        let script = format!(
-            "#!/bin/sh\nexec ip link set dev \"$1\" alias '{}' master 'skep-demo' up\n",
-            owner.mark()
-        );
-        assert_eq!(render_ifup_script(&network, &owner), script);
+pub fn source_to(other: Ipv4Addr) -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V4(address) => Some(*address.ip()),
+        SocketAddr::V6(_) => None,
     }
 }
+
+/// Tells whether something on this host listens on a TCP port of the loopback.
+#[must_use]
+pub fn listens(port: u16) -> bool {
+    let bound = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
+    bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// Where the turn to choose a subnet is held: subnets are the host's, whatever store a cluster is in.
+pub const TURN: &str = "/run/skep-subnets.lock";

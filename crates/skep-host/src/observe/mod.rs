@@ -10,17 +10,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use skep_core::model::{ClusterRecord, NodeName, NodeRecord};
 use skep_core::observed::{
-    EngineState, HostFacts, Leftover, MachineState, Observed, ObservedNode, ObservedSwarm,
+    ContextState, EngineState, HostFacts, Leftover, MachineState, Observed, ObservedNode,
+    ObservedSwarm,
 };
 use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::driver::Driver;
-use crate::engine::{EngineImage, Engines, names_by_id};
+use crate::engine::{EngineImage, Engines, REGISTRY_STATE, names_by_id};
 use crate::net::{HostNetwork, Network};
 use crate::pki::Credentials;
 use crate::store::{ClusterDir, Machine, Owner, Store};
-use crate::{hosts, net, store};
+use crate::{contexts, hosts, net, store};
 
 /// Why nothing can be said.
 #[derive(Debug, Error)]
@@ -53,6 +54,8 @@ pub struct Observer<'a> {
     pub network: &'a dyn Network,
     /// The file of host names.
     pub hosts_file: &'a Path,
+    /// The docker command's directory, in which contexts are made; none without a docker command.
+    pub docker_config: Option<&'a Path>,
     /// How long one node may take; with none, engines are not asked.
     pub limit: Duration,
     /// Whether engines are asked which images they have even if the cluster wants none.
@@ -101,7 +104,10 @@ impl Observer<'_> {
         leftovers.extend(host.leftovers(&owner, cluster.as_ref().map(|record| &record.network)));
         let network = cluster.as_ref().map(|record| &record.network);
         let images = self.images || cluster.as_ref().is_some_and(|it| !it.images.is_empty());
-        let nodes = self.nodes(dir, records, images).await;
+        let (docker_config, context) = self.context(dir, cluster.as_ref(), &owner);
+        let registry =
+            cluster.as_ref().is_some_and(|it| it.registry.is_some() || it.trusted.is_some());
+        let nodes = self.nodes(dir, records, images, registry).await;
         let swarm = self.swarm(dir, &nodes).await;
         Ok(Observed {
             host: self.host_facts(&host, dir, cluster.as_ref())?,
@@ -109,12 +115,34 @@ impl Observer<'_> {
             bridge: network.is_some_and(|network| host.has_bridge(network)),
             firewall: network.is_some_and(|network| host.has_firewall(network)),
             hosts_entries: hosts::read_block(self.hosts_file, &owner)?,
+            published: network.and_then(|network| host.published(network)),
+            docker_config,
+            context,
             cluster,
             nodes,
             swarm,
             leftovers,
             baked: self.driver.forks().map(|forks| forks.baked()).unwrap_or_default(),
         })
+    }
+
+    /// Looks for the docker command's context: where one was made, else where it would be.
+    fn context(
+        &self,
+        dir: &ClusterDir,
+        cluster: Option<&ClusterRecord>,
+        owner: &Owner,
+    ) -> (Option<String>, ContextState) {
+        if dir.is_of_machines() {
+            return (None, ContextState::Missing);
+        }
+        let recorded = cluster.and_then(|cluster| cluster.access.docker_config.clone());
+        let here = || self.docker_config.map(|config| config.display().to_string());
+        let config = recorded.or_else(here);
+        let credentials = Credentials::of_store(dir.path());
+        let look = |config: &String| contexts::look(Path::new(config), owner, &credentials);
+        let state = config.as_ref().map(look).unwrap_or_default();
+        (config, state)
     }
 
     /// Returns what is in use on the host, but for what the cluster itself uses.
@@ -132,6 +160,8 @@ impl Observer<'_> {
             }
             // A cluster that is stopped has no bridge after a reboot, and keeps its subnet.
             if let Ok(Some(record)) = other.record() {
+                let ports = record.access.ports.iter();
+                facts.ports.extend(ports.map(|port| (*port, title(other))));
                 clusters.push((record.network.subnet, title(other)));
                 facts.links.insert(record.network.bridge);
             }
@@ -146,12 +176,16 @@ impl Observer<'_> {
         dir: &ClusterDir,
         records: Vec<NodeRecord>,
         images: bool,
+        registry: bool,
     ) -> BTreeMap<NodeName, ObservedNode> {
         let looks = records.into_iter().map(async |record| {
             let name = record.name().clone();
             let mut node = self.node(dir, record).await;
             if images && node.engine.version().is_some() {
                 node.images = self.images_of(dir, &node.record).await.ok().map(names_by_id);
+            }
+            if registry && node.engine.version().is_some() {
+                node.registry = self.registry_of(dir, &node.record).await;
             }
             (name, node)
         });
@@ -168,7 +202,26 @@ impl Observer<'_> {
             MachineState::Stopped => EngineState::Off,
         };
         let disk = self.driver.has_disk(&machine);
-        ObservedNode { disk, machine: state, engine, record: machine.record, images: None }
+        ObservedNode {
+            disk,
+            machine: state,
+            engine,
+            record: machine.record,
+            images: None,
+            registry: None,
+        }
+    }
+
+    /// Asks a node what it has of a registry.
+    async fn registry_of(&self, dir: &ClusterDir, record: &NodeRecord) -> Option<String> {
+        let machine = Machine { dir: dir.machine_dir(record.name()), record: record.clone() };
+        let shell = self.driver.shell(&machine);
+        let said = shell.run(&["/bin/cat", REGISTRY_STATE], b"", self.limit).await.ok()?;
+        match said.code {
+            0 => Some(String::from_utf8_lossy(&said.stdout).into_owned()),
+            // A node that was never told of one has no such file.
+            _ => Some(String::new()),
+        }
     }
 
     async fn images_of(

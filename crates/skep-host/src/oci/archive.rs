@@ -260,8 +260,9 @@ mod tests {
     use serde_json::json;
     use sha2::{Digest, Sha256};
 
-    use super::super::index::{INDEX, hex};
+    use super::super::index::INDEX;
     use super::*;
+    use crate::sys::hex;
 
     /// A layer of several pieces that ends within a block.
     fn layer() -> Vec<u8> {

@@ -10,6 +10,8 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use skep_core::model::ContainerImage;
 
+use crate::sys::hex;
+
 /// In Docker's form of an archive, says what is in it.
 pub(super) const MANIFEST: &str = "manifest.json";
 
@@ -269,10 +271,6 @@ pub(super) fn familiar(reference: &str) -> String {
     };
     let last = short.rsplit('/').next().unwrap_or(short);
     if last.contains([':', '@']) { short.to_owned() } else { format!("{short}:latest") }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 mod archive;
 mod index;
 mod layout;
+mod noise;
 mod stores;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use skep_core::model::ImageSet;
 use thiserror::Error;
 
 pub use index::{Contents, Image, Layer};
+pub use noise::write_noise;
 
 use crate::sys::{CmdError, standard_input};
 

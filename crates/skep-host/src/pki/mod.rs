@@ -6,11 +6,15 @@
 //!                         server.pem server-key.pem ssh_host_ed25519_key(.pub) known_hosts
 //! ```
 //!
+//! While the authority changes there are two of them ([`rotation`]).
+//!
 //! What is there and valid is kept; nothing is ever made anew in the place of something else.
 
 mod key;
 pub mod machine;
+pub mod rotation;
 mod ssh;
+mod survey;
 mod x509;
 
 use std::path::{Path, PathBuf};
@@ -19,11 +23,15 @@ use skep_core::model::NodeName;
 use thiserror::Error;
 
 pub use ssh::{ensure_host_key, ensure_machine_ssh_key, ensure_ssh_key};
-pub use x509::{ensure_authority, ensure_server, expiry};
+pub use survey::{Certificate, SOON, survey};
+pub use x509::{ensure_authority, ensure_server, expiry, make_server};
 
 use crate::store::ClusterDir;
 use crate::store::dm::{AuthOptions, MachineStore};
 use crate::sys::{CmdError, FileError, LockError};
+
+/// The file in a machine's directory in which the key of its ssh server is pinned (sshd(8)).
+pub const KNOWN_HOSTS: &str = "known_hosts";
 
 /// What is wrong with certificates or keys.
 #[derive(Debug, Error)]
@@ -113,9 +121,17 @@ fn machine_dir(store: &Path, node: &skep_core::model::NodeName) -> PathBuf {
     store.join("machines").join(node.as_str())
 }
 
+/// Copies what clients of a machine's engine need into its directory.
+fn copy_clients(certs: &Path, dir: &Path) -> Result<(), Error> {
+    for (name, mode) in [("ca.pem", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600)] {
+        copy(&certs.join(name), &dir.join(name), mode)?;
+    }
+    Ok(())
+}
+
 fn copy(from: &Path, to: &Path, mode: u32) -> Result<(), Error> {
     let content = crate::sys::read(from)?;
-    if std::fs::read(to).ok().as_ref() != Some(&content) {
+    if crate::sys::read_own(to).ok().as_ref() != Some(&content) {
         crate::sys::write_atomic(to, mode, &content)?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use skep_core::model::NodeName;
 
-use super::{Error, certs_dir, copy, machine_dir};
+use super::{Error, KNOWN_HOSTS, certs_dir, copy, machine_dir};
 use crate::sys::{Cmd, FileError, read, rename, write_atomic};
 
 /// Makes the key that logs in to all nodes of a store, if it is not there.
@@ -53,7 +53,7 @@ async fn ensure_server_key(dir: &Path, address: Ipv4Addr) -> Result<(), Error> {
     let public = String::from_utf8_lossy(&read(&key.with_extension("pub"))?).into_owned();
     let fields: Vec<_> = public.split_whitespace().take(2).collect();
     let known = format!("{address} {}\n", fields.join(" "));
-    Ok(write_atomic(&dir.join("known_hosts"), 0o600, known.as_bytes())?)
+    Ok(write_atomic(&dir.join(KNOWN_HOSTS), 0o600, known.as_bytes())?)
 }
 
 async fn generate(path: &Path, kind: &[&str]) -> Result<(), Error> {

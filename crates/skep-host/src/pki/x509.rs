@@ -13,7 +13,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
-use super::{Credentials, Error, certs_dir, copy, key, machine_dir};
+use super::{Credentials, Error, certs_dir, copy_clients, key, machine_dir, rotation};
 use crate::sys::{read, write_atomic};
 
 /// How long a certificate is valid.
@@ -27,29 +27,41 @@ const VALIDITY: Duration = Duration::days(1080);
 pub fn ensure_authority(store: &Path, user: &str) -> Result<Credentials, Error> {
     let certs = certs_dir(store);
     crate::sys::make_private_dir(&certs)?;
-    let ca = Pair { cert: certs.join("ca.pem"), key: certs.join("ca-key.pem") };
+    let ca = Pair::authority(&certs);
     if !ca.is_complete()? {
-        let key = KeyPair::generate()?;
-        let mut params = params(user);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![
-            KeyUsagePurpose::DigitalSignature,
-            KeyUsagePurpose::KeyEncipherment,
-            KeyUsagePurpose::KeyAgreement,
-            KeyUsagePurpose::KeyCertSign,
-        ];
-        ca.write(&params.self_signed(&key)?.pem(), &key)?;
+        make_authority(&ca, user)?;
     }
-    let client = Pair { cert: certs.join("cert.pem"), key: certs.join("key.pem") };
-    if !client.is_complete()? {
-        let key = KeyPair::generate()?;
-        let mut params = leaf_params(&format!("{user}.<bootstrap>"));
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        client.write(&params.signed_by(&key, &ca.issuer()?)?.pem(), &key)?;
+    if !Pair::client(&certs).is_complete()? {
+        make_client(&certs, user)?;
     }
     Ok(Credentials::of_store(store))
 }
+
+/// Makes an authority in the place of what is there.
+pub(super) fn make_authority(ca: &Pair, user: &str) -> Result<(), Error> {
+    let key = KeyPair::generate()?;
+    let mut params = params(user);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = [SERVER_USES, &[KeyUsagePurpose::KeyCertSign]].concat();
+    ca.write(&params.self_signed(&key)?.pem(), &key)
+}
+
+/// Makes a client's certificate in the place of what is there.
+pub(super) fn make_client(certs: &Path, user: &str) -> Result<(), Error> {
+    let key = KeyPair::generate()?;
+    let mut params = leaf_params(&format!("{user}.<bootstrap>"));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let issuer = Pair::authority(certs).issuer()?;
+    Pair::client(certs).write(&params.signed_by(&key, &issuer)?.pem(), &key)
+}
+
+/// What a server's key is for.
+const SERVER_USES: &[KeyUsagePurpose] = &[
+    KeyUsagePurpose::DigitalSignature,
+    KeyUsagePurpose::KeyEncipherment,
+    KeyUsagePurpose::KeyAgreement,
+];
 
 /// Makes a node's server certificate, if it has none that fits, and copies what its clients need
 /// into its directory.
@@ -64,27 +76,42 @@ pub fn ensure_server(
     user: &str,
     extra_names: &[String],
 ) -> Result<(), Error> {
-    let certs = certs_dir(store);
-    let dir = machine_dir(store, node);
-    for (name, mode) in [("ca.pem", 0o644), ("cert.pem", 0o644), ("key.pem", 0o600)] {
-        copy(&certs.join(name), &dir.join(name), mode)?;
+    let server = Pair::server(&machine_dir(store, node));
+    let ca = Pair::authority(&certs_dir(store));
+    if server.fits(&ca, &names(node, address, extra_names)) {
+        return give_clients(store, node);
     }
-    let ca = Pair { cert: certs.join("ca.pem"), key: certs.join("ca-key.pem") };
-    let server = Pair { cert: dir.join("server.pem"), key: dir.join("server-key.pem") };
+    make_server(store, node, address, user, extra_names)
+}
+
+/// Makes a node's server certificate in the place of what is there, and copies what its clients need
+/// into its directory.
+///
+/// # Errors
+///
+/// If the authority is missing or damaged, or a file cannot be written.
+pub fn make_server(
+    store: &Path,
+    node: &NodeName,
+    address: Ipv4Addr,
+    user: &str,
+    extra_names: &[String],
+) -> Result<(), Error> {
+    give_clients(store, node)?;
+    let ca = Pair::authority(&certs_dir(store));
     let names = names(node, address, extra_names);
-    if server.fits(&ca, &names) {
-        return Ok(());
-    }
     let key = KeyPair::generate()?;
     let mut params = leaf_params(&format!("{user}.{node}"));
     params.subject_alt_names = names.iter().map(|name| san(name)).collect::<Result<_, _>>()?;
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-        KeyUsagePurpose::KeyAgreement,
-    ];
+    params.key_usages = SERVER_USES.to_vec();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let server = Pair::server(&machine_dir(store, node));
     server.write(&params.signed_by(&key, &ca.issuer()?)?.pem(), &key)
+}
+
+fn give_clients(store: &Path, node: &NodeName) -> Result<(), Error> {
+    copy_clients(&certs_dir(store), &machine_dir(store, node))?;
+    rotation::write_admitted(store, node)
 }
 
 /// Returns when a certificate ceases to be valid.
@@ -139,6 +166,18 @@ pub(super) struct Pair {
 }
 
 impl Pair {
+    pub(super) fn authority(certs: &Path) -> Self {
+        Self { cert: certs.join("ca.pem"), key: certs.join("ca-key.pem") }
+    }
+
+    fn client(certs: &Path) -> Self {
+        Self { cert: certs.join("cert.pem"), key: certs.join("key.pem") }
+    }
+
+    fn server(dir: &Path) -> Self {
+        Self { cert: dir.join("server.pem"), key: dir.join("server-key.pem") }
+    }
+
     fn is_complete(&self) -> Result<bool, Error> {
         match (self.cert.exists(), self.key.exists()) {
             (true, true) => Ok(true),
@@ -169,7 +208,7 @@ impl Pair {
     pub(super) fn fits(&self, ca: &Self, names: &[String]) -> bool {
         let fits = || {
             let key = key::load(&self.key).ok()?;
-            let (own, ca) = (std::fs::read(&self.cert).ok()?, std::fs::read(&ca.cert).ok()?);
+            let (own, ca) = (read(&self.cert).ok()?, read(&ca.cert).ok()?);
             let (own, ca) = (parse_x509_pem(&own).ok()?.1, parse_x509_pem(&ca).ok()?.1);
             let (own, ca) = (own.parse_x509().ok()?, ca.parse_x509().ok()?);
             own.verify_signature(Some(ca.public_key())).ok()?;
@@ -185,7 +224,7 @@ impl Pair {
     }
 }
 
-fn name_text(name: &GeneralName<'_>) -> Option<String> {
+pub(super) fn name_text(name: &GeneralName<'_>) -> Option<String> {
     match name {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::IPAddress(octets) => match <[u8; 4]>::try_from(*octets) {

@@ -158,7 +158,8 @@ impl Agent {
             let reason = error.get("desc").and_then(Value::as_str).unwrap_or("no reason given");
             return Err(Error::Refused { command: command.into(), reason: reason.into() });
         }
-        Ok(answer["return"].take())
+        // Not by index, which panics where a guest answers what is no object.
+        Ok(answer.get_mut("return").map(Value::take).unwrap_or_default())
     }
 }
 
@@ -223,6 +224,29 @@ mod tests {
         let output = shell.run(&["/bin/cat"], b"hello", LIMIT).await.unwrap();
         assert_eq!((output.code, output.stdout), (3, b"hello".to_vec()));
         agent.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_no_object_is_no_answer() {
+        for answer in ["7", "null", "[]", "\"return\""] {
+            let dir = tempfile::tempdir().unwrap();
+            let listener = listen(dir.path());
+            let agent = tokio::spawn(async move {
+                let mut lines = JsonLines::new(listener.accept().await.unwrap().0);
+                lines.skip_past(DELIMITER).await.unwrap();
+                let id = lines.receive().await.unwrap()["arguments"]["id"].clone();
+                lines.send_raw(&[DELIMITER]).await.unwrap();
+                lines.send(&json!({"return": id})).await.unwrap();
+                lines.send_raw(format!("{answer}\n").repeat(2).as_bytes()).await.unwrap();
+                // Whoever waits for more gets no more.
+                while lines.receive().await.is_ok() {}
+            });
+            let shell = AgentShell::new(dir.path().to_owned());
+            let limit = Duration::from_millis(200);
+            let error = shell.run(&["/bin/true"], b"", limit).await.unwrap_err();
+            assert!(matches!(error, Error::Timeout { .. }), "{answer}: {error}");
+            agent.await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -12,12 +12,10 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Error, NodeOutput, NodeShell};
-use crate::sys::{Cmd, CmdError, tail};
+use crate::pki::KNOWN_HOSTS;
+use crate::sys::{Cmd, CmdError, shell_quoted, tail};
 
-/// Where the keys of hosts are pinned, in the directory of the machine.
-const KNOWN_HOSTS: &str = "known_hosts";
-
-/// The connection's socket, in the same directory. ssh(1) runs there, as a socket's whole path may be
+/// The connection's socket, in the directory of the machine. ssh(1) runs there, as a socket's whole path may be
 /// longer than an address can be.
 const SOCKET: &str = "ssh.sock";
 
@@ -183,7 +181,7 @@ fn quote(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    shell_quoted(word)
 }
 
 fn last_line(text: &str) -> String {

@@ -6,6 +6,7 @@ mod watch;
 
 use std::time::Duration;
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use skep_core::model::{NodeName, NodeRecord, Role};
 use thiserror::Error;
 
@@ -42,23 +43,37 @@ pub struct Swarm<'a> {
 }
 
 impl Swarm<'_> {
-    /// Returns the first manager that answers as one.
+    /// Returns the first manager that answers as one. All are asked at the same time: one that is gone
+    /// keeps nobody waiting.
     ///
     /// # Errors
     ///
     /// If none does; with what each said.
     pub async fn manager(&self) -> Result<Box<dyn Engine>, Error> {
-        let mut reasons = Vec::new();
         let records = self.records()?;
-        for record in records.iter().filter(|record| record.spec.role == Role::Manager) {
-            let name = record.name();
-            let engine = self.engine(record)?;
-            match engine.part().await {
-                Ok(Part::Manager) => return Ok(engine),
-                Ok(_) => reasons.push(format!("{name} is not a manager")),
-                Err(error) => reasons.push(format!("{name}: {}", crate::sys::chain(&error))),
+        let managers = records.iter().filter(|record| record.spec.role == Role::Manager);
+        let mut asked: FuturesUnordered<_> = managers
+            .map(async |record| {
+                let engine = self.engine(record)?;
+                let name = record.name();
+                Ok::<_, Error>(match engine.part().await {
+                    Ok(Part::Manager) => Ok(engine),
+                    Ok(_) => Err((record.index, format!("{name} is not a manager"))),
+                    Err(error) => {
+                        Err((record.index, format!("{name}: {}", crate::sys::chain(&error))))
+                    }
+                })
+            })
+            .collect();
+        let mut reasons = Vec::new();
+        while let Some(answer) = asked.next().await {
+            match answer? {
+                Ok(engine) => return Ok(engine),
+                Err(reason) => reasons.push(reason),
             }
         }
+        reasons.sort();
+        let reasons: Vec<_> = reasons.into_iter().map(|(_, reason)| reason).collect();
         Err(Error::NoManager(reasons.join("; ")))
     }
 

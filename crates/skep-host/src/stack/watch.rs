@@ -1,13 +1,16 @@
 //! Looks at services again and again, until they settle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::services::{Cause, Outcome, Standing, Status, View, Watch, judge};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Error, Swarm};
+
+/// How long the last look may take when the time is nearly over.
+const LAST: Duration = Duration::from_secs(2);
 
 /// How soon services are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -25,6 +28,8 @@ pub struct Ending {
     pub outcome: Outcome,
     /// Whether the time was over before the services had settled.
     pub late: bool,
+    /// Why there was no answer at the end, if there was none; then the outcome is older.
+    pub silent: Option<Error>,
 }
 
 /// Watches the services that `select` leaves until they have settled, or for `limit`.
@@ -40,30 +45,29 @@ pub async fn watch(
 ) -> Result<Ending, Error> {
     let began = Instant::now();
     let mut watch = Watch::default();
-    let mut told = BTreeMap::new();
-    let mut last = Err(Error::NoManager("it was not asked".to_owned()));
+    let mut told = Told::default();
+    let mut last = None;
     loop {
+        let left = limit.saturating_sub(began.elapsed());
+        let looked = timeout(left.max(LAST), look(swarm)).await;
+        let looked = looked.unwrap_or_else(|_| Err(Error::NoManager("it takes too long".into())));
         let late = began.elapsed() >= limit;
-        // A manager that does not answer may be about to hand over to another.
-        match look(swarm).await {
+        match looked {
             Ok(view) => {
                 let outcome = watch.look(began.elapsed(), &select(&view));
-                tell(&outcome, &mut told, events);
+                told.tell(&outcome, events);
                 if outcome.settled || late {
                     let late = !outcome.settled;
-                    return Ok(Ending { outcome, late });
+                    return Ok(Ending { outcome, late, silent: None });
                 }
-                last = Ok(outcome);
+                last = Some(outcome);
             }
-            Err(error) if !late => {
-                if last.is_err() {
-                    last = Err(error);
-                }
-            }
+            // A manager that does not answer may be about to hand over to another.
+            Err(error) if !late => told.silence(&error, events),
             Err(error) => {
                 return match last {
-                    Ok(outcome) => Ok(Ending { outcome, late }),
-                    Err(_) => Err(error),
+                    Some(outcome) => Ok(Ending { outcome, late, silent: Some(error) }),
+                    None => Err(error),
                 };
             }
         }
@@ -95,18 +99,42 @@ async fn look(swarm: Swarm<'_>) -> Result<View, Error> {
     Ok(swarm.manager().await?.view().await?)
 }
 
-/// Tells of each service what has changed.
-fn tell(
-    outcome: &Outcome,
-    told: &mut BTreeMap<String, String>,
-    events: &(dyn Fn(Event) + Send + Sync),
-) {
-    for status in &outcome.services {
-        let text = status.to_string();
-        if told.get(&status.id) != Some(&text) {
-            told.insert(status.id.clone(), text.clone());
-            let done = status.standing == Standing::Converged;
-            events(Event::Service { name: status.name.clone(), text, done });
+/// What was told already.
+#[derive(Default)]
+struct Told {
+    services: BTreeMap<String, String>,
+    down: BTreeSet<String>,
+    silent: bool,
+}
+
+impl Told {
+    /// Tells of each service and node what has changed.
+    fn tell(&mut self, outcome: &Outcome, events: &(dyn Fn(Event) + Send + Sync)) {
+        self.silent = false;
+        for node in outcome.down.difference(&self.down) {
+            events(Event::Warning(format!(
+                "{node} is down; its tasks go elsewhere or wait for it"
+            )));
+        }
+        for node in self.down.difference(&outcome.down) {
+            events(Event::Note(format!("{node} is up again")));
+        }
+        self.down.clone_from(&outcome.down);
+        for status in &outcome.services {
+            let text = status.to_string();
+            if self.services.get(&status.id) != Some(&text) {
+                self.services.insert(status.id.clone(), text.clone());
+                let done = status.standing == Standing::Converged;
+                events(Event::Service { name: status.name.clone(), text, done });
+            }
+        }
+    }
+
+    /// Tells once that no manager answers.
+    fn silence(&mut self, error: &Error, events: &(dyn Fn(Event) + Send + Sync)) {
+        if !self.silent {
+            self.silent = true;
+            events(Event::Warning(crate::sys::chain(error)));
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use skep_core::model::ClusterRecord;
 
 use super::Error;
-use crate::sys::{FileError, write_atomic};
+use crate::sys::{read_own, write_atomic};
 
 /// The format's number; raised when an older skep could misread it.
 const FORMAT: u64 = 1;
@@ -20,14 +20,15 @@ struct File {
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<ClusterRecord>, Error> {
-    let text = match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|source| FileError::new("read", path, source))?,
+    let text = match read_own(path) {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        text => text?,
     };
     let damaged = |source| Error::Damaged { path: path.to_owned(), source };
     let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
     check_format(path, &value, "format", FORMAT)?;
     let file: File = serde_json::from_value(value).map_err(damaged)?;
+    check_link_name(&file.record.network.bridge).map_err(damaged)?;
     Ok(Some(file.record))
 }
 
@@ -36,6 +37,16 @@ pub(super) fn write(path: &Path, record: &ClusterRecord) -> Result<(), Error> {
     let file = File { format: FORMAT, record: record.clone() };
     let text = serde_json::to_vec_pretty(&file).expect("a record has only text keys");
     Ok(write_atomic(path, 0o600, &text)?)
+}
+
+/// Refuses what is no name that skep gives an interface: it gets into rules and command lines.
+pub(super) fn check_link_name(name: &str) -> Result<(), serde_json::Error> {
+    // IFNAMSIZ is 16 with its terminating zero.
+    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if (1..16).contains(&name.len()) && letters && !name.starts_with('-') {
+        return Ok(());
+    }
+    Err(serde::de::Error::custom(format!("{name:?} is no interface of a cluster")))
 }
 
 /// Refuses a file whose format number is above the newest that is known.
@@ -48,6 +59,6 @@ pub(super) fn check_format(path: &Path, value: &Value, key: &str, known: u64) ->
 
 /// Refuses to write over a file of a newer format; a damaged one may be replaced.
 pub(super) fn refuse_newer(path: &Path, key: &str, known: u64) -> Result<(), Error> {
-    let present = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let present = read_own(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
     present.map_or(Ok(()), |value: Value| check_format(path, &value, key, known))
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use skep_core::model::{Availability, HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
 
 use super::Error;
-use super::cluster::{check_format, refuse_newer};
-use crate::sys::{FileError, write_atomic};
+use super::cluster::{check_format, check_link_name, refuse_newer};
+use crate::sys::{read_own, write_atomic};
 
 /// docker-machine's number of its format.
 const CONFIG_VERSION: u64 = 3;
@@ -82,11 +82,17 @@ struct File {
 
 pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
     let path = dir.join("config.json");
-    let text = std::fs::read(&path).map_err(|source| FileError::new("read", &path, source))?;
+    let text = read_own(&path)?;
     let damaged = |source| Error::Damaged { path: path.clone(), source };
     let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
     check_format(&path, &value, "ConfigVersion", CONFIG_VERSION)?;
     let File { driver } = serde_json::from_value(value).map_err(damaged)?;
+    check_link_name(&driver.tap).map_err(damaged)?;
+    // Two records of one name would be one machine to whoever stops or removes it.
+    if dir.file_name().is_some_and(|name| name != driver.machine_name.as_str()) {
+        let told = format!("it is the record of {}", driver.machine_name);
+        return Err(damaged(serde::de::Error::custom(told)));
+    }
     Ok(NodeRecord {
         spec: NodeSpec {
             name: driver.machine_name,

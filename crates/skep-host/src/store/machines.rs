@@ -89,6 +89,9 @@ mod tests {
             nodes: Vec::new(),
             hostnames: Vec::new(),
             images: Vec::new(),
+            access: skep_core::model::Access::default(),
+            registry: None,
+            trusted: None,
         };
         locked.write_cluster(&shared).unwrap();
         locked.write_node("skep-machine", &record("box")).unwrap();

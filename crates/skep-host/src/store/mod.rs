@@ -29,6 +29,7 @@ pub(crate) mod fixtures;
 mod machine;
 mod machines;
 mod owner;
+mod private;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ use thiserror::Error;
 pub use entries::{Entries, Entry, Kind, Note};
 pub use machine::Machine;
 pub use owner::Owner;
+pub use private::Exposed;
 pub use registry::Registry;
 
 use crate::sys::{self, FileError, Lock, LockError, make_private_dir};

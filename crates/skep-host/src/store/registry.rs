@@ -10,7 +10,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 use super::{ClusterDir, Owner};
-use crate::sys::{FileError, make_private_dir, remove_file, write_atomic};
+use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
 
 /// A directory of such notes, which need not exist yet.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl Registry {
     #[must_use]
     pub fn list(&self) -> Vec<ClusterDir> {
         let notes = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let paths = notes.filter_map(|note| std::fs::read(note.path()).ok());
+        let paths = notes.filter_map(|note| read_own(&note.path()).ok());
         let stores = paths.map(|path| ClusterDir::of_machines(OsString::from_vec(path).as_ref()));
         let mut stores: Vec<_> = stores.filter(ClusterDir::exists).collect();
         stores.sort_by(|one, other| one.path().cmp(other.path()));

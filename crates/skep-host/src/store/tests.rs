@@ -1,7 +1,7 @@
 //! Tests of the store.
 
 use super::*;
-use skep_core::model::ImageSpec;
+use skep_core::model::{Access, ImageSpec};
 
 fn record() -> ClusterRecord {
     ClusterRecord {
@@ -11,6 +11,9 @@ fn record() -> ClusterRecord {
         nodes: Vec::new(),
         hostnames: Vec::new(),
         images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
     }
 }
 

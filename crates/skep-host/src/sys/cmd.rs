@@ -2,8 +2,10 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -22,18 +24,26 @@ const OUTPUT_LIMIT: u64 = 64 << 20;
 /// its time is over or the future that runs it is dropped.
 #[derive(Debug, Clone)]
 pub struct Cmd {
-    program: OsString,
-    args: Vec<OsString>,
+    pub(super) program: OsString,
+    pub(super) args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     dir: Option<PathBuf>,
     stdin: Vec<u8>,
     timeout: Duration,
     contained: bool,
+    mapped: bool,
+    descriptor: Option<Arc<OwnedFd>>,
+    input: Option<Arc<OwnedFd>>,
 }
 
+/// What a program that gets a descriptor is started by: only the standard three can be handed to a child
+/// without a race, so it comes as the first and is moved.
+const MOVE_DESCRIPTOR: &str = r#"exec 3<&0 0</dev/null; exec "$@""#;
+
 /// What a contained program is started by: setpriv(1) has the kernel kill unshare(1) when its parent
-/// dies, which takes the first process of the namespace along, and with it the kernel ends all others.
-const CONTAINER: [&str; 10] = [
+/// dies, which takes the first process of the namespace along, and with it the kernel ends all others. That
+/// first one is a shell: a program that changes its user is not killed with its parent any more (PR_SET_PDEATHSIG(2const)).
+const CONTAINER: [&str; 9] = [
     "setpriv",
     "--pdeathsig",
     "KILL",
@@ -43,8 +53,20 @@ const CONTAINER: [&str; 10] = [
     "--mount-proc",
     "--fork",
     "--kill-child=KILL",
-    "--",
 ];
+
+/// What is then the first process of the namespace.
+const FIRST: [&str; 5] = ["--", "sh", "-c", r#""$@"; exit $?"#, "sh"];
+
+/// What a contained program of an ordinary user is started by: the kernel kills the one process.
+const LEASHED: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
+
+/// What makes an ordinary user root in a namespace of users of its own, whose other users are those that
+/// /etc/subuid gives to that user (unshare(1), newuidmap(1)).
+const MAPPED: [&str; 2] = ["--map-root-user", "--map-auto"];
+
+/// Where programs for administrators are, which the path of an ordinary user leaves out.
+const ADMIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /// What a program printed.
 #[derive(Debug, Clone, Default)]
@@ -118,6 +140,9 @@ impl Cmd {
             stdin: Vec::new(),
             timeout: Duration::from_secs(30),
             contained: false,
+            mapped: false,
+            descriptor: None,
+            input: None,
         }
     }
 
@@ -164,10 +189,34 @@ impl Cmd {
     }
 
     /// Runs the program and all that it starts in namespaces of their own, which end when skep does,
-    /// however that ends. Takes root.
+    /// however that ends. Without root it is the program alone that ends then.
     #[must_use]
     pub fn contained(mut self) -> Self {
         self.contained = true;
+        self
+    }
+
+    /// As [`Cmd::contained`], and as root: an ordinary user's program is that only in a namespace of users
+    /// of its own, so it may own files as it likes, and has no rights outside.
+    #[must_use]
+    pub fn contained_root(mut self) -> Self {
+        self.contained = true;
+        self.mapped = !rustix::process::geteuid().is_root();
+        self
+    }
+
+    /// Sets where the program reads its standard input from.
+    #[must_use]
+    pub fn input(mut self, input: OwnedFd) -> Self {
+        self.input = Some(Arc::new(input));
+        self
+    }
+
+    /// Hands the program a descriptor, which it has as number 3; its standard input is then empty. It is
+    /// closed here when this command is dropped.
+    #[must_use]
+    pub fn descriptor(mut self, descriptor: OwnedFd) -> Self {
+        self.descriptor = Some(Arc::new(descriptor));
         self
     }
 
@@ -218,7 +267,9 @@ impl Cmd {
             }
             _ => CmdError::Start { command: self.to_string(), source },
         };
-        let mut child = self.command().spawn().map_err(start_error)?;
+        let mut command = self.command(self.first()?, false);
+        command.process_group(0).kill_on_drop(true);
+        let mut child = command.spawn().map_err(start_error)?;
         let group = Group(child.id());
         let mut stdin = child.stdin.take();
         let mut stdout = child.stdout.take().expect("standard output is a pipe");
@@ -262,24 +313,48 @@ impl Cmd {
         Ok((status, output))
     }
 
-    fn command(&self) -> Command {
-        let mut command = match self.contained {
-            true => {
-                let mut command = Command::new(CONTAINER[0]);
-                command.args(&CONTAINER[1..]).arg(&self.program);
-                command
+    pub(super) fn first(&self) -> Result<Stdio, CmdError> {
+        match self.descriptor.as_ref().or(self.input.as_ref()) {
+            Some(descriptor) => match descriptor.try_clone() {
+                Ok(descriptor) => Ok(descriptor.into()),
+                Err(source) => Err(CmdError::Start { command: self.to_string(), source }),
+            },
+            None if self.stdin.is_empty() => Ok(Stdio::null()),
+            None => Ok(Stdio::piped()),
+        }
+    }
+
+    pub(super) fn command(&self, stdin: Stdio, session: bool) -> Command {
+        let mut words: Vec<&OsStr> = Vec::new();
+        if session {
+            words.push("setsid".as_ref());
+        }
+        if self.contained {
+            let words_of = |list: &'static [&'static str]| list.iter().map(OsStr::new);
+            if rustix::process::geteuid().is_root() || self.mapped {
+                words.extend(words_of(&CONTAINER));
+                words.extend(words_of(if self.mapped { &MAPPED } else { &[] }));
+                words.extend(words_of(&FIRST));
+            } else {
+                words.extend(words_of(&LEASHED));
             }
-            false => Command::new(&self.program),
-        };
+        }
+        if self.descriptor.is_some() {
+            words.extend(["sh", "-c", MOVE_DESCRIPTOR, "sh"].map(OsStr::new));
+        }
+        words.push(&self.program);
+        let mut command = Command::new(words[0]);
         command
+            .args(&words[1..])
             .args(&self.args)
             .env("LC_ALL", "C")
             .envs(self.env.iter().map(|(key, value)| (key, value)))
-            .stdin(if self.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
+            .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
+            .stderr(Stdio::piped());
+        if let Some(path) = SEARCH_PATH.get() {
+            command.env("PATH", path);
+        }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
@@ -301,6 +376,39 @@ impl fmt::Display for Cmd {
         }
         Ok(())
     }
+}
+
+/// Removes a directory with what it has of users that are known only in a namespace of this user's.
+pub(super) fn remove_mapped(dir: &Path) -> std::io::Result<()> {
+    let mut command = std::process::Command::new("unshare");
+    command.args(MAPPED).args(["--", "rm", "-rf", "--"]).arg(dir).env("LC_ALL", "C");
+    let output = command.stdin(Stdio::null()).output()?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(std::io::Error::other(tail(&output.stderr))),
+    }
+}
+
+/// Where programs are looked for, if it was said.
+static SEARCH_PATH: OnceLock<OsString> = OnceLock::new();
+
+/// Lets programs be found where this search path says, and then where those for administrators are. Said
+/// once; without it they are found as their caller would find them.
+pub fn search_in(path: OsString) {
+    let _ = SEARCH_PATH.set(path_with_admin(path));
+}
+
+/// Returns a search path to which the places of programs for administrators are added.
+fn path_with_admin(mut path: OsString) -> OsString {
+    let missing = |dir: &&str| !std::env::split_paths(&path).any(|it| it == Path::new(dir));
+    let missing: Vec<_> = ADMIN.split(':').filter(missing).collect();
+    for dir in missing {
+        if !path.is_empty() {
+            path.push(":");
+        }
+        path.push(dir);
+    }
+    path
 }
 
 /// Kills a process group when dropped.
@@ -352,6 +460,45 @@ mod tests {
     async fn a_missing_program_is_called_missing() {
         let error = Cmd::new("no-such-program-here").run().await.unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed");
+    }
+
+    #[test]
+    fn programs_for_administrators_are_found_after_all_others() {
+        let path = |text: &str| path_with_admin(text.into()).into_string().unwrap();
+        assert_eq!(path("/opt:/bin"), "/opt:/bin:/usr/local/sbin:/usr/sbin:/sbin");
+        assert_eq!(path("/sbin:/bin"), "/sbin:/bin:/usr/local/sbin:/usr/sbin");
+        assert_eq!(path(""), "/usr/local/sbin:/usr/sbin:/sbin");
+    }
+
+    #[tokio::test]
+    async fn what_is_contained_ends_with_its_parent_though_it_changes_its_user() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        // A time that is asked for by nobody else tells it from others.
+        let time = format!("1000.{}", std::process::id());
+        let runs = || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            let mut lines =
+                processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+            lines.any(|line| line == format!("sleep\0{time}\0").into_bytes())
+        };
+        let user = ["--reuid=54321", "--regid=54321", "--clear-groups", "sleep", &time];
+        let contained = Cmd::new("setpriv").args(user).contained().command(Stdio::null(), false);
+        // In skep's place, as that has to be killed.
+        let mut parent = Command::new("sh");
+        parent.args(["-c", r#""$@" & wait"#, "sh"]).arg(contained.as_std().get_program());
+        let mut parent = parent.args(contained.as_std().get_args()).spawn().unwrap();
+        let wait_until = async |wanted: bool| {
+            while runs() != wanted {
+                // wait: a process of another's announces nothing
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let limit = Duration::from_secs(20);
+        tokio::time::timeout(limit, wait_until(true)).await.expect("it starts");
+        parent.kill().await.unwrap();
+        tokio::time::timeout(limit, wait_until(false)).await.expect("it ends");
     }
 
     #[tokio::test]

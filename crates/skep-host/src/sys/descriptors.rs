@@ -1,4 +1,15 @@
-//! Descriptors that skep was started with.
+//! Descriptors: those that skep was started with, the host's end of a machine's network interface, and
+//! handing one over to another process.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::ioctl::{Setter, ioctl, opcode};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
 
 /// Marks every descriptor but the standard three to be closed in programs that skep starts.
 ///
@@ -10,7 +21,7 @@
 ///
 /// If /proc cannot be read.
 #[allow(unsafe_code)]
-pub fn close_inherited_on_exec() -> std::io::Result<()> {
+pub fn close_inherited_on_exec() -> io::Result<()> {
     use rustix::io::FdFlags;
     let numbers: Vec<i32> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -23,4 +34,127 @@ pub fn close_inherited_on_exec() -> std::io::Result<()> {
         let _ = rustix::io::fcntl_setfd(borrowed, FdFlags::CLOEXEC);
     }
     Ok(())
+}
+
+/// What the kernel's TUNSETIFF takes: struct ifreq, as far as it reads it (netdevice(7)).
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    flags: u16,
+    rest: [u8; 22],
+}
+
+/// TUNSETIFF (linux/if_tun.h): an int by its declaration, a struct ifreq in fact.
+const SET_INTERFACE: rustix::ioctl::Opcode = opcode::write::<i32>(b'T', 202);
+
+/// IFF_TAP, IFF_NO_PI and IFF_VNET_HDR (linux/if_tun.h): frames, with what virtio puts before them.
+const TAP: u16 = 0x0002 | 0x1000 | 0x4000;
+
+/// Opens the tap of that name, or makes it; one that was made is gone when the last descriptor of it is
+/// closed. `%d` in the name is replaced by a number that is free.
+///
+/// # Errors
+///
+/// If the rights or the device are missing, or another process has the tap.
+#[allow(unsafe_code)]
+pub fn open_tap(name: &str) -> io::Result<OwnedFd> {
+    let mut request = InterfaceRequest { name: [0; 16], flags: TAP, rest: [0; 22] };
+    let name = name.as_bytes();
+    // One byte stays zero: it ends the name.
+    if name.is_empty() || name.len() >= request.name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    request.name[..name.len()].copy_from_slice(name);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let tap = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    // SAFETY: the code is TUNSETIFF's, which reads and writes a struct ifreq: 40 bytes on this
+    // architecture, as many as the request has.
+    let set = unsafe { Setter::<SET_INTERFACE, InterfaceRequest>::new(request) };
+    // SAFETY: as above; the call keeps nothing of the request.
+    unsafe { ioctl(&tap, set) }?;
+    Ok(tap)
+}
+
+/// Sends bytes over a unix socket, and a descriptor with them (unix(7), SCM_RIGHTS).
+///
+/// # Errors
+///
+/// If the socket does not take all of it at once.
+pub fn send_descriptor(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptor: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    let sent = sendmsg(socket, &[io::IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// Reads from a unix socket to the end, or as much as is allowed, with a descriptor if one comes along.
+///
+/// # Errors
+///
+/// If the socket breaks, or says more than is allowed.
+pub fn receive(socket: impl AsFd, most: usize) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let mut bytes = Vec::new();
+    let mut descriptor = None;
+    let mut piece = [0; 4096];
+    loop {
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let mut slices = [io::IoSliceMut::new(&mut piece)];
+        let got = recvmsg(&socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
+                descriptor = descriptors.next().or(descriptor);
+            }
+        }
+        if got == 0 {
+            return Ok((bytes, descriptor));
+        }
+        bytes.extend_from_slice(&piece[..got]);
+        if bytes.len() > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn a_descriptor_goes_to_whoever_reads_the_bytes() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (mut kept, given) = UnixStream::pair().unwrap();
+        send_descriptor(&near, b"take it\n", given.as_fd()).unwrap();
+        drop(given);
+        drop(near);
+        let (text, received) = receive(&far, 8).unwrap();
+        assert_eq!(text, b"take it\n");
+        std::io::Write::write_all(&mut UnixStream::from(received.unwrap()), b"mine").unwrap();
+        let mut said = String::new();
+        kept.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "mine");
+    }
+
+    #[test]
+    fn no_more_is_read_than_is_allowed() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut near, &[b'x'; 9]).unwrap();
+        drop(near);
+        assert_eq!(receive(&far, 8).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_no_interface() {
+        for name in ["", "sixteen-letters-"] {
+            assert_eq!(open_tap(name).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        }
+    }
 }

@@ -1,10 +1,14 @@
 //! Writing and removing files so that a crash leaves the old or the new, never a part.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
+
+/// The most that is read of a file: no record, key or certificate has as much.
+const LIMIT: u64 = 16 << 20;
 
 /// A file that could not be read, written or removed.
 #[derive(Debug, Error)]
@@ -96,13 +100,43 @@ pub fn make_new_dir(path: &Path) -> Result<(), FileError> {
     made.map_err(|source| FileError::new("make", path, source))
 }
 
-/// Reads a file.
+/// Reads a file of 16 MiB at most. What is no file, such as a pipe that nobody writes to, is not waited
+/// for.
 ///
 /// # Errors
 ///
-/// If it is missing or cannot be read.
+/// If it is missing, no plain file, too large or cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::new("read", path, source))
+    read_with(path, OFlags::NONBLOCK)
+}
+
+/// Reads a file of ours, as [`read`] does: a link in its place is refused, whatever it leads to.
+///
+/// # Errors
+///
+/// As [`read`], and if it is a link.
+pub fn read_own(path: &Path) -> Result<Vec<u8>, FileError> {
+    read_with(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
+}
+
+fn read_with(path: &Path, flags: OFlags) -> Result<Vec<u8>, FileError> {
+    let fail = |source| FileError::new("read", path, source);
+    let unfit = |reason: &str| fail(std::io::Error::other(reason));
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path).map_err(|source| {
+        let is_link = Some(rustix::io::Errno::LOOP.raw_os_error()) == source.raw_os_error();
+        if is_link { unfit("a link stands in its place") } else { fail(source) }
+    })?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(unfit("it is not a plain file"));
+    }
+    let mut content = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut content).map_err(fail)?;
+    if content.len() as u64 > LIMIT {
+        return Err(unfit("it is larger than 16 MiB"));
+    }
+    Ok(content)
 }
 
 /// Gives a file another name in the same file system, in the place of what has it.
@@ -112,6 +146,28 @@ pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 /// If one of the names is not in a directory that can be written to.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(|source| FileError::new("rename", from, source))
+}
+
+/// Sets the mode of a file or directory.
+///
+/// # Errors
+///
+/// If it is missing or belongs to somebody else.
+pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
+    let permissions = std::fs::Permissions::from_mode(mode);
+    std::fs::set_permissions(path, permissions)
+        .map_err(|source| FileError::new("set the mode of", path, source))
+}
+
+/// Lets two files or directories change their names, at once.
+///
+/// # Errors
+///
+/// If one is missing, or the file system cannot do it (rename(2), `RENAME_EXCHANGE`).
+pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
+    let (flags, here) = (rustix::fs::RenameFlags::EXCHANGE, rustix::fs::CWD);
+    rustix::fs::renameat_with(here, one, here, other, flags)
+        .map_err(|source| FileError::new("exchange", one, source.into()))
 }
 
 /// Removes a file; one that is gone is fine.
@@ -175,7 +231,13 @@ pub fn remove_tree(dir: &Path) -> Result<(), FileError> {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     let doomed = parent.join(format!(".removed-{name}-{}", std::process::id()));
     match std::fs::rename(dir, &doomed) {
-        Ok(()) => std::fs::remove_dir_all(&doomed).map_err(fail),
+        Ok(()) => match std::fs::remove_dir_all(&doomed) {
+            // What was made in a namespace of users belongs to users that are known only there.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                super::cmd::remove_mapped(&doomed).map_err(fail)
+            }
+            removed => removed.map_err(fail),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(fail(error)),
     }
@@ -203,6 +265,27 @@ mod tests {
         write_new(&path, 0o600, b"first").unwrap();
         assert!(write_new(&path, 0o600, b"second").is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        std::fs::write(&file, "text").unwrap();
+        ensure_link(&link, &file).unwrap();
+        assert_eq!(read(&link).unwrap(), b"text");
+        assert_eq!(read_own(&file).unwrap(), b"text");
+        let why = |path: &Path| read_own(path).unwrap_err().source.to_string();
+        assert_eq!(why(&link), "a link stands in its place");
+        assert_eq!(why(dir.path()), "it is not a plain file");
+        assert_eq!(why(Path::new("/dev/zero")), "it is not a plain file");
+        let pipe = dir.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(why(&pipe), "it is not a plain file");
+        let large = std::fs::File::create(&file).unwrap();
+        large.set_len(LIMIT + 1).unwrap();
+        assert_eq!(why(&file), "it is larger than 16 MiB");
     }
 
     #[test]

@@ -10,6 +10,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 /// The longest line that is accepted, in bytes.
 const LINE_LIMIT: usize = 32 << 20;
 
+/// The most values that a line may have. In memory each takes thirty times its two bytes, so that the
+/// bound for a line would be none; what is long are texts.
+const VALUE_LIMIT: usize = 100_000;
+
 /// A stream that failed or did not speak JSON.
 #[derive(Debug, Error)]
 pub enum WireError {
@@ -22,6 +26,9 @@ pub enum WireError {
     /// A line was longer than any answer can be.
     #[error("an answer is longer than {LINE_LIMIT} bytes")]
     TooLong,
+    /// A line had more values than any answer can have.
+    #[error("an answer has more than {VALUE_LIMIT} values")]
+    TooMany,
     /// A line was not JSON.
     #[error("an answer is not JSON")]
     NotJson(#[from] serde_json::Error),
@@ -74,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite> JsonLines<S> {
         loop {
             let line = self.line().await?;
             if line.iter().any(|byte| !byte.is_ascii_whitespace()) {
+                // Those within texts count too; there are few.
+                let begins = |byte: &&u8| matches!(**byte, b',' | b'[' | b'{');
+                if line.iter().filter(begins).count() > VALUE_LIMIT {
+                    return Err(WireError::TooMany);
+                }
                 return Ok(serde_json::from_slice(&line)?);
             }
         }
@@ -149,6 +161,18 @@ mod tests {
         JsonLines::new(far).send_raw(b"stale\xff{\"return\": 7}\n").await.unwrap();
         lines.skip_past(0xff).await.unwrap();
         assert_eq!(lines.receive().await.unwrap(), json!({"return": 7}));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_would_be_large_only_in_memory_is_refused() {
+        for unit in ["0,", "[],", "{},", "{\"a\":1},"] {
+            let (near, far) = duplex(1 << 20);
+            let (mut near, mut far) = (JsonLines::new(near), JsonLines::new(far));
+            let line = format!("[{}0]\n", unit.repeat(VALUE_LIMIT + 1));
+            let send = async { far.send_raw(line.as_bytes()).await.unwrap() };
+            let ((), received) = tokio::join!(send, near.receive());
+            assert!(matches!(received, Err(WireError::TooMany)), "{unit}");
+        }
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 /// A lock on a file (flock(2)), alone or with others, held until it is dropped or the process ends.
@@ -40,6 +41,15 @@ impl Lock {
     /// If another process has it, or the file cannot be made.
     pub fn try_take(path: &Path) -> Result<Self, LockError> {
         Self::attempt(path, File::try_lock)
+    }
+
+    /// Opens the file of a lock for somebody else, who takes it with [`Lock::take_opened`].
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be made.
+    pub fn open(path: &Path) -> Result<File, LockError> {
+        open(path)
     }
 
     /// Takes the lock with others, if nobody has it alone.
@@ -127,6 +137,25 @@ impl Lock {
         }
     }
 
+    /// Waits for the lock of a file that somebody else has opened. None if the file is not the one of
+    /// that name any more: its last holder removed it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be locked.
+    pub async fn take_opened(path: &Path, file: File) -> Result<Option<Self>, LockError> {
+        let path = path.to_owned();
+        let fail = |path: &Path, source| LockError::Io { path: path.to_owned(), source };
+        let waiting = tokio::task::spawn_blocking({
+            let path = path.clone();
+            move || {
+                file.lock().map_err(|source| fail(&path, source))?;
+                Ok(is_current(&file, &path).then_some(Self { path, file }))
+            }
+        });
+        waiting.await.map_err(|error| fail(&path, std::io::Error::other(error)))?
+    }
+
     /// Removes the file and releases the lock.
     ///
     /// Whoever waits for it finds that the file it locked is gone, and makes a new one.
@@ -148,6 +177,8 @@ fn open(path: &Path) -> Result<File, LockError> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        // What a link leads to is not ours to make, and a pipe is no lock.
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(path)
         .map_err(|source| LockError::Io { path: path.to_owned(), source })
 }

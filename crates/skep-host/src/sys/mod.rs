@@ -5,29 +5,38 @@ mod attached;
 mod chain;
 mod checksum;
 mod cmd;
+mod daemon;
 mod descriptors;
 mod exec;
 mod file;
+mod hex;
 mod jsonline;
 mod lock;
+mod memory;
 mod process;
 mod program_output;
+mod quote;
 mod random;
+mod seclude;
 mod socket;
 
 pub use attached::{find_program, run_attached};
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
-pub use cmd::{Cmd, CmdError, Output, tail};
-pub use descriptors::close_inherited_on_exec;
+pub use cmd::{Cmd, CmdError, Output, search_in, tail};
+pub use daemon::Daemon;
+pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
 pub use exec::exec;
 pub use file::{
-    FileError, UNFINISHED, ensure_link, free_space, make_new_dir, make_private_dir, read,
-    remove_file, remove_tree, rename, sync_dir, write_atomic, write_new,
+    FileError, UNFINISHED, ensure_link, exchange, free_space, make_new_dir, make_private_dir, read,
+    read_own, remove_file, remove_tree, rename, set_mode, sync_dir, write_atomic, write_new,
 };
+pub use hex::hex;
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
+pub use memory::{forget_peak_memory, peak_memory_kib};
 pub use process::{ProcessId, boot_id};
 pub use program_output::{ProgramOutput, standard_input};
+pub use quote::shell_quoted;
 pub use random::fill_random;
 pub use socket::connect_in;

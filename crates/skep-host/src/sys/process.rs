@@ -17,15 +17,15 @@ impl ProcessId {
     /// Returns the identity of the process that has the number now, if there is one.
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
-        let (_, start) = stat(pid)?;
-        Some(Self { pid, start })
+        let found = stat(pid)?;
+        Some(Self { pid, start: found.start })
     }
 
-    /// Tells whether the process still runs. One that ended and was not yet reaped does not.
+    /// Tells whether the process still runs. One that ended and was not yet reaped does not, but for one
+    /// of which threads are still ending: they hold what it had open.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, start)| start == self.start && state != 'Z' && state != 'X')
+        stat(self.pid).is_some_and(|found| found.start == self.start && !found.has_ended())
     }
 
     /// Ends the process at once (SIGKILL); one that does not run is left alone.
@@ -38,17 +38,31 @@ impl ProcessId {
     }
 }
 
-/// Returns a process's state letter and start time.
-fn stat(pid: u32) -> Option<(char, u64)> {
+/// What the kernel tells of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    threads: u32,
+    start: u64,
+}
+
+impl Stat {
+    fn has_ended(&self) -> bool {
+        self.state == 'X' || self.state == 'Z' && self.threads <= 1
+    }
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse_stat(&text)
 }
 
-fn parse_stat(text: &str) -> Option<(char, u64)> {
+fn parse_stat(text: &str) -> Option<Stat> {
     // The second field is the program's name in parentheses, which may itself hold `)` and blanks.
     let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    let threads = fields.nth(16)?.parse().ok()?;
+    Some(Stat { state, threads, start: fields.nth(1)?.parse().ok()? })
 }
 
 /// Returns the ID of this boot of the host (random(4)).
@@ -74,8 +88,16 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_does_not_shift_the_fields() {
         let text = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 0 0";
-        assert_eq!(parse_stat(text), Some(('S', 98765)));
+        assert_eq!(parse_stat(text), Some(Stat { state: 'S', threads: 1, start: 98765 }));
         assert_eq!(parse_stat("garbage"), None);
+    }
+
+    #[test]
+    fn a_process_has_ended_when_its_last_thread_has() {
+        let stat = |state, threads| Stat { state, threads, start: 0 };
+        assert!(stat('Z', 1).has_ended() && stat('X', 1).has_ended());
+        assert!(!stat('Z', 3).has_ended(), "its threads still hold its files");
+        assert!(!stat('S', 1).has_ended());
     }
 
     #[test]

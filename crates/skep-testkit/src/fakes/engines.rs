@@ -11,12 +11,14 @@ use async_trait::async_trait;
 use skep_core::model::{EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
-use skep_host::engine::{Engine, EngineImage, Engines, Error, Part, ProbeService, Remains, Upload};
+use skep_host::engine::{
+    Engine, EngineImage, Engines, Error, Part, Place, ProbeAt, ProbeService, Remains, Upload,
+};
 use skep_host::oci::Source;
 use skep_host::pki::Credentials;
 
 use super::machines::PROVISIONED;
-use super::{FakeHost, State, act};
+use super::{FakeHost, State, Upload as Broken, act};
 
 /// On the machine's disk: the swarm and the ID that the engine has in it.
 const MEMBERSHIP: &str = "membership";
@@ -120,6 +122,14 @@ impl FakeEngine {
     }
 }
 
+/// Makes a machine's engine the first of a swarm, unless it is in one.
+pub(super) fn form_swarm(state: &mut State, dir: &Path) {
+    if membership(dir).is_none() {
+        let swarm = format!("swarm{}", state.swarms.len());
+        add_member(state, &swarm, dir, Role::Manager);
+    }
+}
+
 fn add_member(state: &mut State, swarm: &str, dir: &Path, role: Role) {
     state.made += 1;
     let id = format!("member{}", state.made);
@@ -161,10 +171,7 @@ impl Engine for FakeEngine {
 
     async fn init_swarm(&self, _advertise: Ipv4Addr) -> Result<(), Error> {
         self.act(|state, dir| {
-            if membership(dir).is_none() {
-                let swarm = format!("swarm{}", state.swarms.len());
-                add_member(state, &swarm, dir, Role::Manager);
-            }
+            form_swarm(state, dir);
             Ok(())
         })
     }
@@ -271,13 +278,25 @@ impl Engine for FakeEngine {
     }
 
     async fn load(&self, upload: Upload, told: &(dyn Fn(u64) + Send + Sync)) -> Result<(), Error> {
-        let broken = self.act(|state, dir| Ok(state.deaf.contains(dir)))?;
-        if broken {
-            // wait: as the real one does, for an engine that never answers.
-            tokio::time::sleep(upload.silence).await;
-            return Err(Error::Silent { limit: upload.silence });
-        }
+        let broken = self.act(|state, dir| Ok(state.uploads.get(dir).copied()))?;
         let mut parts = upload.parts;
+        match broken {
+            None => {}
+            Some(Broken::Deaf) => {
+                // wait: as the real one does, for an engine that never answers.
+                tokio::time::sleep(upload.silence).await;
+                return Err(Error::Silent { limit: upload.silence });
+            }
+            Some(Broken::Full) => {
+                let message = "write /layer: no space left on device".to_owned();
+                return Err(Error::Refused { status: 500, message });
+            }
+            Some(Broken::Dies) => {
+                let _ = parts.recv().await;
+                self.act(|state, dir| Ok(state.running.remove(dir)))?;
+                std::future::pending::<()>().await;
+            }
+        }
         let mut archive = tempfile::NamedTempFile::with_suffix(".tar").expect("a file");
         while let Some(part) = parts.recv().await {
             let part = part.map_err(|error| refused(&error.to_string()))?;
@@ -295,8 +314,12 @@ impl Engine for FakeEngine {
         })
     }
 
-    async fn create_probe(&self, _name: &str, _image: &str) -> Result<(), Error> {
+    async fn create_probe(&self, _name: &str, _: &str, _: ProbeAt<'_>) -> Result<(), Error> {
         self.act(|_, _| Ok(()))
+    }
+
+    async fn place(&self) -> Result<Place, Error> {
+        self.act(|_, _| Ok(Place { member: "one".to_owned(), architecture: "none".to_owned() }))
     }
 
     async fn probe(&self, _name: &str) -> Result<ProbeService, Error> {

@@ -19,6 +19,7 @@ fn image(dir: &Path) -> Image {
         probe_image: "sha256:0".to_owned(),
         packages: Vec::new(),
         files: Vec::new(),
+        checksums: Vec::new(),
     };
     Image { id: "0123456789abcdef".to_owned(), dir: dir.to_owned(), manifest }
 }

@@ -1,5 +1,6 @@
 //! Machines that are a directory and a word in memory.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,10 +10,12 @@ use skep_core::model::{ImageSet, Shape};
 use skep_core::observed::{Baked, MachineState};
 use skep_host::converge::PROGRAM;
 use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Say};
+use skep_host::engine::{REGISTRY_STATE, inside::PROGRAM as ASK};
 use skep_host::image::Image;
 use skep_host::shell::{self, NodeOutput, NodeShell};
 use skep_host::store::Machine;
 
+use super::engines::form_swarm;
 use super::{FakeHost, State, act, file_error};
 
 /// Is there once the guest has its keys: from then on its engine can be asked.
@@ -20,6 +23,9 @@ pub(super) const PROVISIONED: &str = "provisioned";
 
 /// Has what the engine of a docker-machine store's machine was last told of its options.
 pub(super) const CONFIGURED: &str = "configured";
+
+/// Has what the node was last told of a registry.
+const REGISTRY: &str = "registry";
 
 fn injected() -> Error {
     Error::File(file_error())
@@ -95,9 +101,25 @@ impl Adopt for FakeHost {
         })
     }
 
+    async fn open(
+        &self,
+        machine: &Machine,
+        owner: &str,
+        to: &[Ipv4Addr],
+        _: Say<'_>,
+    ) -> Result<(), Error> {
+        self.act(injected, |state| {
+            let address = machine.record.address;
+            assert_eq!(state.adopted.get(&address).map(String::as_str), Some(owner));
+            state.open.insert(address, to.to_vec());
+            Ok(())
+        })
+    }
+
     async fn release(&self, machine: &Machine, owner: &str, _: bool) -> Result<(), Error> {
         self.act(injected, |state| {
             let other = state.adopted.remove(&machine.record.address);
+            state.open.remove(&machine.record.address);
             assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
             let _ = std::fs::remove_file(machine.dir.join(PROVISIONED));
             state.running.remove(&machine.dir);
@@ -235,7 +257,21 @@ impl NodeShell for FakeShell {
                     assert!(!stdin.is_empty(), "keys are delivered on the standard input");
                     std::fs::write(self.dir.join(PROVISIONED), "").expect("a file");
                 }
-                "/etc/init.d/docker" => assert!(self.dir.join(PROVISIONED).exists()),
+                ASK => {
+                    assert_eq!(argv[1..], ["POST", "/swarm/init"]);
+                    form_swarm(state, &self.dir);
+                }
+                "sh" if argv[2].contains("/etc/init.d/docker restart") => {
+                    assert!(self.dir.join(PROVISIONED).exists());
+                }
+                "/bin/cat" if argv[1] == REGISTRY_STATE => {
+                    return Ok(match std::fs::read(self.dir.join(REGISTRY)) {
+                        Ok(stdout) => NodeOutput { stdout, ..Default::default() },
+                        Err(_) => NodeOutput { code: 1, ..Default::default() },
+                    });
+                }
+                // The script's first argument is what is to be.
+                "sh" => std::fs::write(self.dir.join(REGISTRY), argv[4]).expect("a file"),
                 "/bin/cat" => {
                     return Ok(NodeOutput { stdout: b"{}".to_vec(), ..Default::default() });
                 }

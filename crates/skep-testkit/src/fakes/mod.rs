@@ -11,16 +11,19 @@ mod network;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NetworkRecord, NodeName};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_core::services::View;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
+use skep_host::hosts::OwnHands;
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::dm::MachineStore;
 use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
@@ -34,6 +37,36 @@ pub enum Fault {
     Before(usize),
     /// The call of that number does what it should and fails all the same.
     After(usize),
+    /// Whoever makes the call of that number is killed when it has done what it should.
+    Killed(usize),
+}
+
+/// What becomes of an engine that is given images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// It takes nothing, and says nothing.
+    Deaf,
+    /// It has no room for what it is given.
+    Full,
+    /// Its machine ends when it has taken a part, and the connection says nothing of it.
+    Dies,
+}
+
+/// What a process that was killed ends with: see [`killable`].
+struct Killed;
+
+/// Carries work out to its end, or to where a fault kills it: then nothing of it goes on, not even what
+/// would have tidied up.
+///
+/// # Errors
+///
+/// What the work says, or that it was killed.
+pub async fn killable(work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    match AssertUnwindSafe(work).catch_unwind().await {
+        Ok(result) => result,
+        Err(reason) if reason.is::<Killed>() => Err("killed".to_owned()),
+        Err(reason) => resume_unwind(reason),
+    }
 }
 
 /// A host in memory, with its files in a directory of its own.
@@ -47,13 +80,17 @@ pub struct FakeHost {
 pub(crate) struct State {
     pub bridges: BTreeMap<String, (NetworkRecord, Owner)>,
     pub tables: BTreeMap<String, String>,
+    /// Where ports of the loopback lead, by table.
+    pub published: BTreeMap<String, String>,
     pub forwarding: bool,
     /// Directories of machines that run.
     pub running: BTreeSet<PathBuf>,
-    /// Directories of machines whose engines take no images, and say nothing.
-    pub deaf: BTreeSet<PathBuf>,
+    /// What becomes of the engines of machines with these directories when they are given images.
+    pub uploads: BTreeMap<PathBuf, Upload>,
     /// Hosts that were set up, each for an owner.
     pub adopted: BTreeMap<Ipv4Addr, String>,
+    /// Whom hosts let in.
+    pub open: BTreeMap<Ipv4Addr, Vec<Ipv4Addr>>,
     /// Directories of machines that are paused.
     pub paused: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
@@ -135,9 +172,14 @@ impl FakeHost {
         self.state().calls
     }
 
-    /// Lets a node's engine take no images, and say nothing.
-    pub fn deafen(&self, cluster: &ClusterDir, node: &NodeName) {
-        self.state().deaf.insert(cluster.machine_dir(node));
+    /// Sets what becomes of a node's engine when it is given images; none if it takes them.
+    pub fn set_upload(&self, cluster: &ClusterDir, node: &NodeName, upload: Option<Upload>) {
+        let dir = cluster.machine_dir(node);
+        let uploads = &mut self.state().uploads;
+        match upload {
+            Some(upload) => drop(uploads.insert(dir, upload)),
+            None => drop(uploads.remove(&dir)),
+        }
     }
 
     /// Ends all machines at once, as a host that loses its power does; its network goes too.
@@ -147,6 +189,7 @@ impl FakeHost {
         state.paused.clear();
         state.bridges.clear();
         state.tables.clear();
+        state.published.clear();
     }
 
     /// Returns what is there of clusters, a line each; nothing on a host that has none.
@@ -156,7 +199,8 @@ impl FakeHost {
         let bridges = state.bridges.keys().map(|name| format!("bridge {name}"));
         let tables = state.tables.keys().map(|name| format!("table {name}"));
         let running = state.running.iter().map(|dir| format!("machine {}", dir.display()));
-        let adopted = state.adopted.keys().map(|address| format!("host {address}"));
+        let adopted = state.adopted.keys().chain(state.open.keys());
+        let adopted = adopted.map(|address| format!("host {address}"));
         let clusters = self.store().clusters().unwrap_or_default();
         let clusters = clusters.iter().map(|it| format!("cluster {}", it.name()));
         let mut all: Vec<_> =
@@ -243,6 +287,7 @@ impl FakeHost {
             engines: self,
             network: self,
             hosts_file: &self.hosts_file(),
+            docker_config: None,
             limit: Duration::from_secs(1),
             images: false,
         };
@@ -284,6 +329,7 @@ impl FakeHost {
     ) -> Result<(), Vec<Failure>> {
         let settings = Settings {
             hosts_file: self.hosts_file(),
+            docker: None,
             resolvers: Vec::new(),
             user: "tester".to_owned(),
             timeout: Some(Duration::from_millis(400)),
@@ -295,6 +341,7 @@ impl FakeHost {
             cluster: &cluster,
             driver: self,
             network: self,
+            names: &OwnHands,
             images: self,
             engines: self,
             settings: &settings,
@@ -335,14 +382,19 @@ pub(crate) fn act<T, E>(
     error: impl Fn() -> E,
     effect: impl FnOnce(&mut State) -> Result<T, E>,
 ) -> Result<T, E> {
-    let mut state = state.lock().expect("no test panics while it holds this");
-    state.calls += 1;
-    let number = state.calls;
-    if state.fault == Some(Fault::Before(number)) {
+    let mut locked = state.lock().expect("no test panics while it holds this");
+    locked.calls += 1;
+    let number = locked.calls;
+    let fault = locked.fault;
+    if fault == Some(Fault::Before(number)) {
         return Err(error());
     }
-    let result = effect(&mut state)?;
-    if state.fault == Some(Fault::After(number)) { Err(error()) } else { Ok(result) }
+    let result = effect(&mut locked)?;
+    if fault == Some(Fault::Killed(number)) {
+        drop(locked);
+        resume_unwind(Box::new(Killed));
+    }
+    if fault == Some(Fault::After(number)) { Err(error()) } else { Ok(result) }
 }
 
 /// Returns an error of the kind that a full disk or a missing right gives.

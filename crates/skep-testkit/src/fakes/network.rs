@@ -1,11 +1,13 @@
 //! A network in memory.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{NetworkRecord, Publication};
 use skep_host::net::{Error, HostNetwork, Network};
 use skep_host::store::Owner;
+use skep_host::sys::Lock;
 
 use super::{FakeHost, file_error};
 
@@ -32,6 +34,23 @@ impl Network for FakeHost {
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
         self.act(injected, |state| {
             state.tables.insert(network.bridge.clone(), owner.digest());
+            state.published.remove(&network.bridge);
+            Ok(())
+        })
+    }
+
+    async fn publish(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error> {
+        self.act(injected, |state| {
+            state.tables.insert(network.bridge.clone(), owner.digest());
+            match publication {
+                Some(it) => state.published.insert(network.bridge.clone(), it.label()),
+                None => state.published.remove(&network.bridge),
+            };
             Ok(())
         })
     }
@@ -39,6 +58,7 @@ impl Network for FakeHost {
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         self.act(injected, |state| {
             state.tables.remove(name);
+            state.published.remove(name);
             Ok(())
         })
     }
@@ -59,7 +79,23 @@ impl Network for FakeHost {
 
     async fn look(&self) -> Result<HostNetwork, Error> {
         self.act(injected, |state| {
-            Ok(HostNetwork::of(state.bridges.values().cloned(), state.tables.clone()))
+            Ok(HostNetwork::of(
+                state.bridges.values().cloned(),
+                state.tables.clone(),
+                state.published.clone(),
+            ))
         })
+    }
+
+    async fn tap(&self, _: &str, _: &NetworkRecord, _: &Owner) -> Result<OwnedFd, Error> {
+        unreachable!("machines in memory have no taps")
+    }
+
+    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+        unreachable!("machines in memory have no taps")
+    }
+
+    async fn turn_to_choose(&self) -> Result<Lock, Error> {
+        unreachable!("nothing is chosen beside a plan")
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::observed::Observed;
 use skep_core::plan::{
     Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up, plan_stop,
@@ -39,6 +39,9 @@ fn spec(name: &str) -> ClusterSpec {
         nodes: vec![node],
         hostnames: Vec::new(),
         images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
     }
 }
 

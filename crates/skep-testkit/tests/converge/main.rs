@@ -1,26 +1,28 @@
 //! Plans are carried out on a host in memory whose every call fails once, before or after its effect:
 //! doing it again always gets there, and `down` leaves nothing.
 
+mod certs;
 mod forks;
+mod images;
 mod machines;
 
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock};
 
 use skep_core::event::Event;
 use skep_core::model::{
-    Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
+    Access, Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec,
+    RegistrySpec, Role, Size, TrustedRegistry,
 };
-use skep_core::observed::{MachineState, Member, Observed, ObservedNode};
+use skep_core::observed::{MachineState, Member, Observed};
 use skep_core::plan::{
-    Birth, Plan, StopMode, UpOptions, plan_down, plan_load, plan_pause, plan_remove_nodes,
-    plan_resume, plan_settings, plan_start, plan_stop, plan_up,
+    Birth, Plan, StopMode, UpOptions, plan_down, plan_pause, plan_remove_nodes, plan_resume,
+    plan_settings, plan_start, plan_stop, plan_up,
 };
 use skep_host::converge::OnFailure;
-use skep_host::oci::Source;
-use skep_testkit::archive;
-use skep_testkit::fakes::{FakeHost, Fault};
+use skep_testkit::fakes::{FakeHost, Fault, killable};
 
 /// The routing mesh is verified on real machines only.
 const OPTIONS: UpOptions =
@@ -45,7 +47,14 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         subnet: None,
         nodes: (0..managers + workers).map(node).collect(),
         images: Vec::new(),
-        hostnames: vec![HostnameSpec { name: "demo.example".parse().unwrap(), node: None }],
+        access: Access { ports: vec![8080], ..Access::default() },
+        registry: None,
+        trusted: None,
+        hostnames: vec![HostnameSpec {
+            name: "demo.example".parse().unwrap(),
+            node: None,
+            follow: true,
+        }],
     }
 }
 
@@ -165,12 +174,12 @@ where
     A: AsyncFn(&FakeHost, &str),
     D: AsyncFn(&FakeHost) -> Result<(), String>,
 {
-    let mut failed = 0;
+    let (mut failed, mut tally) = (0, Tally::default());
     for number in 1.. {
-        for fault in [Fault::Before(number), Fault::After(number)] {
+        for fault in [Fault::Killed(number), Fault::Before(number), Fault::After(number)] {
             let host = fresh().await;
             host.set_fault(Some(fault));
-            let result = work(&host).await;
+            let result = killable(work(&host)).await;
             let calls = host.calls();
             host.set_fault(None);
             let when = format!("{fault:?}: {result:?}");
@@ -181,11 +190,42 @@ where
             after(&host, &when).await;
             down(&host).await.unwrap_or_else(|error| panic!("{when}, then down: {error}"));
             assert_nothing(&host, &when).await;
-            if fault == Fault::After(number) && calls < number {
-                assert!(failed > 3, "hardly a fault was noticed: {failed}");
-                return;
+            if calls < number {
+                if matches!(fault, Fault::After(_)) {
+                    assert!(failed > 3, "hardly a fault was noticed: {failed}");
+                    return tally.write();
+                }
+                continue;
             }
+            tally.count(fault);
         }
+    }
+}
+
+/// How many faults a story has survived.
+#[derive(Default)]
+struct Tally {
+    kills: usize,
+    failures: usize,
+}
+
+impl Tally {
+    fn count(&mut self, fault: Fault) {
+        match fault {
+            Fault::Killed(_) => self.kills += 1,
+            Fault::Before(_) | Fault::After(_) => self.failures += 1,
+        }
+    }
+
+    /// Tells it, in the file where `benches/faults` reads it if that runs this.
+    fn write(&self) {
+        let Some(dir) = std::env::var_os("SKEP_FAULTS") else { return };
+        let thread = std::thread::current();
+        let story = thread.name().unwrap_or_default().rsplit("::").next().unwrap_or_default();
+        let line = format!("{story} {} {}\n", self.kills, self.failures);
+        let path = PathBuf::from(dir).join("converge");
+        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+        file.unwrap().write_all(line.as_bytes()).unwrap();
     }
 }
 
@@ -346,65 +386,27 @@ async fn a_failure_tells_what_where_and_the_consoles_last_words() {
     assert!(events.iter().any(told), "{events:?}");
 }
 
-/// Returns a cluster that wants the images of an archive, and the archive's directory.
-async fn with_images(managers: usize, workers: usize) -> (ClusterSpec, tempfile::TempDir) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.tar");
-    archive::write(&path, "app:1", &[b"a layer"]);
-    let set = Source::parse(path.to_str().unwrap()).set().await.unwrap();
-    (ClusterSpec { images: vec![set], ..spec(managers, workers) }, dir)
-}
-
 #[tokio::test]
-async fn images_are_loaded_after_any_failure() {
-    let (spec, _dir) = with_images(1, 1).await;
+async fn all_nodes_know_the_registry_after_any_failure() {
+    let registry =
+        RegistrySpec { node: NodeName::numbered(0), port: 5000, mirror: None, runs: true };
+    let before = with_a_host(1, 1);
+    let hub = TrustedRegistry { at: "hub.example:5000".into(), ca: Some("a certificate".into()) };
+    let existing = format!("trust {hub}");
+    let spec = ClusterSpec { registry: Some(registry), trusted: Some(vec![hub]), ..before.clone() };
     with_every_fault(
-        async |_| (),
+        async |host| up(host, &before).await.unwrap(),
         async |host| up(host, &spec).await,
         async |host, when| {
             assert_whole(host, &spec, when).await;
             let seen = host.observe(CLUSTER).await.unwrap();
-            let has = |node: &ObservedNode| node.images.as_ref().unwrap().has_all(&spec.images[0]);
-            assert!(seen.nodes.values().all(has), "{when}: {:?}", seen.nodes);
+            let address = seen.nodes[&NodeName::numbered(0)].record.address;
+            for (name, node) in &seen.nodes {
+                let part = if name.as_str() == "node0" { "serve" } else { "trust" };
+                let wanted = format!("{part} {address}:5000, {existing}");
+                assert_eq!(node.registry, Some(wanted), "{when}");
+            }
         },
     )
     .await;
-}
-
-#[tokio::test]
-async fn a_node_that_takes_no_images_is_named_and_the_others_get_them() {
-    let host = host().await;
-    let (wanted, _dir) = with_images(1, 2).await;
-    up(&host, &spec(1, 2)).await.unwrap();
-    let deaf = NodeName::numbered(1);
-    host.deafen(&host.cluster(CLUSTER), &deaf);
-    let plan = plan_load(&host.observe(CLUSTER).await.unwrap(), &wanted.images, &[]).unwrap();
-    let events = Mutex::new(Vec::new());
-    let note = |event| events.lock().unwrap().push(event);
-    let failures = host.execute(CLUSTER, &plan, OnFailure::GoOn, &note).await.unwrap_err();
-    assert_eq!(failures.len(), 1);
-    let said = failures[0].error.to_string();
-    assert!(said.starts_with("node1: ") && !said.contains("node0"), "{said}");
-    let told = |event: &Event| matches!(event, Event::StepBytes { done, .. } if *done > 0);
-    assert!(events.lock().unwrap().iter().any(told), "bytes are told");
-
-    up(&host, &ClusterSpec { nodes: wanted.nodes[..1].to_vec(), ..wanted.clone() }).await.unwrap();
-    let seen = host.observe(CLUSTER).await.unwrap();
-    let has = |node: usize| {
-        let images = seen.nodes[&NodeName::numbered(node)].images.as_ref().unwrap();
-        images.has_all(&wanted.images[0])
-    };
-    assert_eq!((has(0), has(1), has(2)), (true, false, true));
-}
-
-#[tokio::test]
-async fn a_source_that_breaks_off_is_told_once_and_nobody_has_its_images() {
-    let host = host().await;
-    let (wanted, dir) = with_images(1, 1).await;
-    up(&host, &spec(1, 1)).await.unwrap();
-    let plan = plan_load(&host.observe(CLUSTER).await.unwrap(), &wanted.images, &[]).unwrap();
-    std::fs::remove_file(dir.path().join("app.tar")).unwrap();
-    let failures = host.execute(CLUSTER, &plan, OnFailure::GoOn, &|_| ()).await.unwrap_err();
-    let said = failures[0].error.to_string();
-    assert!(said.starts_with("cannot read /") && said.ends_with("app.tar"), "{said}");
 }

@@ -27,9 +27,9 @@ pub struct Converging {
     /// Do not wait.
     #[arg(long, short)]
     pub detach: bool,
-    /// How long to wait, such as 90s or 5m.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
-    pub timeout: Duration,
+    /// How long to wait, such as 90s; 5m by default, and 16m where machines are emulated.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
 }
 
 /// `skep stack deploy`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
 use skep_core::observed::MachineState;
 use skep_host::driver::Driver as _;
+use skep_host::pki::KNOWN_HOSTS;
 use skep_host::store::{ClusterDir, Machine};
 use skep_host::sys::exec;
 
@@ -146,7 +147,7 @@ fn options(ways: &[&Way]) -> Vec<OsString> {
             identity.push(quoted(key));
             options.push(identity);
         }
-        known_hosts.push(quoted(&way.dir.join("known_hosts")));
+        known_hosts.push(quoted(&way.dir.join(KNOWN_HOSTS)));
         known_hosts.push(" ");
     }
     options.push(known_hosts);
@@ -188,6 +189,14 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         Some(node) => context.node(&cluster, node)?,
         None => manager(&cluster)?,
     };
+    if args.all {
+        let nodes = cluster.nodes().context("cannot list nodes")?;
+        let mut nodes: Vec<_> = nodes.into_iter().filter_map(|(_, node)| node.ok()).collect();
+        nodes.sort_by_key(|node| node.index);
+        for (variable, value) in of_all(&nodes) {
+            outln!("{}", set_line(&shell, &variable, &value));
+        }
+    }
     let values = [
         "1".to_owned(),
         format!("tcp://{}:2376", node.address),
@@ -198,6 +207,18 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         outln!("{}", set_line(&shell, variable, value));
     }
     Ok(())
+}
+
+/// Returns what names every node and its engine: all take the same certificate, so setting `DOCKER_HOST` to
+/// another value is enough to speak to another one.
+fn of_all(nodes: &[NodeRecord]) -> Vec<(String, String)> {
+    let names: Vec<_> = nodes.iter().map(|node| node.name().as_str()).collect();
+    let host = |node: &NodeRecord| {
+        let name = node.name().as_str().to_uppercase().replace(['-', '.'], "_");
+        (format!("DOCKER_HOST_{name}"), format!("tcp://{}:2376", node.address))
+    };
+    let all = ("SKEP_NODES".to_owned(), names.join(" "));
+    [all].into_iter().chain(nodes.iter().map(host)).collect()
 }
 
 fn own_shell() -> Option<String> {
@@ -257,10 +278,8 @@ pub(super) fn docker_program(
     context: &Context,
     cluster: Option<&ClusterDir>,
 ) -> Result<PathBuf, CliError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let own = std::env::split_paths(&path).map(|dir| dir.join("docker"));
-    if let Some(own) = own.into_iter().find(|program| is_program(program)) {
-        return Ok(own);
+    if let Some(own) = context.docker() {
+        return Ok(own.to_owned());
     }
     let record = match cluster {
         Some(cluster) => cluster.record().context(format!("cluster {}", cluster.name()))?,
@@ -270,11 +289,6 @@ pub(super) fn docker_program(
     image.map(|image| image.docker_cli()).ok_or_else(|| {
         CliError::host("there is no docker command on this host").hint("apt-get install docker-cli")
     })
-}
-
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
 fn managers(cluster: &ClusterDir) -> Result<Vec<NodeRecord>, CliError> {

@@ -1,19 +1,25 @@
-//! `skep bench`: how long a swarm takes to form on this host, and what it takes of it.
+//! `skep bench`: how long a swarm takes to form on this host, what it takes of it, and how long images
+//! and stacks take to get to its nodes.
 
+mod deploy;
+mod images;
 mod report;
+mod trials;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use skep_core::model::ClusterName;
 use skep_host::driver::qemu::{Qemu, Usage, template_of, usage};
+use skep_host::sys::make_private_dir;
 
 use self::report::{Idle, Report, Series, Step};
+use self::trials::Trials;
 use super::{down, up};
 use crate::cli::{Accel, ClusterArg, Down, Output, Up, Waiting, Wanted};
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Context as _};
 use crate::out;
 
 /// The name of the clusters that are measured; `skep down` takes away what an interrupted run left.
@@ -22,19 +28,27 @@ const CLUSTER: &str = "bench";
 /// `skep bench`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Each run brings a cluster up and takes it away again, the kinds in turn, so that what else goes on
-is the same for all. Results are medians, least and most.
+Each run of `up` brings a cluster up and takes it away again, the kinds in turn, so that what else
+goes on is the same for all. `images` sends an image of noise to all nodes, and once more as one
+without skep would; `deploy` does so with a small stack. Results are medians, least and most.
 
 Examples:
   skep bench
-  skep bench --nodes 1,2,4,8 --runs 5 --no-cold -o json")]
+  skep bench --nodes 1,2,4,8 --runs 5 --no-cold -o json
+  skep bench images --nodes 4")]
 pub struct Bench {
-    /// The numbers of nodes.
-    #[arg(long, value_name = "N,N...", value_delimiter = ',', default_value = "2")]
+    /// What is measured.
+    #[arg(value_enum, default_value_t)]
+    what: What,
+    /// The numbers of nodes; 2, and of images 4, if not given.
+    #[arg(long, value_name = "N,N...", value_delimiter = ',')]
     nodes: Vec<u32>,
     /// How often each is measured.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// The size of the image, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    mib: usize,
     /// Leave out clusters whose nodes boot.
     #[arg(long)]
     no_cold: bool,
@@ -53,6 +67,18 @@ pub struct Bench {
     output: Output,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// How long a swarm takes to form.
+    #[default]
+    Up,
+    /// How long an image takes to get to all nodes.
+    Images,
+    /// How long a stack takes to converge.
+    Deploy,
+}
+
 pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> {
     let name: ClusterName = CLUSTER.parse().expect("it is a name");
     if context.store.cluster(&name).exists() {
@@ -62,16 +88,32 @@ pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> 
     let bench = Measuring { context, args: &args, name };
     bench.say("making sure that image and warm machine are there");
     bench.up(1, false, false).await?;
-    let mut report = Report::new(args.runs, bench.environment());
+    let environment = bench.environment();
     bench.down().await?;
-    for &nodes in &args.nodes {
-        report.series.extend(bench.measure(nodes).await?);
-    }
-    match args.output {
-        // JSON is YAML too.
-        Output::Json | Output::Yaml => out!("{}", report.json()),
-        Output::Table => out!("{}", report.table()),
-    }
+    // JSON is YAML too.
+    let as_table = args.output == Output::Table;
+    let text = match args.what {
+        What::Up => {
+            let mut report = Report::new(args.runs, environment);
+            for nodes in bench.sizes(2) {
+                report.series.extend(bench.measure(nodes).await?);
+            }
+            if as_table { report.table() } else { report.json() }
+        }
+        What::Images | What::Deploy => {
+            let images = args.what == What::Images;
+            let kind = if images { "images" } else { "deploy" };
+            let mut trials = Trials { kind, runs: args.runs, environment, groups: Vec::new() };
+            for nodes in bench.sizes(if images { 4 } else { 2 }) {
+                trials.groups.push(match images {
+                    true => bench.measure_images(nodes).await?,
+                    false => bench.measure_deploys(nodes).await?,
+                });
+            }
+            if as_table { trials.table() } else { trials.json() }
+        }
+    };
+    out!("{text}");
     Ok(())
 }
 
@@ -112,6 +154,18 @@ impl Measuring<'_> {
             }
         }
         Ok(kinds)
+    }
+
+    /// Returns the numbers of nodes, or one that goes for all who did not say.
+    fn sizes(&self, usual: u32) -> Vec<u32> {
+        if self.args.nodes.is_empty() { vec![usual] } else { self.args.nodes.clone() }
+    }
+
+    /// Makes a directory for what is to be sent. It goes with the cluster, also after an interruption.
+    fn work_dir(&self) -> Result<PathBuf, CliError> {
+        let dir = self.context.store.cluster(&self.name).path().join("bench");
+        make_private_dir(&dir).context("no room for what is to be sent")?;
+        Ok(dir)
     }
 
     async fn up(&self, nodes: u32, cold: bool, verify: bool) -> Result<up::Done, CliError> {

@@ -3,7 +3,7 @@
 use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
-use skep_core::plan::{Plan, PlanError, UpOptions, plan_up};
+use skep_core::plan::{Plan, PlanError, UpOptions, plan_up, without_images};
 use skep_host::converge::{Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
@@ -21,6 +21,11 @@ pub(super) fn plan_error(error: PlanError) -> CliError {
         PlanError::SubnetFixed { cluster, .. } => {
             CliError::usage(text).hint(format!("skep down {cluster}  # then up again"))
         }
+        PlanError::Registry(_) => CliError::usage(text)
+            .hint("skep registry stop")
+            .hint("the same with --force, which loses what was pushed to it"),
+        PlanError::RegistryElsewhere { there, .. } => CliError::usage(text)
+            .hint(format!("skep registry stop  # {there} keeps its images until it is removed")),
         PlanError::NoMember { .. } => CliError::failed(text).hint("skep up  # mends what it can"),
         PlanError::Quorum(_) => CliError::failed(text),
         _ => CliError::usage(text),
@@ -54,19 +59,24 @@ async fn try_out(
     result
 }
 
-/// Makes a cluster what its specification says. Where nodes cannot be forked, they are booted.
+/// Makes a cluster what its specification says. Where nodes cannot be forked, they are booted; no images
+/// are loaded from sources that are `gone`.
 pub(super) async fn converge(
     machinery: &Machinery<'_>,
     cluster: &LockedCluster,
     spec: &ClusterSpec,
     options: UpOptions,
     on_failure: OnFailure,
+    gone: &[String],
     first: Observed,
 ) -> Result<(), CliError> {
     let settled = settle(
         first,
         options.birth,
-        |seen, birth| plan_up(spec, seen, UpOptions { birth, ..options }).map_err(plan_error),
+        |seen, birth| {
+            let plan = plan_up(spec, seen, UpOptions { birth, ..options }).map_err(plan_error)?;
+            Ok(without_images(plan, gone))
+        },
         async |plan| try_out(machinery, cluster, plan, on_failure).await,
         async || machinery.observe(cluster.dir(), Damage::Refuse).await,
         |text| machinery.progress.event(Event::Warning(text)),

@@ -1,25 +1,142 @@
 //! `skep doctor`, and the checks that `up` makes before it touches anything.
 
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
 use skep_host::preflight::{Check, Needs, Verdict, check};
+use skep_host::store::{ClusterDir, Exposed};
+use skep_host::sys::Cmd;
 
+use super::{certs, confirm};
 use crate::cli::{Doctor, Output};
-use crate::context::Context;
+use crate::context::{Context, chmod};
 use crate::error::{CliError, Context as _, code};
 use crate::outln;
 use crate::render::write_document;
 
+/// A check, and how it can be mended without harm.
+#[derive(Debug, Serialize)]
+struct Finding {
+    #[serde(flatten)]
+    check: Check,
+    #[serde(skip)]
+    fix: Option<Fix>,
+}
+
+/// What is done in the place of the user.
+#[derive(Debug)]
+enum Fix {
+    /// Closes a file or directory to others.
+    Close(Exposed),
+    /// Installs packages.
+    Install(Vec<String>),
+    /// Makes a cluster's certificates anew.
+    Renew(ClusterDir),
+}
+
+/// How long the installation of packages may take.
+const INSTALL: std::time::Duration = std::time::Duration::from_secs(15 * 60);
+
 pub(super) async fn run(context: &Context, args: Doctor) -> Result<u8, CliError> {
-    let checks = check(needs(context, true)).await;
+    let mut findings = look(context).await;
+    if args.fix {
+        let mut mended = false;
+        for finding in &findings {
+            if let Some(fix) = &finding.fix
+                && confirm(
+                    &format!("{}: {}?", finding.check.found, finding.check.remedy),
+                    args.yes,
+                )?
+            {
+                mend(context, fix).await?;
+                mended = true;
+            }
+        }
+        if mended {
+            findings = look(context).await;
+        }
+    }
     match args.output {
         Output::Json | Output::Yaml => {
-            write_document(args.output, &json!({"format": 1, "checks": checks}));
+            write_document(args.output, &json!({"format": 1, "checks": findings}));
         }
-        Output::Table => checks.iter().for_each(|check| outln!("{}", line(check))),
+        Output::Table => findings.iter().for_each(|it| outln!("{}", line(&it.check))),
     }
-    let bad = checks.iter().any(|check| check.verdict == Verdict::Bad);
+    let bad = findings.iter().any(|it| it.check.verdict == Verdict::Bad);
     Ok(if bad { code::HOST } else { 0 })
+}
+
+/// Returns all checks for programs.
+pub(super) async fn document(context: &Context) -> Value {
+    json!({"format": 1, "checks": look(context).await})
+}
+
+/// Makes all checks: of the host, and of what is kept on it.
+async fn look(context: &Context) -> Vec<Finding> {
+    let of_host = check(needs(context, true)).await.into_iter().map(|check| {
+        let install = check
+            .remedy
+            .strip_prefix("apt-get install ")
+            .map(|rest| Fix::Install(rest.split_whitespace().map(str::to_owned).collect()));
+        Finding { fix: install.filter(|_| check.verdict != Verdict::Good), check }
+    });
+    of_host.chain(store(context)).chain(certificates(context)).collect()
+}
+
+/// Checks that keys, and what has them, are their owner's alone.
+fn store(context: &Context) -> Vec<Finding> {
+    const NAME: &str = "store";
+    let clusters = context.store.clusters().unwrap_or_default();
+    let others = context.registry().list();
+    let inner = clusters.iter().chain(&others).flat_map(ClusterDir::exposed);
+    let exposed: Vec<_> = context.store.exposed().into_iter().chain(inner).collect();
+    if exposed.is_empty() {
+        return vec![good(NAME, "keys are for their owner alone")];
+    }
+    let finding = |it: Exposed| {
+        let found = format!("others can get at {} (mode {:04o})", it.path.display(), it.mode);
+        let (verdict, remedy) = (Verdict::Bad, chmod(&it));
+        Finding { check: Check { name: NAME, verdict, found, remedy }, fix: Some(Fix::Close(it)) }
+    };
+    exposed.into_iter().map(finding).collect()
+}
+
+/// Checks when certificates end, and that no change of the authority was cut off.
+fn certificates(context: &Context) -> Vec<Finding> {
+    const NAME: &str = "certificates";
+    let clusters = context.store.clusters().unwrap_or_default();
+    let mut findings = Vec::new();
+    for dir in &clusters {
+        for (what, remedy) in certs::notices(dir) {
+            let renews = remedy.starts_with("skep certs renew");
+            // One renewal is enough for all certificates of a cluster.
+            let again = findings.iter().any(|it: &Finding| it.check.remedy == remedy);
+            let fix = (renews && !again).then(|| Fix::Renew(dir.clone()));
+            let (verdict, found) = (Verdict::Poor, format!("{}: {what}", dir.name()));
+            findings.push(Finding { check: Check { name: NAME, verdict, found, remedy }, fix });
+        }
+    }
+    if findings.is_empty() {
+        findings.push(good(NAME, "none ends within 30 days"));
+    }
+    findings
+}
+
+fn good(name: &'static str, found: impl Into<String>) -> Finding {
+    let check = Check { name, verdict: Verdict::Good, found: found.into(), remedy: String::new() };
+    Finding { check, fix: None }
+}
+
+async fn mend(context: &Context, fix: &Fix) -> Result<(), CliError> {
+    match fix {
+        Fix::Close(exposed) => exposed.close().context("it stays as it is"),
+        Fix::Renew(dir) => certs::renew(context, dir).await,
+        Fix::Install(words) => {
+            let install = Cmd::new("apt-get").args(["-y", "-q", "install"]).args(words);
+            let install = install.env("DEBIAN_FRONTEND", "noninteractive").timeout(INSTALL);
+            install.run().await.context("nothing was installed").map(drop)
+        }
+    }
 }
 
 /// Refuses to go on where something is missing that the host must have.
@@ -39,7 +156,8 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
 }
 
 fn needs(context: &Context, build: bool) -> Needs<'_> {
-    Needs { store: context.store.root(), cache: context.cache.root(), build }
+    let (store, cache) = (context.store.root(), context.cache.root());
+    Needs { store, cache, build, broker: context.broker() }
 }
 
 fn line(check: &Check) -> String {

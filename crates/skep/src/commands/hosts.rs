@@ -1,9 +1,11 @@
 //! `skep hosts`.
 
+use std::time::Duration;
+
 use serde_json::json;
 use skep_core::model::{ClusterRecord, HostnameSpec};
 use skep_core::observed::{HostsEntry, Observed};
-use skep_core::plan::plan_hostnames;
+use skep_core::plan::{Plan, plan_follow, plan_hostnames};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
@@ -17,9 +19,11 @@ use crate::render::write_document;
 
 pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), CliError> {
     match command {
-        HostsCommand::Add { cluster, names, node } => {
-            let new: Vec<_> =
-                names.into_iter().map(|name| HostnameSpec { name, node: node.clone() }).collect();
+        HostsCommand::Follow { cluster } => follow(context, cluster).await,
+        HostsCommand::Add { cluster, names, node, follow } => {
+            let names = names.into_iter();
+            let spec = |name| HostnameSpec { name, node: node.clone(), follow };
+            let new: Vec<_> = names.map(spec).collect();
             change(context, cluster, |record, _| {
                 record.hostnames.retain(|old| !new.iter().any(|it| it.name == old.name));
                 record.hostnames.extend(new.iter().cloned());
@@ -68,6 +72,38 @@ async fn change(
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
     cluster.release();
     result
+}
+
+/// How often nodes are looked at, and how long one may take to answer: three looks in a row that a node does
+/// not answer in time are too long for who waits for a page, one may be a hiccup of a busy node.
+const EVERY: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Lets names and ports lead to a node that is up, until it is interrupted.
+async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    if !context.quiet {
+        eprintln!("following the nodes of cluster {} that are up; Ctrl-C ends it", dir.name());
+    }
+    let mut pending = Plan::default();
+    while dir.exists() {
+        let seen = machinery.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
+        let plan = plan_follow(&seen);
+        // Only what two looks agree on, and what is still so while nobody else changes the cluster.
+        if !plan.is_empty() && plan == pending {
+            let cluster = context.lock(dir.name()).await?;
+            let seen = machinery.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
+            let result =
+                carry_out(&machinery, &cluster, &plan_follow(&seen), OnFailure::GoOn).await;
+            cluster.release();
+            result?;
+        }
+        pending = plan;
+        // wait: a node that goes down does not announce it.
+        tokio::time::sleep(EVERY).await;
+    }
+    Ok(())
 }
 
 fn print(entries: &[HostsEntry], output: Output) {

@@ -98,6 +98,17 @@ pub(super) async fn look_again(recorded: &[ImageSet]) -> Vec<ImageSet> {
     sets
 }
 
+/// Returns the sources that are not there any more, or cannot be read.
+pub(super) async fn gone(recorded: &[ImageSet]) -> Vec<String> {
+    let mut gone = Vec::new();
+    for set in recorded {
+        if Source::parse(&set.source).set().await.is_err() {
+            gone.push(set.source.clone());
+        }
+    }
+    gone
+}
+
 /// Returns the nodes that words such as `node1`, `manager` and `worker` mean.
 fn nodes(
     words: &[String],

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use skep_host::driver::qemu::console_path;
+use skep_host::driver::qemu::console;
 use skep_host::store::Machine;
 
 use crate::cli::{Logs, Service};
@@ -15,7 +15,7 @@ pub(super) async fn run(context: &Context, args: Logs) -> Result<(), CliError> {
     let record = context.node(&cluster, &args.node.node)?;
     let machine = Machine { dir: cluster.machine_dir(record.name()), record };
     let text = match args.service {
-        None => std::fs::read(console_path(&machine)).context("there is no console log")?,
+        None => console(&machine).context("there is no console log")?,
         Some(service) => {
             let machinery = context.machinery(None);
             let log = machinery.service_log(&machine, service_name(service)).await;
@@ -32,6 +32,8 @@ fn service_name(service: Service) -> &'static str {
         Service::Agent => "agent",
         Service::Containerd => "containerd",
         Service::Docker => "docker",
+        Service::Mirror => "mirror",
+        Service::Registry => "registry",
         Service::Sshd => "sshd",
         Service::Tls => "tls",
     }

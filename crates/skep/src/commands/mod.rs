@@ -4,9 +4,11 @@ mod access;
 mod alias;
 mod bench;
 mod cache;
+mod certs;
 mod converge;
 mod doctor;
 mod down;
+mod firewall;
 mod hosts;
 mod image;
 mod logs;
@@ -14,9 +16,12 @@ mod ls;
 mod node;
 mod power;
 mod rebalance;
+mod registry;
 mod schema;
+mod setup;
 mod stack;
 mod status;
+mod support;
 mod swarm;
 mod up;
 
@@ -69,12 +74,17 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Docker(args) => return access::docker(context, args).await,
         Command::Node(command) => node::run(context, command).await?,
         Command::Image(command) => image::run(context, command).await?,
+        Command::Registry(command) => registry::run(context, command).await?,
         Command::Stack(command) => return stack::run(context, command).await,
         Command::Rebalance(args) => return rebalance::run(context, args).await,
         Command::Swarm(command) => swarm::run(context, command).await?,
         Command::Hosts(command) => hosts::run(context, command).await?,
+        Command::Firewall(command) => return firewall::run(context, command).await,
         Command::Logs(args) => logs::run(context, args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,
+        Command::Setup(args) => setup::run(args).await?,
+        Command::Certs(command) => certs::run(context, command).await?,
+        Command::SupportBundle(args) => support::run(context, args).await?,
         Command::Cache(command) => cache::run(context, command)?,
         Command::Bench(args) => bench::run(context, args).await?,
         Command::Schema => schema::run(),

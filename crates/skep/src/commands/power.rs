@@ -5,6 +5,7 @@ use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
 use super::converge::{carry_out, converge, plan_error};
+use super::image;
 use super::up::options;
 use crate::cli::Power;
 use crate::context::Context;
@@ -22,7 +23,9 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     let spec = record.spec(seen.nodes.values().map(|node| &node.record));
     // One node that does not come up is no reason to leave the others down.
     let goes_on = OnFailure::GoOn;
-    let result = converge(&machinery, &cluster, &spec, options(&args.waiting), goes_on, seen).await;
+    let gone = image::gone(&spec.images).await;
+    let options = options(&args.waiting);
+    let result = converge(&machinery, &cluster, &spec, options, goes_on, &gone, seen).await;
     cluster.release();
     result?;
     if !context.quiet {

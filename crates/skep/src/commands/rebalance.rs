@@ -6,7 +6,7 @@ use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
 use skep_host::stack::watch;
 
-use super::stack::{DockerCommand, judge_ending, patience};
+use super::stack::{DockerCommand, converging_limit, judge_ending, patience};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
@@ -46,10 +46,11 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
         view
     };
     let events = |event| machinery.progress.event(event);
-    let ending = watch(swarm, &select, args.converging.timeout, &events).await;
+    let limit = converging_limit(context, &dir, &args.converging);
+    let ending = watch(swarm, &select, limit, &events).await;
     machinery.progress.clear();
     let ending = ending.context("cannot watch the services")?;
-    judge_ending(swarm, &ending, "rebalance", args.converging.timeout).await?;
+    judge_ending(swarm, &ending, "rebalance", limit).await?;
     Ok(0)
 }
 

@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 use skep_core::model::{NodeName, Role};
 use skep_core::observed::{EngineState, Leftover, Member, Observed, ObservedNode};
+use skep_core::readiness::{Check, Subject, Verdict, verifiable};
 use skep_host::observe::Damage;
 use skep_host::store::ClusterDir;
 
 use crate::cli::{Output, Status};
-use crate::context::Context;
+use crate::context::{Context, Machinery};
 use crate::error::{CliError, code};
 use crate::render::table::table;
 use crate::render::write_document;
@@ -17,12 +18,98 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     let seen = machinery.observe_within(&dir, Damage::List, args.timeout).await?;
+    let checks = match args.verify {
+        true => Some(verify(context, &machinery, &dir, &seen).await?),
+        false => None,
+    };
     match args.output {
-        Output::Json | Output::Yaml => write_document(args.output, &json(&dir, &seen)),
-        Output::Table => print(&dir, &seen),
+        Output::Json | Output::Yaml => {
+            let mut document = json(&dir, &seen);
+            if let Some(checks) = &checks {
+                document["checks"] = checks.iter().map(|check| checked(check, &dir)).collect();
+            }
+            write_document(args.output, &document);
+        }
+        Output::Table => {
+            print(&dir, &seen);
+            print_checks(checks.as_deref().unwrap_or_default(), &dir);
+        }
     }
     let well = seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, &seen));
-    Ok(if well { 0 } else { code::FAILED })
+    let works = checks.iter().flatten().all(|check| check.verdict != Verdict::Wrong);
+    Ok(if well && works { 0 } else { code::FAILED })
+}
+
+/// Verifies a cluster, which no other skep may change meanwhile.
+async fn verify(
+    context: &Context,
+    machinery: &Machinery<'_>,
+    dir: &ClusterDir,
+    seen: &Observed,
+) -> Result<Vec<Check>, CliError> {
+    let cluster = context.lock(dir.name()).await?;
+    let events = |_| ();
+    let checks = machinery.world(&cluster, &events).verify(&verifiable(seen)).await;
+    cluster.release();
+    Ok(checks)
+}
+
+/// Returns the command that may mend what a check found.
+fn remedy(check: &Check, dir: &ClusterDir) -> Option<String> {
+    if check.verdict < Verdict::Doubtful {
+        return None;
+    }
+    let cluster = dir.name();
+    let node = check.node.as_ref().map(NodeName::as_str);
+    Some(match (check.subject, node) {
+        (Subject::Engine, Some(node)) => {
+            format!("skep node restart {node} --cluster {cluster}")
+        }
+        (Subject::Engine, None) => format!("skep up {cluster}"),
+        (Subject::Ingress, Some(node)) => {
+            format!("skep logs {cluster}/{node} --service docker  # then skep node restart {node}")
+        }
+        (Subject::Ingress, None) => format!("skep up {cluster}"),
+        (Subject::Overlay, _) => format!(
+            "skep logs {cluster}/NODE --service docker  # between hosts: UDP port 4789, and 7946"
+        ),
+        (Subject::Clock, Some(node)) => {
+            format!("skep status {cluster} --verify  # again in half a minute: {node} sets itself")
+        }
+        (Subject::Clock, None) => format!("skep status {cluster} --verify  # in half a minute"),
+        (Subject::Certificate, _) => format!("skep certs renew {cluster}"),
+    })
+}
+
+fn print_checks(checks: &[Check], dir: &ClusterDir) {
+    if checks.is_empty() {
+        return;
+    }
+    outln!();
+    let row = |check: &Check| {
+        let node = check.node.as_ref().map_or("-", NodeName::as_str);
+        let (subject, verdict) = (check.subject.as_str(), check.verdict.as_str());
+        vec![subject.into(), node.into(), verdict.into(), check.text.clone()]
+    };
+    let rows: Vec<_> = checks.iter().map(row).collect();
+    out!("{}", table(&["CHECK", "NODE", "VERDICT", "WHAT WAS SEEN"], &rows));
+    for check in checks {
+        if let Some(remedy) = remedy(check, dir) {
+            let node = check.node.as_ref().map(|node| format!(" of {node}")).unwrap_or_default();
+            outln!("try       for {}{node}: {remedy}", check.subject.as_str());
+        }
+    }
+}
+
+fn checked(check: &Check, dir: &ClusterDir) -> Value {
+    let Check { subject, node, verdict, text } = check;
+    json!({
+        "check": subject,
+        "node": node,
+        "verdict": verdict,
+        "text": text,
+        "remedy": remedy(check, dir),
+    })
 }
 
 fn member<'a>(node: &ObservedNode, seen: &'a Observed) -> Option<&'a Member> {
@@ -55,6 +142,9 @@ fn print(dir: &ClusterDir, seen: &Observed) {
     outln!("files     {}", dir.path().display());
     for leftover in &seen.leftovers {
         outln!("leftover  {}: skep down {} removes it", what(leftover), dir.name());
+    }
+    for warning in super::certs::warnings(dir) {
+        outln!("warning   {warning}");
     }
     for (name, node) in &seen.nodes {
         if let EngineState::Unreachable(reason) = &node.engine {
@@ -110,7 +200,7 @@ fn swarm(node: &ObservedNode, member: Option<&Member>) -> &'static str {
     }
 }
 
-fn json(dir: &ClusterDir, seen: &Observed) -> Value {
+pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {
     let node = |(name, node): (&NodeName, &ObservedNode)| {
         let member = member(node, seen);
         let spec = &node.record.spec;
@@ -149,6 +239,7 @@ fn json(dir: &ClusterDir, seen: &Observed) -> Value {
         "directory": dir.path(),
         "hosts": seen.hosts_entries.iter().map(|entry| &entry.name).collect::<Vec<_>>(),
         "leftovers": seen.leftovers,
+        "warnings": super::certs::warnings(dir),
         "nodes": seen.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }

@@ -1,5 +1,9 @@
 //! `skep swarm recover`.
 
+use std::time::{Duration, Instant};
+
+use skep_core::model::Role;
+use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{plan_forget_lost, plan_recover};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
@@ -10,6 +14,10 @@ use crate::cli::{SwarmCommand, SwarmRecover};
 use crate::context::Context;
 use crate::error::CliError;
 
+/// How long a leader may take to notice that it has lost the others: ten of raft's ticks of a second each,
+/// and as long again where all is slow.
+const NOTICE: Duration = Duration::from_secs(20);
+
 pub(super) async fn run(context: &Context, command: SwarmCommand) -> Result<(), CliError> {
     match command {
         SwarmCommand::Recover(args) => recover(context, args).await,
@@ -19,12 +27,18 @@ pub(super) async fn run(context: &Context, command: SwarmCommand) -> Result<(), 
 async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let began = Instant::now();
+    let mut seen = machinery.observe(&dir, Damage::Refuse).await?;
+    while misses_a_manager(&seen) && began.elapsed() < NOTICE {
+        // wait: nothing but its answers tells when the leader has noticed.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        seen = machinery.observe(&dir, Damage::Refuse).await?;
+    }
     plan_recover(&seen, &args.node).map_err(plan_error)?;
     let node = &args.node;
     let question = format!(
         "Form the swarm of cluster {} anew from what {node} knows? What the other managers decided \
-         without it is lost.",
+         without it is lost, and its engine starts anew.",
         dir.name()
     );
     if !confirm(&question, args.yes)? {
@@ -46,4 +60,14 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
         eprintln!("  skep up {}", dir.name());
     }
     Ok(())
+}
+
+/// Tells whether somebody leads a swarm with a manager that does not run: perhaps he has not noticed yet.
+fn misses_a_manager(seen: &Observed) -> bool {
+    let Some(swarm) = &seen.swarm else { return false };
+    let mut managers = swarm.members.iter().filter(|member| member.role == Role::Manager);
+    managers.any(|member| {
+        let mut nodes = seen.nodes.values().filter(|node| member.is_node(node.record.name()));
+        !nodes.any(|node| node.machine == MachineState::Running)
+    })
 }

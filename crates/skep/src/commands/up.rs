@@ -11,11 +11,12 @@ use skep_core::plan::{
 use skep_host::converge::OnFailure;
 use skep_host::driver::ssh::{self, Checked};
 use skep_host::observe::Damage;
-use skep_host::pki::Credentials;
+use skep_host::pki::rotation;
 use skep_host::store::LockedCluster;
 
 use super::converge::{carry_out, converge, plan_error};
 use super::image;
+use super::registry;
 use super::stack::{check_stacks, deploy_stacks};
 use crate::cli::{Up, Waiting, Wanted};
 use crate::context::{Context, Machinery};
@@ -111,6 +112,7 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let spec = wanted_spec(file.clone(), &seen)?;
     plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
+    check_ports(&spec, &seen)?;
 
     let cluster = context.lock(&name).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
@@ -140,7 +142,7 @@ pub(super) async fn up(
             true => reserve(machinery, cluster, spec).await?,
             false => before,
         };
-        converge(machinery, cluster, spec, options(waiting), OnFailure::Stop, seen).await
+        converge(machinery, cluster, spec, options(waiting), OnFailure::Stop, &[], seen).await
     };
     let Err(error) = work.await else { return Ok(()) };
     let name = &spec.name;
@@ -161,6 +163,21 @@ pub(super) async fn up(
     }
 }
 
+/// Refuses ports of the loopback on which something on this host listens: it would not be reached any more.
+fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
+    let ours = |port: &u16| {
+        seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(port))
+    };
+    let mut new = spec.access.ports.iter().filter(|port| !ours(port));
+    match new.find(|port| skep_host::net::listens(**port)) {
+        Some(port) => {
+            Err(CliError::usage(format!("something on this host listens on port {port}"))
+                .hint(format!("ss -ltnp 'sport = :{port}'")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Looks whether hosts that are to become nodes can, before anything is touched.
 async fn check_hosts(
     machinery: &Machinery<'_>,
@@ -168,8 +185,8 @@ async fn check_hosts(
     spec: &ClusterSpec,
     before: &Observed,
 ) -> Result<(), CliError> {
-    let ca = Credentials::of_store(cluster.dir().path()).ca;
-    let owner = ssh::owner(spec.name.as_str(), &ca).unwrap_or_default();
+    let origin = rotation::origin(cluster.dir().path());
+    let owner = ssh::owner(spec.name.as_str(), &origin).unwrap_or_default();
     let new = spec.nodes.iter().filter(|node| !before.nodes.contains_key(&node.name));
     let hosts: Vec<_> = new.filter_map(|node| Some((&node.name, node.host.as_ref()?))).collect();
     let mut problems = Vec::new();
@@ -201,7 +218,7 @@ async fn reserve(
     cluster: &LockedCluster,
     spec: &ClusterSpec,
 ) -> Result<Observed, CliError> {
-    let turn = skep_host::net::turn_to_choose().await.context("cannot choose a subnet")?;
+    let turn = machinery.network().turn_to_choose().await.context("cannot choose a subnet")?;
     let seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
     let plan = plan_reservation(spec, &seen).map_err(plan_error)?;
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await?;
@@ -249,7 +266,9 @@ fn wanted_spec(
     if let (None, true, Some(cluster)) = (&file, is_empty(wanted), &seen.cluster) {
         return Ok(cluster.spec(seen.nodes.values().map(|node| &node.record)));
     }
-    let mut spec = file.unwrap_or_default().with_flags(wanted)?.spec(name.clone());
+    let file = file.unwrap_or_default().with_flags(wanted)?;
+    let mut spec = file.spec(name.clone());
+    registry::take_from_file(&mut spec, &file, seen.cluster.as_ref())?;
     if let Some(cluster) = &seen.cluster {
         spec.subnet = spec.subnet.or(Some(cluster.network.subnet));
         // A node that was drained by a command stays so until one says otherwise.
@@ -278,6 +297,8 @@ fn is_empty(wanted: &Wanted) -> bool {
         label,
         subnet,
         hostname,
+        publish,
+        no_context,
         suite,
         mirror,
         driver_args,
@@ -291,6 +312,8 @@ fn is_empty(wanted: &Wanted) -> bool {
         && subnet.is_none()
         && label.is_empty()
         && hostname.is_empty()
+        && publish.is_empty()
+        && !no_context
 }
 
 /// Returns how new machines come to life, and what is waited for.

@@ -10,14 +10,16 @@ use skep_core::model::{
 };
 
 use super::kind::{
-    AptLine, Driver, FilePath, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, OneOrMore,
-    SizeFrom, Url, User, Whole, Word, text,
+    AptLine, Driver, FilePath, Flag, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf,
+    OneOrMore, RegistryName, SizeFrom, Url, User, Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};
 use super::spec::{SSH, parse_hostname};
 use super::tree::{Node, Value};
-use super::{ClusterFile, ImageEntry, NodeDefaults, NodeEntry, StackEntry};
+use super::{
+    ClusterFile, ImageEntry, NodeDefaults, NodeEntry, RegistryEntry, StackEntry, TrustedEntry,
+};
 
 type Cpus = Whole<1, 255>;
 type Memory = SizeFrom<384>;
@@ -27,6 +29,7 @@ type Labels = MapOf<LabelKey, LabelValue>;
 type Managers = Whole<0, 99>;
 type Workers = Whole<0, 999>;
 type Port = Whole<1, 65535>;
+type RegistryPort = Whole<1024, 65534>;
 
 impl Section for ClusterFile {
     const FIELDS: &'static [Field<Self>] = &[
@@ -63,8 +66,22 @@ impl Section for ClusterFile {
             "hostnames",
             ListOf<HostnameSpec>,
             hostnames,
-            "Names for this host's /etc/hosts, pointing at the first manager or \
-             at the node that is named."
+            "Names for this host's /etc/hosts, pointing at the first manager, \
+             at the node that is named, or with NAME@* at any node that is up."
+        ),
+        field!(
+            "ports",
+            ListOf<Port>,
+            ports,
+            "TCP ports of this host's loopback, each of which leads to the same port of a node \
+             that is up."
+        ),
+        field!(
+            "context",
+            Flag,
+            context,
+            "Whether the docker command of this host gets a context for the cluster, skep-NAME; \
+             true if not given."
         ),
         field!("image", ImageEntry, image, "What the nodes' image is made from."),
         field!(
@@ -73,6 +90,20 @@ impl Section for ClusterFile {
             images,
             "Container images that every node has: references in this host's docker or podman store, \
              or archives and OCI layouts, relative to this file's folder."
+        ),
+        field!(
+            "registry",
+            RegistryEntry,
+            registry,
+            "A registry that the first manager serves and all nodes trust; `registry: {}` is enough. Without this \
+             key it stays as `skep registry` has left it."
+        ),
+        field!(
+            "registries",
+            ListOf<TrustedEntry>,
+            registries,
+            "Registries that are there already, which all nodes trust. Without this key they stay as \
+             `skep registry` has left them."
         ),
         field!(
             "stacks",
@@ -275,6 +306,65 @@ impl Kind for AptSource {
     }
 }
 
+impl Section for RegistryEntry {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!("port", RegistryPort, port, "Its port; 5000 if not given."),
+        field!(
+            "mirror",
+            Url,
+            mirror,
+            "Another registry: what nodes pull without naming one comes from there, and is kept; at the next port."
+        ),
+    ];
+}
+
+#[derive(Default)]
+struct TrustedFields {
+    at: Option<String>,
+    ca: Option<String>,
+    insecure: Option<bool>,
+}
+
+impl Section for TrustedFields {
+    const FIELDS: &'static [Field<Self>] = &[
+        field!(
+            "at",
+            RegistryName,
+            at,
+            "Its name in references of images, such as hub.example:5000."
+        ),
+        field!(
+            "ca",
+            FilePath,
+            ca,
+            "The certificates of the authority that it is trusted by, in PEM: a file, relative to this one's folder."
+        ),
+        field!(
+            "insecure",
+            Flag,
+            insecure,
+            "In the place of `ca`: whether whoever answers there is believed, with TLS or without."
+        ),
+    ];
+    const REQUIRED: &'static [&'static str] = &["at"];
+}
+
+impl Kind for TrustedEntry {
+    type Value = Self;
+
+    fn schema() -> Json {
+        TrustedFields::schema()
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let TrustedFields { at, ca, insecure } = TrustedFields::read(node, problems)?;
+        if ca.is_some() == (insecure == Some(true)) {
+            problems.report(node.at, "a registry has either the key `ca`, or `insecure: true`");
+        }
+        Some(Self { at: at?, ca: ca.map(Into::into) })
+    }
+}
+
 #[derive(Default)]
 struct StackFields {
     name: Option<String>,
@@ -345,14 +435,14 @@ impl Kind for HostnameSpec {
     type Value = Self;
 
     fn schema() -> Json {
-        let text = json!({"type": "string", "description": "NAME or NAME@NODE"});
+        let text = json!({"type": "string", "description": "NAME, NAME@NODE or NAME@*"});
         json!({"anyOf": [text, HostnameEntry::schema()]})
     }
 
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         if let Value::Map(_) = node.value {
             let HostnameEntry { name, node } = HostnameEntry::read(node, problems)?;
-            return Some(Self { name: name?, node });
+            return Some(Self { name: name?, node, follow: false });
         }
         let text = text(node, "NAME, NAME@NODE or a map with name and node", problems)?;
         parse_hostname(text).map_err(|error| problems.report(node.at, error)).ok()

@@ -68,27 +68,29 @@ impl ClusterFile {
     /// given in another folder.
     fn beside(mut self, path: &Path) -> Self {
         let folder = path.parent().unwrap_or(Path::new(""));
+        let from_folder = |path: &Path| {
+            let joined = folder.join(path);
+            std::path::absolute(&joined).unwrap_or(joined)
+        };
+        let text = |path: &Path| from_folder(path).to_string_lossy().into_owned();
         for image in &mut self.images {
             if let Source::Path(path) = Source::parse(image) {
-                let joined = folder.join(path);
-                let absolute = std::path::absolute(&joined).unwrap_or(joined);
-                *image = absolute.to_string_lossy().into_owned();
+                *image = text(&path);
             }
         }
-        let of_stacks = self
-            .stacks
-            .iter_mut()
-            .flat_map(|stack| stack.files.iter_mut().chain(&mut stack.env_files));
-        for file in of_stacks {
-            let joined = folder.join(&*file);
-            *file = std::path::absolute(&joined).unwrap_or(joined);
+        let registries = self.registries.iter_mut().flatten();
+        for ca in registries.filter_map(|registry| registry.ca.as_mut()) {
+            *ca = from_folder(ca);
+        }
+        for stack in &mut self.stacks {
+            for file in stack.files.iter_mut().chain(&mut stack.env_files) {
+                *file = from_folder(file);
+            }
         }
         let sources = self.image.sources.iter_mut().filter_map(|source| source.key.as_mut());
         let hosts = self.nodes.values_mut().filter_map(|node| node.host.as_mut()?.key.as_mut());
         for key in sources.chain(hosts) {
-            let joined = folder.join(&*key);
-            let absolute = std::path::absolute(&joined).unwrap_or(joined);
-            *key = absolute.to_string_lossy().into_owned();
+            *key = text(Path::new(key.as_str()));
         }
         self
     }

@@ -52,10 +52,37 @@ pub struct ClusterFile {
     pub hostnames: Vec<HostnameSpec>,
     /// What the image is made from.
     pub image: ImageEntry,
+    /// TCP ports of this host's loopback that lead to a node.
+    pub ports: Vec<u32>,
+    /// Whether the docker command gets a context.
+    pub context: Option<bool>,
     /// Container images for all nodes: references, or paths of archives and layouts.
     pub images: Vec<String>,
+    /// The registry that a node serves; none if the file does not speak of it.
+    pub registry: Option<RegistryEntry>,
+    /// The registries that are there already, which all engines are to trust; none if the file does not
+    /// speak of them.
+    pub registries: Option<Vec<TrustedEntry>>,
     /// Stacks to deploy, in this order.
     pub stacks: Vec<StackEntry>,
+}
+
+/// The registry that a node serves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RegistryEntry {
+    /// Its port.
+    pub port: Option<u32>,
+    /// The registry whose images it also hands on.
+    pub mirror: Option<String>,
+}
+
+/// A registry that is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedEntry {
+    /// Its name in references of images.
+    pub at: String,
+    /// The file of the authority that it is trusted by; none if it is not verified.
+    pub ca: Option<PathBuf>,
 }
 
 /// A stack to deploy.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use skep_core::model::{
-    ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError, NodeFilter,
-    NodeName, NodeSpec, Role, Size,
+    Access, ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError,
+    NodeFilter, NodeName, NodeSpec, RegistrySpec, Role, Size,
 };
 
-use super::{ClusterFile, NodeEntry};
+use super::{ClusterFile, NodeEntry, RegistryEntry};
 use crate::cli::Wanted;
 use crate::error::CliError;
 
@@ -73,6 +73,10 @@ impl ClusterFile {
                 Ok(hostname) => self.hostnames.push(hostname),
                 Err(error) => problems.push(format!("--hostname {text}: {error}")),
             }
+        }
+        self.ports.extend(wanted.publish.iter().map(|port| u32::from(*port)));
+        if wanted.no_context {
+            self.context = Some(false);
         }
         for text in &wanted.label {
             if let Err(problem) = self.label(text) {
@@ -154,36 +158,43 @@ impl ClusterFile {
     #[must_use]
     pub fn spec(&self, name: ClusterName) -> ClusterSpec {
         let nothing = NodeEntry::default();
-        let nodes = self.numbered().into_iter().map(|(node, role)| {
-            let own = self.nodes.get(&node).unwrap_or(&nothing);
-            let common = &self.node;
-            let labels: BTreeMap<_, _> = common
-                .labels
-                .iter()
-                .chain(&own.labels)
-                .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
-            if let Some(host) = &own.host {
-                return host_node(node, role, labels, host.clone());
-            }
-            NodeSpec {
-                name: node,
-                role,
-                host: None,
-                cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
-                memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
-                disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
-                labels,
-                availability: own.availability,
-            }
-        });
+        let nodes: Vec<NodeSpec> = self
+            .numbered()
+            .into_iter()
+            .map(|(node, role)| {
+                let own = self.nodes.get(&node).unwrap_or(&nothing);
+                let common = &self.node;
+                let labels: BTreeMap<_, _> = common
+                    .labels
+                    .iter()
+                    .chain(&own.labels)
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
+                if let Some(host) = &own.host {
+                    return host_node(node, role, labels, host.clone());
+                }
+                NodeSpec {
+                    name: node,
+                    role,
+                    host: None,
+                    cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
+                    memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
+                    disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
+                    labels,
+                    availability: own.availability,
+                }
+            })
+            .collect();
         let default = ImageSpec::default();
         ClusterSpec {
             name,
-            nodes: nodes.collect(),
+            registry: self.registry.as_ref().and_then(|entry| served(entry, &nodes)),
+            nodes,
             subnet: self.subnet,
             hostnames: self.hostnames.clone(),
             images: self.images.iter().map(|source| unseen(source)).collect(),
+            access: self.access(),
+            trusted: None,
             image: ImageSpec {
                 suite: self.image.suite.clone().unwrap_or(default.suite),
                 mirror: self.image.mirror.clone(),
@@ -192,6 +203,29 @@ impl ClusterFile {
             },
         }
     }
+}
+
+impl ClusterFile {
+    fn access(&self) -> Access {
+        let ports = self.ports.iter().filter_map(|port| u16::try_from(*port).ok());
+        let mut ports: Vec<u16> = ports.collect();
+        ports.sort_unstable();
+        ports.dedup();
+        Access { ports, no_context: self.context == Some(false), docker_config: None }
+    }
+}
+
+/// Returns the registry, on the first manager that can serve it, or another node.
+fn served(entry: &RegistryEntry, nodes: &[NodeSpec]) -> Option<RegistrySpec> {
+    Some(RegistrySpec {
+        node: RegistrySpec::place(nodes)?.clone(),
+        port: entry
+            .port
+            .and_then(|port| port.try_into().ok())
+            .unwrap_or(RegistrySpec::DEFAULT_PORT),
+        mirror: entry.mirror.clone(),
+        runs: true,
+    })
 }
 
 /// Returns a set of images of which is not yet known what is in it.
@@ -220,13 +254,18 @@ pub fn host_node(
     }
 }
 
-/// Reads `NAME`, or `NAME@NODE`.
+/// What stands for a node in `NAME@*`: any that is up.
+const ANY: &str = "*";
+
+/// Reads `NAME`, `NAME@NODE`, or `NAME@*`.
 pub(super) fn parse_hostname(text: &str) -> Result<HostnameSpec, NameError> {
     let (name, node) = match text.split_once('@') {
         Some((name, node)) => (name, Some(node)),
         None => (text, None),
     };
-    Ok(HostnameSpec { name: name.parse()?, node: node.map(str::parse).transpose()? })
+    let follow = node == Some(ANY);
+    let node = node.filter(|_| !follow).map(str::parse).transpose()?;
+    Ok(HostnameSpec { name: name.parse()?, node, follow })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use skep_core::model::{NodeFilter, NodeName};
 use skep_host::store::dm::MachineStore;
 
-use super::call::variable;
+use super::call::{load_each, variable};
 use super::driver::Machine;
 use super::row::{Row, look};
 use super::say::Say;
@@ -120,13 +120,9 @@ pub const HEADER: [&str; 7] = ["MACHINE", "DRIVER", "STATE", "URL", "DOCKER", "S
 pub async fn list(root: &Path, vms: &Arc<dyn Vms>) -> Vec<Listed> {
     let store = MachineStore::new(root);
     let say = Say::new(false);
-    let (mut machines, mut rows) = (Vec::new(), Vec::new());
-    for name in store.names().unwrap_or_default() {
-        match store.load(&name) {
-            Ok(config) => machines.push(Machine::new(config, Arc::clone(vms), say.clone())),
-            Err(error) => rows.push(Row::broken(&name, &error.to_string())),
-        }
-    }
+    let load = |name: &str| Ok(Machine::new(store.load(name)?, Arc::clone(vms), say.clone()));
+    let (machines, broken) = load_each(&store, load).unwrap_or_default();
+    let mut rows: Vec<_> = broken.iter().map(|(name, why)| Row::broken(name, why)).collect();
     rows.extend(look(&machines, LIMIT, true).await);
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     let store = root.display().to_string();

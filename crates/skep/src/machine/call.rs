@@ -43,6 +43,25 @@ pub fn variable(name: &str) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
+/// Loads all machines of a store in one way; those that cannot be are returned with the reason.
+///
+/// # Errors
+///
+/// If the store cannot be listed.
+pub fn load_each(
+    store: &MachineStore,
+    load: impl Fn(&str) -> Result<Machine, Failure>,
+) -> Result<(Vec<Machine>, Broken), Failure> {
+    let (mut machines, mut broken) = (Vec::new(), Vec::new());
+    for name in store.names()? {
+        match load(&name) {
+            Ok(machine) => machines.push(machine),
+            Err(failure) => broken.push((name, failure.text)),
+        }
+    }
+    Ok((machines, broken))
+}
+
 impl Call {
     /// Creates a call.
     #[must_use]
@@ -100,14 +119,7 @@ impl Call {
     ///
     /// If the store cannot be listed.
     pub fn load_all(&self) -> Result<(Vec<Machine>, Broken), Failure> {
-        let (mut machines, mut broken) = (Vec::new(), Vec::new());
-        for name in self.store.names()? {
-            match self.load(&name) {
-                Ok(machine) => machines.push(machine),
-                Err(failure) => broken.push((name, failure.text)),
-            }
-        }
-        Ok((machines, broken))
+        load_each(&self.store, |name| self.load(name))
     }
 
     /// Returns the name of the machine that is meant.

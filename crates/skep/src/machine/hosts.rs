@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_host::driver::ssh::{Certificates, Facts, Setup, look, set_up, tls_flags};
-use skep_host::pki::machine as certificates;
+use skep_host::driver::ssh::{Certificates, Facts, Setup, admit, look, set_up, tls_flags};
+use skep_host::firewall::{Backend, SCRIPT};
+use skep_host::pki::{KNOWN_HOSTS, machine as certificates};
 use skep_host::shell::{self, Login, NodeShell, SshShell};
 use skep_host::sys::{chain, read};
 
@@ -53,7 +54,7 @@ pub fn shell(machine: &Machine) -> SshShell {
 
 /// Returns the file in which the key of the machine is pinned, if it is.
 pub fn pinned(machine: &Machine) -> Option<PathBuf> {
-    Some(directory(machine).join("known_hosts")).filter(|path| path.exists())
+    Some(directory(machine).join(KNOWN_HOSTS)).filter(|path| path.exists())
 }
 
 fn directory(machine: &Machine) -> PathBuf {
@@ -87,8 +88,12 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
     if !facts.has_engine() {
         say.info("Installing Docker...");
     }
-    for text in facts.firewall_warning().iter().chain(facts.restart_warning().iter()) {
+    if let Some(text) = facts.restart_warning() {
         say.info(format!("({}) {text}", machine.name()));
+    }
+    if let Some(backend) = facts.closed_firewall() {
+        say.info(format!("({}) {}", machine.name(), firewall_warning(backend)));
+        open_firewall(machine, &shell, backend).await?;
     }
     say.info("Copying certs to the local machine directory...");
     let options = &machine.config.host_options;
@@ -107,6 +112,29 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
     say.info("Setting Docker configuration on the remote daemon...");
     let done = set_up(&shell, &setup(machine), &certificates).await;
     done.map_err(|error| chain(&error))
+}
+
+/// Tells what is done to a machine's firewall, and what is not: which other machines there will be is not known.
+fn firewall_warning(backend: Backend) -> String {
+    format!(
+        "its firewall ({backend}) is on, and is opened for this host. To let in other nodes of a swarm too, run \
+         there as root what this prints: skep firewall show --for node --backend {backend} --format script \
+         --source SUBNET"
+    )
+}
+
+/// Lets this host through the machine's firewall.
+async fn open_firewall(
+    machine: &Machine,
+    shell: &dyn NodeShell,
+    backend: Backend,
+) -> Result<(), String> {
+    let address = machine.ip()?;
+    let client = address.parse().ok().and_then(skep_host::net::source_to);
+    let Some(client) = client else { return Ok(()) };
+    let admit = admit(backend, client).map_err(|error| chain(&error))?;
+    let done = admit.run(shell, "the opening of its firewall", SCRIPT).await;
+    done.map(drop).map_err(|error| chain(&error))
 }
 
 /// Returns how the machine's engine is to be.

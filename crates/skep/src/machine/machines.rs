@@ -6,7 +6,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use clap::ValueEnum as _;
 use skep_core::event::Event;
-use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
+use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
     Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
@@ -14,7 +14,6 @@ use skep_core::plan::{
 };
 use skep_host::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::driver::Driver as _;
-use skep_host::net::turn_to_choose;
 use skep_host::observe::Damage;
 use skep_host::store::dm::{Config, Error, MachineStore};
 use skep_host::store::{ClusterDir, LockedCluster, Machine};
@@ -155,7 +154,8 @@ impl Store<'_> {
             }
             let noted = self.context.registry().add(self.dir());
             noted.map_err(|error| chain(&error))?;
-            let turn = turn_to_choose().await.map_err(|error| chain(&error))?;
+            let turn =
+                self.machinery.network().turn_to_choose().await.map_err(|error| chain(&error))?;
             let chosen = reservation(plan(&self.look().await?, fork)?);
             self.carry_out(&chosen, OnFailure::Stop, tell).await?;
             turn.remove();
@@ -184,7 +184,10 @@ impl Store<'_> {
             subnet: wanted.map_or(Ok(None), super::wanted::subnet)?,
             nodes: vec![node],
             hostnames: Vec::new(),
+            registry: None,
+            trusted: None,
             images: Vec::new(),
+            access: Access::default(),
         })
     }
 

@@ -222,7 +222,7 @@ async fn dispatch(call: &Call, command: &str) -> Result<(), Failure> {
         "create" => create::create(call).await,
         "env" => env::env(call).await,
         "inspect" => show::inspect(call),
-        "ip" => show::ip(call),
+        "ip" => show::ip(call).await,
         "kill" => power::power(call, Action::Kill).await,
         "ls" => ls::ls(call).await,
         "mount" => ssh::mount(call),

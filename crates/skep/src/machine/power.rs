@@ -59,7 +59,11 @@ pub(super) async fn detect(machine: &Machine, say: &Say) -> Result<(), String> {
     }
     let mut last = String::new();
     for attempt in 0..TRIES {
-        match log_in(machine).await {
+        let tried = tokio::select! {
+            tried = log_in(machine) => tried,
+            gone = removal(machine) => return Err(gone),
+        };
+        match tried {
             Ok(()) => {
                 say.info("Detecting the provisioner...");
                 return Ok(());
@@ -67,13 +71,24 @@ pub(super) async fn detect(machine: &Machine, say: &Say) -> Result<(), String> {
             Err((error, true)) => return Err(error),
             Err((error, false)) => last = error,
         }
-        machine.check_there()?;
         if attempt + 1 < TRIES {
             // wait: whether somebody can log in can only be tried.
             tokio::time::sleep(PAUSE).await;
         }
     }
     late(last)
+}
+
+/// Waits until somebody has removed the machine, and returns what is said then: who tries to log in would
+/// hear nothing for long.
+async fn removal(machine: &Machine) -> String {
+    loop {
+        if let Err(gone) = machine.check_there() {
+            return gone;
+        }
+        // wait: nobody tells when a machine's entry goes.
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Logs in to a machine; tells with the error whether there is no sense in trying again.

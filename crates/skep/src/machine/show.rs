@@ -5,6 +5,7 @@ use skep_host::store::dm::{compact, indented};
 
 use super::call::Call;
 use super::connect::engine_version;
+use super::driver::{Kind, Machine, NOT_RUNNING, State};
 use super::failure::Failure;
 use super::help::VERSION;
 use crate::template::{Function, Template, Value};
@@ -49,11 +50,11 @@ pub(super) fn inspect(call: &Call) -> Result<(), Failure> {
 }
 
 /// Prints the addresses of machines.
-pub(super) fn ip(call: &Call) -> Result<(), Failure> {
+pub(super) async fn ip(call: &Call) -> Result<(), Failure> {
     let mut errors = Vec::new();
     let machines = call.several()?;
     for machine in &machines {
-        match machine.ip() {
+        match ip_of(machine).await {
             Ok(ip) => outln!("{ip}"),
             Err(error) => errors.push(format!("Error getting IP address: {error}")),
         }
@@ -61,12 +62,17 @@ pub(super) fn ip(call: &Call) -> Result<(), Failure> {
     finish(call, &machines, &errors)
 }
 
+/// Returns an address as `ip` tells it: virtualbox tells none of a machine that does not run.
+async fn ip_of(machine: &Machine) -> Result<String, String> {
+    let is_virtualbox = machine.kind == Kind::Vm && machine.config.driver_name == "virtualbox";
+    match is_virtualbox && !machine.is(State::Running).await {
+        true => Err(NOT_RUNNING.to_owned()),
+        false => machine.ip(),
+    }
+}
+
 /// Writes down again what has changed, unless something failed.
-pub(super) fn finish(
-    call: &Call,
-    machines: &[super::driver::Machine],
-    errors: &[String],
-) -> Result<(), Failure> {
+pub(super) fn finish(call: &Call, machines: &[Machine], errors: &[String]) -> Result<(), Failure> {
     if !errors.is_empty() {
         return Err(errors.join("\n").into());
     }

@@ -1,7 +1,7 @@
 //! What each step does to the world.
 
-use skep_core::model::{EngineImages, ImageSet, NodeName, NodeRecord, Shape};
-use skep_core::observed::{Baked, EngineState, MachineState};
+use skep_core::model::{EngineImages, ImageSet, NodeName, NodeRecord, Publication, Shape};
+use skep_core::observed::{Baked, ContextState, EngineState, MachineState};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Disk, Node, Part, World};
@@ -42,6 +42,8 @@ impl World {
                 let number = self.next();
                 self.authority.get_or_insert(number);
             }
+            Action::PrepareAuthority | Action::WithdrawAuthority | Action::RenewCredentials => {}
+            Action::SwitchAuthority => self.authority = Some(self.next()),
             Action::EnsureImage(_) => self.image = true,
             Action::EnsureTemplate { shape, images } => self.ensure_template(*shape, images)?,
             Action::LoadImages { set, nodes } => {
@@ -54,6 +56,7 @@ impl World {
                 self.links.insert(network.bridge.clone(), Part::Whole);
             }
             Action::EnsureFirewall(network) => {
+                self.published = None;
                 self.assert_recorded(&network.bridge);
                 self.tables.insert(network.bridge.clone(), Part::Whole);
             }
@@ -73,12 +76,26 @@ impl World {
                 self.await_ready(nodes, through)?;
                 self.probed = false;
             }
+            Action::VerifyNodes { .. } => {}
             Action::RemoveProbe { through } => {
                 self.ask(through)?;
                 self.probed = false;
             }
+            Action::PublishPorts { network, publication } => {
+                let whole = |part: Option<&Part>| part == Some(&Part::Whole);
+                assert!(whole(self.tables.get(&network.bridge)), "ports before the rules");
+                assert!(whole(self.links.get(&network.bridge)), "ports before the bridge");
+                self.published = publication.as_ref().map(Publication::label);
+            }
+            Action::EnsureContext { config, to, .. } => {
+                let record = self.cluster.as_ref().expect("a context after the record");
+                assert_eq!(record.access.docker_config.as_ref(), Some(config));
+                self.context = ContextState::Ours { address: Some(*to), current: true };
+            }
+            Action::RemoveContext { .. } => self.context = ContextState::Missing,
             Action::PublishHosts(entries) => self.hosts.clone_from(entries),
             Action::RemoveFirewall(name) => {
+                self.published = None;
                 self.tables.remove(name);
             }
             Action::RemoveLink(name) => {
@@ -127,7 +144,7 @@ impl World {
     fn apply_to(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
         match action {
             Action::RecordNode(record) => self.record_node(record),
-            Action::EnsureNodeKeys => {
+            Action::EnsureNodeKeys | Action::RenewNodeKeys => {
                 let Some(authority) = self.authority else { return failed("no authority") };
                 self.node_mut(name).keys = Some(authority);
             }
@@ -135,6 +152,11 @@ impl World {
                 let authority = self.authority.unwrap_or(0);
                 self.authority = Some(authority);
                 self.node_mut(name).keys = Some(authority);
+            }
+            Action::SetRegistry(registries) => {
+                self.expect_running(name)?;
+                let text = registries.to_string();
+                self.node_mut(name).disk.as_mut().expect("it runs").registry = text;
             }
             Action::ConfigureEngine | Action::UpgradeEngine => self.expect_running(name)?,
             Action::CreateDisk { on } => {
@@ -188,6 +210,10 @@ impl World {
             }
             Action::StopMachine | Action::KillMachine => self.kill(name),
             Action::AdoptHost => self.provision(name)?,
+            Action::OpenHost { to } => {
+                assert!(self.node(name).is_host(), "{name} is a machine of ours");
+                self.node_mut(name).disk.as_mut().expect("a host has one").open_to.clone_from(to);
+            }
             Action::ReleaseHost { .. } => {
                 self.leave(name);
                 self.node_mut(name).disk = Some(Disk::default());
@@ -207,6 +233,20 @@ impl World {
         Ok(())
     }
 
+    /// A node that joins gets through to all hosts, and all others to it.
+    fn expect_open(&self, name: &NodeName) {
+        let address = |node: &Node| node.record.address;
+        let own = address(self.node(name));
+        for other in self.nodes.values().filter(|other| address(other) != own) {
+            for (host, to) in [(other, own), (self.node(name), address(other))] {
+                let is_member = host.disk.as_ref().is_some_and(|disk| disk.membership.is_some());
+                let open = host.disk.as_ref().is_some_and(|disk| disk.open_to.contains(&to));
+                let counts = host.is_host() && (is_member || address(host) == own);
+                assert!(!counts || open, "the firewall of {host:?} keeps {to} out");
+            }
+        }
+    }
+
     fn apply_to_member(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
         match action {
             Action::InitSwarm => match self.engine(self.node(name)) {
@@ -217,6 +257,7 @@ impl World {
             Action::JoinSwarm { role, through } => match self.engine(self.node(name)) {
                 EngineState::Member { .. } => {}
                 EngineState::Inactive { .. } => {
+                    self.expect_open(name);
                     let swarm = self.ask(through)?;
                     self.enter(swarm, name, *role);
                 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_core::model::{ClusterSpec, Role, first_manager};
+use skep_core::model::{ClusterSpec, Registries, Role, first_manager};
 use skep_core::observed::{EngineState, HostsEntry, Member};
 
 use super::{Part, World};
@@ -37,6 +37,14 @@ impl World {
             assert_eq!(member.labels, labels, "{}", wanted.name);
             let images = &node.disk.as_ref().expect("it runs").images;
             assert!(spec.images.iter().all(|set| images.has_all(set)), "{}", wanted.name);
+            if spec.registry.is_some() || spec.trusted.is_some() {
+                let own = spec.registry.as_ref().and_then(|registry| {
+                    registry.part(&node.record, self.node(&registry.node).record.address)
+                });
+                let trusted = spec.trusted.clone().unwrap_or_default();
+                let there = &node.disk.as_ref().expect("it runs").registry;
+                assert_eq!(*there, Registries { own, trusted }.to_string());
+            }
             let takes_tasks = wanted.availability.unwrap_or(member.availability);
             assert_eq!(member.availability, takes_tasks, "{}", wanted.name);
             ids.insert(id);

@@ -1,6 +1,6 @@
 //! What a look finds.
 
-use skep_core::model::{NodeName, Role};
+use skep_core::model::{ClusterRecord, NodeName, Role};
 use skep_core::observed::{
     EngineState, Leftover, MachineState, Member, Observed, ObservedNode, ObservedSwarm,
 };
@@ -24,6 +24,9 @@ impl World {
             bridge: bridge.is_some_and(|name| whole(self.links.get(name))),
             firewall: bridge.is_some_and(|name| whole(self.tables.get(name))),
             hosts_entries: self.hosts.clone(),
+            published: self.published.clone().filter(|_| !self.tables.is_empty()),
+            docker_config: self.docker_config.clone(),
+            context: self.context.clone(),
             nodes: self.nodes.iter().map(|(name, node)| (name.clone(), self.see(node))).collect(),
             swarm: self.see_swarm(),
             leftovers: links.chain(tables).collect(),
@@ -34,11 +37,17 @@ impl World {
     fn see(&self, node: &Node) -> ObservedNode {
         let engine = self.engine(node);
         let images = node.disk.as_ref().map(|disk| disk.images.clone());
+        let registry = node.disk.as_ref().map(|disk| disk.registry.clone());
         ObservedNode {
             record: node.record.clone(),
             disk: node.disk.is_some(),
             machine: node.machine,
             images: images.filter(|_| engine.version().is_some()),
+            // It is looked at where one is written down.
+            registry: registry.filter(|_| {
+                let known = |it: &ClusterRecord| it.registry.is_some() || it.trusted.is_some();
+                self.cluster.as_ref().is_some_and(known) && engine.version().is_some()
+            }),
             engine,
         }
     }

@@ -12,9 +12,10 @@ mod swarm;
 mod undone;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use skep_core::model::{ClusterRecord, EngineImages, NodeName, NodeRecord, Shape};
-use skep_core::observed::{Baked, HostFacts, HostsEntry, MachineState};
+use skep_core::observed::{Baked, ContextState, HostFacts, HostsEntry, MachineState};
 
 pub use act::Fault;
 pub use damage::Damage;
@@ -41,6 +42,12 @@ pub struct World {
     pub tables: BTreeMap<String, Part>,
     /// The block in /etc/hosts.
     pub hosts: Vec<HostsEntry>,
+    /// Where ports of the loopback lead: part of the firewall rules.
+    pub published: Option<String>,
+    /// The docker command's directory; none without a docker command.
+    pub docker_config: Option<String>,
+    /// The docker command's context.
+    pub context: ContextState,
     /// Machines by name.
     pub nodes: BTreeMap<NodeName, Node>,
     /// Every swarm that was ever formed.
@@ -86,6 +93,10 @@ pub struct Disk {
     pub membership: Option<(usize, String)>,
     /// The container images that the engine has.
     pub images: EngineImages,
+    /// What it has of a registry, as text.
+    pub registry: String,
+    /// Whom a host's own firewall lets in.
+    pub open_to: Vec<Ipv4Addr>,
 }
 
 impl Node {
@@ -100,7 +111,8 @@ impl World {
     pub fn is_empty(&self) -> bool {
         let nothing_recorded = self.cluster.is_none() && self.authority.is_none();
         let nothing_made = self.links.is_empty() && self.tables.is_empty() && self.nodes.is_empty();
-        nothing_recorded && nothing_made && self.hosts.is_empty()
+        let nothing_led = self.hosts.is_empty() && self.context == ContextState::Missing;
+        nothing_recorded && nothing_made && nothing_led
     }
 
     pub fn node(&self, name: &NodeName) -> &Node {

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{QEMU, QemuVersion};
-use crate::sys::{Cmd, boot_id, write_atomic};
+use super::args::confinement;
+use super::{QEMU, QemuVersion, user_of};
+use crate::sys::{Cmd, boot_id, read_own, write_atomic};
 
 /// What the initial RAM disk prints when it is started with `skep.probe`.
 const MARKER: &[u8] = b"SKEP-PROBE-OK";
@@ -84,7 +85,7 @@ pub async fn choose(
     let file = cache_dir.join("accelerator.json");
     let boot = boot_id().unwrap_or_default();
     let (qemu, kernel_name) = (version.to_string(), kernel.to_string_lossy().into_owned());
-    let kept = std::fs::read(&file).ok();
+    let kept = read_own(&file).ok();
     let kept = kept.and_then(|text| serde_json::from_slice::<Verdict>(&text).ok());
     if let Some(kept) = kept.filter(|kept| {
         kept.boot == boot && kept.qemu == qemu && kept.kernel == kernel_name && !boot.is_empty()
@@ -92,7 +93,7 @@ pub async fn choose(
         return Choice { accelerator: kept.accelerator, reason: kept.reason };
     }
     on_probe();
-    let choice = probe(kernel, initrd).await;
+    let choice = probe(version, kernel, initrd).await;
     let verdict = Verdict {
         boot,
         qemu,
@@ -113,12 +114,11 @@ pub fn processor() -> String {
         Some(line.split_once(':')?.1.trim().to_owned())
     };
     let features = line("flags").unwrap_or_default();
-    let digest = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(features));
-    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = crate::sys::hex(&<sha2::Sha256 as sha2::Digest>::digest(features)[..8]);
     format!("{}, features {digest}", line("model name").unwrap_or_default())
 }
 
-async fn probe(kernel: &Path, initrd: &Path) -> Choice {
+async fn probe(version: QemuVersion, kernel: &Path, initrd: &Path) -> Choice {
     let booted = Cmd::new(QEMU)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-machine", "q35", "-accel", "kvm", "-cpu", "host", "-m", "256M"])
@@ -127,6 +127,7 @@ async fn probe(kernel: &Path, initrd: &Path) -> Choice {
         .arg(kernel)
         .arg("-initrd")
         .arg(initrd)
+        .args(confinement(user_of([192, 0, 2, 1].into()), version))
         .timeout(LIMIT)
         .run()
         .await;
@@ -142,7 +143,9 @@ async fn probe(kernel: &Path, initrd: &Path) -> Choice {
             format!("a guest that was tried under KVM hung for {} s", LIMIT.as_secs())
         }
         Err(crate::sys::CmdError::Failed { tail, .. }) => {
-            format!("a guest that was tried under KVM failed: {tail}")
+            // It stands within a line; QEMU may say more than one.
+            let said: Vec<_> = tail.lines().map(str::trim).collect();
+            format!("a guest that was tried under KVM failed: {}", said.join("; "))
         }
         Err(error) => error.to_string(),
     };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skep_core::model::{Mac, NetworkRecord, NodeRecord, Size};
 
-use super::{Accelerator, QemuVersion};
+use super::{Accelerator, QemuVersion, console};
 use crate::shell::AGENT_SOCKET;
 
 /// The monitor that actions use; a monitor serves one client at a time.
@@ -13,6 +13,12 @@ pub const MONITOR: &str = "qmp.sock";
 
 /// The monitor that looks use, so that a look never waits for an action.
 pub const SECOND_MONITOR: &str = "qmp-look.sock";
+
+/// The monitor through which the console is read.
+pub const CONSOLE_MONITOR: &str = "qmp-console.sock";
+
+/// The ID of the console.
+pub const CONSOLE: &str = "console";
 
 /// The ID of the guest agent's port in the monitor's events.
 pub const AGENT_PORT: &str = "agent";
@@ -35,17 +41,6 @@ pub enum Memory<'a> {
     Copied(&'a Path),
 }
 
-/// What a machine's network interface is connected to.
-#[derive(Debug)]
-pub struct Link<'a> {
-    /// The host's end.
-    pub tap: &'a str,
-    /// The guest's hardware address.
-    pub mac: Mac,
-    /// The script that connects the tap to a bridge, if it is to be connected.
-    pub ifup: Option<PathBuf>,
-}
-
 /// Everything that the command line depends on.
 #[derive(Debug)]
 pub struct Invocation<'a> {
@@ -61,8 +56,10 @@ pub struct Invocation<'a> {
     pub size: Size,
     /// Where the memory is.
     pub memory: Memory<'a>,
-    /// The network interface.
-    pub link: Link<'a>,
+    /// The hardware address of the network interface, whose host's end is descriptor 3.
+    pub mac: Mac,
+    /// The user that QEMU becomes when it has opened everything; none to stay whoever starts it.
+    pub user: Option<u32>,
     /// The kernel.
     pub kernel: PathBuf,
     /// The initial RAM disk.
@@ -71,11 +68,7 @@ pub struct Invocation<'a> {
     pub words: Vec<String>,
     /// The disk.
     pub disk: PathBuf,
-    /// The console's log.
-    pub console: PathBuf,
-    /// QEMU's own log.
-    pub log: PathBuf,
-    /// Where QEMU writes its process number; none if it is to stay our child.
+    /// Where QEMU writes its process number, if it is not to end with us.
     pub pid: Option<PathBuf>,
 }
 
@@ -111,10 +104,8 @@ impl Invocation<'_> {
             ),
         );
         option("device", "virtio-blk-pci,drive=root".into());
-        let Link { tap, mac, ifup } = &self.link;
-        let script = ifup.as_ref().map_or_else(|| "no".to_owned(), |script| value(script));
-        option("netdev", format!("tap,id=net0,ifname={tap},script={script},downscript=no"));
-        option("device", format!("virtio-net-pci,netdev=net0,mac={mac},romfile="));
+        option("netdev", "tap,id=net0,fd=3".into());
+        option("device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", self.mac));
         option("device", "virtio-rng-pci".into());
         // Tells the kernel of a copy that it is one, to change its random numbers.
         option("device", "vmgenid,guid=auto".into());
@@ -124,19 +115,19 @@ impl Invocation<'_> {
             "device",
             format!("virtserialport,chardev=agent,name=org.qemu.guest_agent.0,id={AGENT_PORT}"),
         );
-        option("chardev", format!("file,id=console,path={}", value(&self.console)));
-        option("serial", "chardev:console".into());
+        option("chardev", console::chardev());
+        option("serial", format!("chardev:{CONSOLE}"));
         option("qmp", format!("unix:{MONITOR},server=on,wait=off"));
         option("qmp", format!("unix:{SECOND_MONITOR},server=on,wait=off"));
-        option("D", path(&self.log));
+        option("qmp", format!("unix:{CONSOLE_MONITOR},server=on,wait=off"));
         option("display", "none".into());
         if let Memory::Copied(_) = self.memory {
             option("incoming", "defer".into());
         }
         if let Some(pid) = &self.pid {
             option("pidfile", path(pid));
-            args.push("-daemonize".into());
         }
+        args.extend(confinement(self.user, self.version));
         args.extend(["-nodefaults".into(), "-no-user-config".into()]);
         args
     }
@@ -181,6 +172,26 @@ impl Invocation<'_> {
         }
         line
     }
+}
+
+/// Returns what takes from QEMU whatever it does not need once its devices are made: it starts no
+/// programs, changes no priorities, and is not root.
+#[must_use]
+pub fn confinement(user: Option<u32>, version: QemuVersion) -> Vec<String> {
+    // To become somebody else is one of the calls that would be denied; after it there is nothing left to
+    // become, as the filter also bars what a program's file would give.
+    let elevate = if user.is_some() { "allow" } else { "deny" };
+    let mut args = vec![
+        "-sandbox".to_owned(),
+        format!("on,obsolete=deny,elevateprivileges={elevate},spawn=deny,resourcecontrol=deny"),
+    ];
+    if let Some(id) = user {
+        args.extend(match version >= QemuVersion::new(9, 1) {
+            true => ["-run-with".to_owned(), format!("user={id}:{id}")],
+            false => ["-runas".to_owned(), format!("{id}:{id}")],
+        });
+    }
+    args
 }
 
 /// Returns what a guest's set-up is told on the kernel's command line to be this node.
@@ -236,13 +247,12 @@ mod tests {
             cpus: record.spec.cpus,
             size: record.spec.memory,
             memory,
-            link: Link { tap: &record.tap, mac: record.mac, ifup: Some(dir.join("ifup")) },
+            mac: record.mac,
+            user: Some(1_879_048_194),
             kernel: "/cache/kernel".into(),
             initrd: "/cache/initrd".into(),
             words: node_words(&record, &network, &resolvers),
             disk: dir.join("disk.qcow2"),
-            console: dir.join("console.log"),
-            log: dir.join("qemu.log"),
             pid: Some(dir.join("qemu.pid")),
         };
         invocation.args().join("\n")
@@ -260,6 +270,10 @@ mod tests {
         assert!(args.contains("-accel\nkvm\n-cpu\nhost\n"));
         let args = arguments(Accelerator::Tcg, QemuVersion::new(7, 2), Memory::Anonymous);
         assert!(args.contains("-cpu\nmax,cx16=off\n"));
+        assert!(args.contains("-runas\n1879048194:1879048194\n"));
+        let args = confinement(None, QemuVersion::new(10, 0));
+        assert!(args[1].contains("elevateprivileges=deny,spawn=deny"), "{args:?}");
+        assert_eq!(args.len(), 2, "whoever is not root stays who he is");
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Making<'_> {
     pub(super) async fn bake(&self, dir: &Path) -> Result<(), Error> {
         let files = Files::in_dir(dir);
         let slowness = self.emulator.accelerator.slowness();
-        let mut invocation = self.invocation(dir, &files);
+        let mut invocation = self.invocation(&files);
         invocation.memory = Memory::Anonymous;
         let port = format!("socket,id=images,path={SOCKET},server=on,wait=off");
         let device = format!("virtserialport,chardev=images,name={PORT}");
@@ -46,7 +46,8 @@ impl Making<'_> {
             .args(["-chardev", &port, "-device", &device])
             .dir(dir)
             .timeout((LIMIT + WARM_LIMIT) * slowness)
-            .contained();
+            .contained()
+            .descriptor(self.network.loose_tap().await?);
         let machine = machine.run();
         tokio::pin!(machine);
         let fed = async {
@@ -66,12 +67,12 @@ impl Making<'_> {
         };
         tokio::select! {
             ended = &mut machine => {
-                explained(ended, &files)?;
+                explained(ended)?;
                 return Err(Error::Died(last_words(&files)));
             }
             fed = fed => fed?,
         }
-        explained(machine.await, &files)
+        explained(machine.await)
     }
 
     /// Sends one source's images through the port while the guest's engine loads them.

@@ -8,15 +8,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::args::{MONITOR, Memory};
 use super::launch::{self, last_words, process};
 use super::qmp::Qmp;
 use super::template::{self, Template};
-use super::{Emulator, Files, QemuVersion, disk, power};
+use super::{Emulator, Files, disk, power};
 use crate::driver::{Boot, Error};
+use crate::net::Network;
 use crate::store::Machine;
+use crate::sys::FileError;
 
 /// How long the state may take to be read: it is a few hundred KiB.
 const LOAD: Duration = Duration::from_secs(10);
@@ -28,24 +32,57 @@ pub(super) async fn leave_out_memory(qmp: &mut Qmp) -> Result<(), Error> {
     qmp.execute("migrate-set-capabilities", capabilities).await.map(|_| ())
 }
 
-/// Returns how QEMU is told to write a state to a file, or to read it from there.
-pub(super) fn uri(state: &Path, version: QemuVersion, program: &str) -> String {
-    let path = state.to_string_lossy();
-    if version >= QemuVersion::new(8, 2) {
-        return format!("file:{path}");
-    }
-    // Before, only through a program's pipe; the rest is for a shell.
-    format!("exec:{program} '{}'", path.replace('\'', "'\\''"))
+/// The name under which QEMU is given its end of the connection that a state goes through.
+///
+/// A connection and no file: QEMU is started so that it can open no file any more, and could not run a
+/// program to read one for it. What an old QEMU needs is the same.
+const STATE: &str = "state";
+
+/// Begins to save a machine's state to a file; the future ends when all that QEMU sent is there.
+pub(super) async fn save_state(
+    qmp: &mut Qmp,
+    state: &Path,
+) -> Result<impl Future<Output = Result<(), FileError>> + use<>, Error> {
+    let (ours, theirs) = UnixStream::pair().map_err(Error::Monitor)?;
+    qmp.give(STATE, &theirs).await?;
+    drop(theirs);
+    let path = state.to_owned();
+    let copying = tokio::spawn(async move {
+        let fail = |source| FileError::new("write", &path, source);
+        let mut file = tokio::fs::File::create(&path).await.map_err(fail)?;
+        tokio::io::copy(&mut { ours }, &mut file).await.map_err(fail)?;
+        file.flush().await.map_err(fail)
+    });
+    qmp.execute("migrate", json!({"uri": format!("fd:{STATE}")})).await?;
+    Ok(async { copying.await.expect("copying does not panic") })
+}
+
+/// Begins to load a state from a file into a machine that waits for it.
+async fn load_state(qmp: &mut Qmp, state: &Path) -> Result<(), Error> {
+    let fail = |source| FileError::new("read", state, source);
+    let mut file = tokio::fs::File::open(state).await.map_err(fail)?;
+    let (ours, theirs) = UnixStream::pair().map_err(Error::Monitor)?;
+    qmp.give(STATE, &theirs).await?;
+    drop(theirs);
+    // Whether all of it arrived is seen by what comes of the machine.
+    tokio::spawn(async move { tokio::io::copy(&mut file, &mut { ours }).await });
+    qmp.execute("migrate-incoming", json!({"uri": format!("fd:{STATE}")})).await?;
+    Ok(())
 }
 
 /// Starts the machine as a copy of the template on which its disk stands.
-pub(super) async fn fork(machine: &Machine, boot: &Boot, emulator: &Emulator) -> Result<(), Error> {
+pub(super) async fn fork(
+    machine: &Machine,
+    boot: &Boot,
+    emulator: &Emulator,
+    host: (&dyn Network, bool),
+) -> Result<(), Error> {
     let template = template_of(machine)?;
     if template.manifest.emulator != *emulator {
         return Err(Error::Unfit(format!("template {} was made by another QEMU", template.id)));
     }
     let ram = template.ram();
-    launch::start(machine, boot, emulator, Memory::Copied(&ram)).await?;
+    launch::start(machine, boot, emulator, Memory::Copied(&ram), host).await?;
     let loaded = load(&machine.dir, &template).await;
     if loaded.is_err() {
         // Half a copy is worth nothing, and its monitor would be taken for a machine's.
@@ -71,8 +108,7 @@ async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
     let loading = async {
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         leave_out_memory(&mut qmp).await?;
-        let uri = uri(&template.state(), emulator.version, "cat");
-        qmp.execute("migrate-incoming", json!({"uri": uri})).await?;
+        load_state(&mut qmp, &template.state()).await?;
         loop {
             let status = qmp.execute("query-status", json!({})).await?;
             match status.get("status").and_then(Value::as_str) {

@@ -1,23 +1,28 @@
 //! Starting a machine and waiting for its guest.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::args::{AGENT_PORT, Invocation, Link, MONITOR, Memory, node_words};
+use super::args::{AGENT_PORT, Invocation, MONITOR, Memory, node_words};
 use super::qmp::Qmp;
-use super::{Accelerator, Emulator, Files, QEMU, console_tail};
+use super::template::await_monitor;
+use super::{Accelerator, Emulator, Files, QEMU, console, disk, power, user_of};
 use crate::driver::{Boot, Error};
+use crate::net::Network;
 use crate::shell::AgentShell;
 use crate::store::Machine;
-use crate::sys::{Cmd, CmdError, Output, ProcessId, tail, write_atomic};
+use crate::sys::{Cmd, CmdError, Output, ProcessId, read_own, tail, write_atomic};
 
 /// The oldest QEMU that is supported: Debian 12's.
 pub const OLDEST: QemuVersion = QemuVersion::new(7, 2);
+
+/// How long a process may take to end whose monitor has broken off.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// A version of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -71,7 +76,7 @@ pub(super) struct Note {
 
 /// Returns what was noted of the process that runs in a machine's directory, or did last.
 pub(super) fn note(dir: &Path) -> Option<Note> {
-    let text = std::fs::read(Files::in_dir(dir).process()).ok()?;
+    let text = read_own(&Files::in_dir(dir).process()).ok()?;
     serde_json::from_slice(&text).ok()
 }
 
@@ -83,7 +88,8 @@ pub(super) fn process(dir: &Path) -> Option<ProcessId> {
     // A skep that was killed between the start and the note left only QEMU's own file. Its number
     // may since be another process's: that one does not have our machine on its command line.
     let files = Files::in_dir(dir);
-    let pid = std::fs::read_to_string(files.pid()).ok()?.trim().parse().ok()?;
+    let pid = read_own(&files.pid()).ok()?;
+    let pid = std::str::from_utf8(&pid).ok()?.trim().parse().ok()?;
     let process = ProcessId::of(pid)?;
     let command_line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let needle = files.pid();
@@ -99,17 +105,18 @@ pub(super) fn check_alive(machine: &Machine) -> Result<(), Error> {
     }
 }
 
-/// Starts a machine's process; it becomes a daemon once its devices are made, so what is wrong with
-/// them is said here.
+/// Starts a machine's process, and waits until its devices are made and its monitor answers; what is
+/// wrong with them is said here. Its tap is from `network`; it is kept from all files but its own if that is
+/// wanted.
 pub(super) async fn start(
     machine: &Machine,
     boot: &Boot,
     emulator: &Emulator,
     memory: Memory<'_>,
+    (network, secluded): (&dyn Network, bool),
 ) -> Result<(), Error> {
     let files = Files::of(machine);
-    write_atomic(&files.ifup(), 0o700, boot.ifup.as_bytes())?;
-    for stale in [files.process(), files.pid(), files.log()] {
+    for stale in [files.process(), files.pid(), files.console()] {
         let _ = std::fs::remove_file(stale);
     }
     let record = &machine.record;
@@ -117,38 +124,76 @@ pub(super) async fn start(
     let invocation = Invocation {
         accelerator,
         version: emulator.version,
-        name: format!("skep-{}-{}", boot.cluster, record.name()),
+        name: format!("skep-{}-{}", boot.owner.cluster, record.name()),
         cpus: record.spec.cpus,
         size: record.spec.memory,
         memory,
-        link: Link { tap: &record.tap, mac: record.mac, ifup: Some(files.ifup()) },
+        mac: record.mac,
+        user: user_of(record.address),
         kernel: boot.kernel.clone(),
         initrd: boot.initrd.clone(),
         words: node_words(record, &boot.network, &boot.resolvers),
         disk: files.disk(),
-        console: files.console(),
-        log: files.log(),
         pid: Some(files.pid()),
     };
-    let started = Cmd::new(QEMU)
-        .args(invocation.args())
-        .dir(&machine.dir)
-        .timeout(Duration::from_secs(20) * accelerator.slowness())
-        .run()
-        .await;
-    explained(started, &files)?;
-    let process = process(&machine.dir).ok_or_else(|| Error::Died(last_words(&files)))?;
-    let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
-    Ok(write_atomic(&files.process(), 0o600, &note)?)
+    let tap = network.tap(&record.tap, &boot.network, &boot.owner).await?;
+    let mut command = Cmd::new(QEMU).args(invocation.args()).dir(&machine.dir).descriptor(tap);
+    if secluded {
+        command = command.secluded(places(machine, boot, memory));
+    }
+    let mut daemon = command.start(&files.log())?;
+    // From here on QEMU alone has the tap.
+    drop(command);
+    if let Some(process) = daemon.process() {
+        let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
+        write_atomic(&files.process(), 0o600, &note)?;
+    }
+    let limit = Duration::from_secs(20) * accelerator.slowness();
+    let answers = async {
+        await_monitor(&machine.dir).await;
+        let mut qmp = Qmp::open(&machine.dir, MONITOR).await?;
+        qmp.execute("query-status", json!({})).await
+    };
+    let started = tokio::select! {
+        ended = daemon.ended() => explained(Err(ended)),
+        answer = timeout(limit, answers) => match answer {
+            Ok(Ok(_)) => Ok(()),
+            // One that ends takes its monitor along, and says more.
+            Ok(Err(broken)) => match timeout(ENDING, daemon.ended()).await {
+                Ok(ended) => explained(Err(ended)),
+                Err(_) => Err(broken),
+            },
+            Err(_) => Err(Error::Monitor(std::io::ErrorKind::TimedOut.into())),
+        },
+    };
+    if started.is_err() {
+        // What does not answer would be taken for a machine that runs.
+        power::kill(&machine.dir).await?;
+    }
+    started
 }
 
-/// Adds to an error what QEMU wrote to its log, and leaves out most of its command line.
-pub(super) fn explained(ended: Result<Output, CmdError>, files: &Files) -> Result<(), Error> {
+/// Returns the directories that a machine's process has files in: its own, and those of what it is a copy of
+/// or stands on.
+fn places(machine: &Machine, boot: &Boot, memory: Memory<'_>) -> Vec<PathBuf> {
+    let disk = Files::of(machine).disk();
+    let below = [disk::backing(&disk), disk::base(&disk), Some(boot.kernel.clone())];
+    let ram = match memory {
+        Memory::Copied(file) | Memory::Written(file) => Some(file.to_owned()),
+        Memory::Anonymous => None,
+    };
+    let files = below.into_iter().chain([ram, Some(boot.initrd.clone())]).flatten();
+    let mut places: Vec<_> = files.filter_map(|file| Some(file.parent()?.to_owned())).collect();
+    places.push(machine.dir.clone());
+    places.sort();
+    places.dedup();
+    places
+}
+
+/// Leaves out of an error most of QEMU's command line.
+pub(super) fn explained(ended: Result<Output, CmdError>) -> Result<(), Error> {
     match ended {
-        Err(CmdError::Failed { command, status, tail: said }) => {
-            let log = tail(&std::fs::read(files.log()).unwrap_or_default());
-            let tail = [said, log].into_iter().filter(|text| !text.is_empty());
-            let tail = tail.collect::<Vec<_>>().join("\n");
+        Err(CmdError::Failed { command, status, tail }) => {
             Err(CmdError::Failed { command: shortened(&command), status, tail }.into())
         }
         ended => ended.map(|_| ()).map_err(Error::from),
@@ -157,7 +202,8 @@ pub(super) fn explained(ended: Result<Output, CmdError>, files: &Files) -> Resul
 
 /// The whole command line is in the debug log; in an error it would bury the reason.
 fn shortened(command: &str) -> String {
-    command.split(" -machine").next().unwrap_or(command).to_owned()
+    let from = command.find(QEMU).map_or(command, |at| &command[at..]);
+    from.split(" -machine").next().unwrap_or(from).to_owned()
 }
 
 /// Waits until the agent of the guest whose machine has that directory answers.
@@ -168,14 +214,17 @@ pub(super) async fn await_guest(dir: &Path, limit: Duration) -> Result<(), Error
         AgentShell::new(dir.to_owned()).sync(limit).await?;
         Ok(())
     };
+    // What the guest says goes with QEMU if that dies, so it is heard while it is waited for.
+    let up = async {
+        tokio::select! { result = up => result, never = console::listen(dir) => match never {} }
+    };
     match timeout(limit, up).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) if process(dir).is_none() => Err(Error::Died(last_words(&files))),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(Error::NoGuest {
-            limit_s: limit.as_secs(),
-            console: console_tail(&files.console()),
-        }),
+        Err(_) => {
+            Err(Error::NoGuest { limit_s: limit.as_secs(), console: console::last_lines(dir) })
+        }
     }
 }
 
@@ -203,8 +252,8 @@ async fn await_agent_port(dir: &Path) -> Result<(), Error> {
 }
 
 pub(super) fn last_words(files: &Files) -> String {
-    let log = tail(&std::fs::read(files.log()).unwrap_or_default());
-    let console = console_tail(&files.console());
+    let log = tail(&read_own(&files.log()).unwrap_or_default());
+    let console = console::last_lines(files.dir());
     [log, console].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
 }
 

@@ -13,6 +13,7 @@
 pub mod accel;
 pub mod args;
 mod bake;
+mod console;
 mod disk;
 mod fork;
 mod launch;
@@ -20,6 +21,7 @@ mod power;
 pub mod qmp;
 mod template;
 mod usage;
+mod user;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,11 +41,13 @@ pub use usage::{Usage, usage};
 
 use self::args::Memory;
 use self::template::{Making, template_id};
+use self::user::user_of;
 use super::{Adopt, Boot, Driver, Error, Fork, Say};
 use crate::image::Image;
+use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell};
 use crate::store::{Entries, Entry, Machine};
-use crate::sys::{Lock, tail};
+use crate::sys::{Cmd, FileError, Lock};
 
 /// The program.
 pub(super) const QEMU: &str = "qemu-system-x86_64";
@@ -62,11 +66,13 @@ pub struct Emulator {
 }
 
 /// The QEMU driver.
-#[derive(Debug)]
 pub struct Qemu {
     cache_dir: PathBuf,
+    network: Arc<dyn Network>,
     forced: Option<Accelerator>,
     chosen: OnceCell<Emulator>,
+    /// Whether machines' processes can be kept from their user's files.
+    secludes: OnceCell<bool>,
     /// The templates that this process uses, each looked at once.
     templates: tokio::sync::Mutex<BTreeMap<String, Slot>>,
 }
@@ -84,6 +90,10 @@ impl Files {
 
     pub(super) fn in_dir(dir: &Path) -> Self {
         Self(dir.to_owned())
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.0
     }
 
     pub(super) fn disk(&self) -> PathBuf {
@@ -105,18 +115,15 @@ impl Files {
     pub(super) fn process(&self) -> PathBuf {
         self.0.join("process.json")
     }
-
-    pub(super) fn ifup(&self) -> PathBuf {
-        self.0.join("ifup")
-    }
 }
 
 impl Qemu {
-    /// Creates the driver. What it finds out about the host is kept in `cache_dir`; `forced` is the
-    /// user's own choice of what executes the guests' code.
+    /// Creates the driver. What it finds out about the host is kept in `cache_dir`; taps come from
+    /// `network`; `forced` is the user's own choice of what executes the guests' code.
     #[must_use]
-    pub fn new(cache_dir: PathBuf, forced: Option<Accelerator>) -> Self {
-        Self { cache_dir, forced, chosen: OnceCell::new(), templates: Default::default() }
+    pub fn new(cache_dir: PathBuf, network: Arc<dyn Network>, forced: Option<Accelerator>) -> Self {
+        let (chosen, secludes) = (OnceCell::new(), OnceCell::new());
+        Self { cache_dir, network, forced, chosen, secludes, templates: Default::default() }
     }
 
     /// Returns what is in the cache of templates.
@@ -129,6 +136,23 @@ impl Qemu {
     #[must_use]
     pub fn template(entry: &Entry) -> Option<Manifest> {
         template::read(&entry.dir).map(|template| template.manifest)
+    }
+
+    /// Finds out, once, whether a machine's process can be kept from the files of the user that it runs as; one
+    /// that is nobody else's user is kept from them already.
+    async fn secludes(&self, dir: &Path, say: Say<'_>) -> bool {
+        if rustix::process::geteuid().is_root() {
+            return false;
+        }
+        let tried = async || match Cmd::new("true").dir(dir).secluded([dir]).run().await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::debug!(%error, "no namespaces");
+                say("QEMU is not kept from your files, as this host lets users have no namespaces");
+                false
+            }
+        };
+        *self.secludes.get_or_init(tried).await
     }
 
     /// Finds out, once, which QEMU is there and what it can use.
@@ -170,7 +194,7 @@ impl Fork for Qemu {
         let emulator = self.choose(&image.kernel(), &image.initrd(), say).await?;
         let id = template_id(image, shape, images, emulator);
         let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
-        let making = Making { image, shape, images, emulator, say };
+        let making = Making { image, shape, images, emulator, network: &*self.network, say };
         let entries = Self::templates(&self.cache_dir);
         let (template, _) = slot.get_or_try_init(|| entries.ensure(&id, &making)).await?;
         Ok(template.disk())
@@ -186,7 +210,8 @@ impl Fork for Qemu {
             return Ok(());
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
-        fork::fork(machine, boot, emulator).await
+        let secluded = self.secludes(&machine.dir, say).await;
+        fork::fork(machine, boot, emulator, (&*self.network, secluded)).await
     }
 }
 
@@ -218,7 +243,8 @@ impl Driver for Qemu {
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
         disk::grow(machine).await?;
-        launch::start(machine, boot, emulator, Memory::Anonymous).await
+        let secluded = self.secludes(&machine.dir, say).await;
+        launch::start(machine, boot, emulator, Memory::Anonymous, (&*self.network, secluded)).await
     }
 
     async fn await_guest(&self, machine: &Machine, limit: Option<Duration>) -> Result<(), Error> {
@@ -263,7 +289,7 @@ impl Driver for Qemu {
     }
 
     fn last_words(&self, machine: &Machine) -> String {
-        console_tail(&Files::of(machine).console())
+        console::last_lines(&machine.dir)
     }
 }
 
@@ -280,23 +306,11 @@ pub fn template_of(dir: &Path) -> Option<String> {
     template::around(&backing).map(|template| template.id)
 }
 
-/// Returns where a machine's console is written to.
-#[must_use]
-pub fn console_path(machine: &Machine) -> PathBuf {
-    Files::of(machine).console()
-}
-
-/// Returns the last lines of a console's log, without what a terminal would act on.
-fn console_tail(path: &Path) -> String {
-    use std::io::{Read, Seek, SeekFrom};
-    let mut text = Vec::new();
-    let read = std::fs::File::open(path).and_then(|mut file| {
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(8 << 10)))?;
-        file.take(8 << 10).read_to_end(&mut text)
-    });
-    if read.is_err() {
-        return String::new();
-    }
-    tail(&text).chars().filter(|c| *c == '\n' || !c.is_control()).collect()
+/// Returns what a machine's console said last: as much of it as is kept.
+///
+/// # Errors
+///
+/// If it has said nothing yet.
+pub fn console(machine: &Machine) -> Result<Vec<u8>, FileError> {
+    console::read(&machine.dir)
 }

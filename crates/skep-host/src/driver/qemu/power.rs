@@ -8,6 +8,7 @@ use skep_core::observed::MachineState;
 use tokio::time::{Instant, timeout};
 
 use super::args::{MONITOR, SECOND_MONITOR};
+use super::console;
 use super::launch::process;
 use super::qmp::Qmp;
 use crate::driver::Error;
@@ -31,9 +32,15 @@ pub(super) async fn state(machine: &Machine) -> MachineState {
     };
     // A monitor that is slow says nothing about the guest: the process runs.
     let Ok(Ok(status)) = timeout(LOOK, status).await else { return MachineState::Running };
-    match status.get("status").and_then(Value::as_str) {
-        // A copy whose start was cut off waits for its state.
-        Some("paused" | "inmigrate") => MachineState::Paused,
+    of_status(status.get("status").and_then(Value::as_str))
+}
+
+/// Returns the state that QEMU's own word for it means.
+fn of_status(word: Option<&str>) -> MachineState {
+    match word {
+        // A copy whose start was cut off waits for its state. A guest whose disk found no room on the
+        // host is halted, and goes on when it is told to.
+        Some("paused" | "inmigrate" | "io-error") => MachineState::Paused,
         _ => MachineState::Running,
     }
 }
@@ -78,7 +85,11 @@ pub(super) async fn stop(machine: &Machine, limit: Duration) -> Result<bool, Err
     {
         let _ = qmp.execute("system_powerdown", json!({})).await;
     }
-    if await_end(process, deadline).await {
+    let ended = tokio::select! {
+        ended = await_end(process, deadline) => ended,
+        never = console::listen(&machine.dir) => match never {},
+    };
+    if ended {
         return Ok(true);
     }
     kill(&machine.dir).await?;
@@ -87,6 +98,7 @@ pub(super) async fn stop(machine: &Machine, limit: Duration) -> Result<bool, Err
 
 pub(super) async fn kill(dir: &Path) -> Result<(), Error> {
     let Some(process) = process(dir) else { return Ok(()) };
+    console::take_over(dir);
     process.kill();
     if await_end(process, Instant::now() + DEATH).await {
         Ok(())
@@ -104,4 +116,19 @@ async fn await_end(process: ProcessId, deadline: Instant) -> bool {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_to_be_told_to_go_on_is_paused() {
+        for word in ["paused", "inmigrate", "io-error"] {
+            assert_eq!(of_status(Some(word)), MachineState::Paused, "{word}");
+        }
+        for word in [Some("running"), Some("internal-error"), None] {
+            assert_eq!(of_status(word), MachineState::Running, "{word:?}");
+        }
+    }
 }

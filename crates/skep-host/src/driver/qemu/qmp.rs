@@ -1,5 +1,6 @@
 //! The QEMU machine protocol (QMP), as far as it is needed.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::driver::Error;
-use crate::sys::{JsonLines, connect_in};
+use crate::sys::{JsonLines, connect_in, send_descriptor};
 
 /// How long the monitor may take for an answer. QEMU's main loop answers, whatever the guest does;
 /// it is slow only when the host is.
@@ -18,6 +19,8 @@ const ANSWER: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Qmp {
     lines: JsonLines<UnixStream>,
+    /// The same connection, for what has to go beside bytes.
+    socket: OwnedFd,
 }
 
 impl Qmp {
@@ -28,7 +31,8 @@ impl Qmp {
     /// If nobody listens, or another client keeps the monitor for too long.
     pub async fn open(dir: &Path, socket: &str) -> Result<Self, Error> {
         let stream = connect_in(dir, socket).await.map_err(Error::Monitor)?;
-        let mut qmp = Self { lines: JsonLines::new(stream) };
+        let socket = stream.as_fd().try_clone_to_owned().map_err(Error::Monitor)?;
+        let mut qmp = Self { lines: JsonLines::new(stream), socket };
         let busy = |_| Error::Monitor(std::io::ErrorKind::TimedOut.into());
         timeout(ANSWER, qmp.lines.receive()).await.map_err(busy)??;
         qmp.execute("qmp_capabilities", json!({})).await?;
@@ -42,6 +46,22 @@ impl Qmp {
     /// If the monitor refuses, breaks off or does not answer.
     pub async fn execute(&mut self, command: &str, arguments: Value) -> Result<Value, Error> {
         self.lines.send(&json!({"execute": command, "arguments": arguments})).await?;
+        self.answer(command).await
+    }
+
+    /// Gives QEMU a descriptor, under a name that later commands may use.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::execute`].
+    pub async fn give(&mut self, name: &str, descriptor: impl AsFd) -> Result<(), Error> {
+        let line = json!({"execute": "getfd", "arguments": {"fdname": name}}).to_string() + "\n";
+        send_descriptor(&self.socket, line.as_bytes(), descriptor.as_fd())
+            .map_err(Error::Monitor)?;
+        self.answer("getfd").await.map(|_| ())
+    }
+
+    async fn answer(&mut self, command: &str) -> Result<Value, Error> {
         let answer = async {
             loop {
                 let mut answer = self.lines.receive().await?;

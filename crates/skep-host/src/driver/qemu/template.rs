@@ -10,6 +10,7 @@
 //! A template belongs to one image, shape, accelerator, and build of QEMU: a state is never loaded
 //! by another QEMU than the one that saved it.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,17 +20,18 @@ use sha2::{Digest, Sha256};
 use skep_core::model::{EngineImages, ImageSet, ImageSpec, Mac, Shape};
 use skep_core::observed::Baked;
 
-use super::args::{Invocation, Link, MACHINE, MONITOR, Memory, cpu};
+use super::args::{Invocation, MACHINE, MONITOR, Memory, cpu};
 use super::bake::BAKE;
-use super::fork::{leave_out_memory, uri};
+use super::fork::{leave_out_memory, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
-use super::{Emulator, Files, QEMU, disk};
+use super::{Emulator, Files, QEMU, disk, user_of};
 use crate::driver::{Error, Say};
 use crate::image::{Image, image_id};
+use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell as _};
 use crate::store::{Kind, Note};
-use crate::sys::{Checksum, Cmd, FileError, checksum, write_atomic};
+use crate::sys::{Checksum, Cmd, FileError, checksum, hex, read_own, write_atomic};
 
 /// The number of the manifest's format.
 const FORMAT: u32 = 1;
@@ -42,6 +44,9 @@ pub(super) const WARM_LIMIT: Duration = Duration::from_secs(60);
 
 /// What a template's disk and memory need at most beside what the memory's size tells.
 const ROOM: u64 = 512 << 20;
+
+/// The address that a template's machine would have.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const MANIFEST: &str = "template.json";
 
@@ -126,8 +131,7 @@ pub(super) fn template_id(
         // What they are counts, not where they came from or in which order.
         machine = json!([machine, EngineImages::of(images).0, BAKE]);
     }
-    let digest = Sha256::digest(machine.to_string());
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(machine.to_string())[..8])
 }
 
 /// Reads the template whose disk that is, without a look at how whole it is.
@@ -137,7 +141,7 @@ pub(super) fn around(disk: &Path) -> Option<Template> {
 
 pub(super) fn read(dir: &Path) -> Option<Template> {
     let id = dir.file_name()?.to_str()?.to_owned();
-    let text = std::fs::read(dir.join(MANIFEST)).ok()?;
+    let text = read_own(&dir.join(MANIFEST)).ok()?;
     let manifest: Manifest = serde_json::from_slice(&text).ok()?;
     (manifest.format == FORMAT && !manifest.files.is_empty()).then(|| Template {
         id,
@@ -152,6 +156,9 @@ pub(super) struct Making<'a> {
     pub shape: Shape,
     pub images: &'a [ImageSet],
     pub emulator: &'a Emulator,
+    /// Where the tap is from, which is connected to nothing: what matters is that a copy finds the same
+    /// kind of interface.
+    pub network: &'a dyn Network,
     pub say: Say<'a>,
 }
 
@@ -190,20 +197,21 @@ impl Kind for Making<'_> {
             self.bake(dir).await?;
         }
         (self.say)("booting a machine to copy nodes from");
-        let invocation = self.invocation(dir, &files);
+        let invocation = self.invocation(&files);
         let limit = WARM_LIMIT * self.emulator.accelerator.slowness();
         // It stays our child and ends with us: a half-made template is of no use to anybody.
         let machine = Cmd::new(QEMU).args(invocation.args()).dir(dir).timeout(limit).contained();
+        let machine = machine.descriptor(self.network.loose_tap().await?);
         let machine = machine.run();
         tokio::pin!(machine);
         tokio::select! {
             ended = &mut machine => {
-                explained(ended, &files)?;
+                explained(ended)?;
                 return Err(Error::Died(last_words(&files)));
             }
             frozen = self.warm_and_freeze(dir, limit) => frozen?,
         }
-        explained(machine.await, &files)?;
+        explained(machine.await)?;
         self.seal(dir).await
     }
 
@@ -216,7 +224,7 @@ impl Kind for Making<'_> {
 }
 
 impl Making<'_> {
-    pub(super) fn invocation<'a>(&'a self, dir: &'a Path, files: &Files) -> Invocation<'a> {
+    pub(super) fn invocation(&self, files: &Files) -> Invocation<'static> {
         Invocation {
             accelerator: self.emulator.accelerator,
             version: self.emulator.version,
@@ -225,14 +233,12 @@ impl Making<'_> {
             size: self.shape.memory,
             // The directory is renamed when it is whole; QEMU is started in it.
             memory: Memory::Written(Path::new("ram")),
-            // Connected to nothing: what matters is that a copy finds the same kind of interface.
-            link: Link { tap: "skt%d", mac: Mac::for_address([192, 0, 2, 1].into()), ifup: None },
+            mac: Mac::for_address(NOBODY),
+            user: user_of(NOBODY),
             kernel: self.image.kernel(),
             initrd: self.image.initrd(),
             words: Vec::new(),
             disk: files.disk(),
-            console: dir.join("console.log"),
-            log: files.log(),
             pid: None,
         }
     }
@@ -249,8 +255,7 @@ impl Making<'_> {
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         qmp.execute("stop", json!({})).await?;
         leave_out_memory(&mut qmp).await?;
-        let uri = uri(&dir.join("state"), self.emulator.version, "cat >");
-        qmp.execute("migrate", json!({"uri": uri})).await?;
+        let saving = save_state(&mut qmp, &dir.join("state")).await?;
         loop {
             let status = qmp.execute("query-migrate", json!({})).await?;
             match status.get("status").and_then(Value::as_str) {
@@ -264,6 +269,7 @@ impl Making<'_> {
                 _ => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
+        saving.await?;
         // It may be gone before it has answered.
         let _ = qmp.execute("quit", json!({})).await;
         Ok(())
@@ -315,6 +321,7 @@ mod tests {
     use super::*;
     use crate::driver::qemu::{Accelerator, QemuVersion};
     use crate::image;
+    use crate::net::LinuxNetwork;
     use skep_core::model::{ContainerImage, Size};
 
     fn image(id: &str) -> Image {
@@ -324,6 +331,7 @@ mod tests {
             probe_image: "sha256:0".into(),
             packages: Vec::new(),
             files: Vec::new(),
+            checksums: Vec::new(),
         };
         Image { id: id.into(), dir: "/nowhere".into(), manifest }
     }
@@ -375,6 +383,11 @@ mod tests {
         }
     }
 
+    fn making<'a>(image: &'a Image, emulator: &'a Emulator) -> Making<'a> {
+        let (network, say) = (&LinuxNetwork, &|_: &str| ());
+        Making { image, shape: SHAPE, images: &[], emulator, network, say }
+    }
+
     #[tokio::test]
     async fn a_flipped_bit_is_noticed_in_every_file() {
         let place = tempfile::tempdir().unwrap();
@@ -384,12 +397,11 @@ mod tests {
             std::fs::write(dir.join(name), format!("{name}: {}", "x".repeat(5000))).unwrap();
         }
         let (image, emulator) = (image("a"), emulator());
-        let making =
-            Making { image: &image, shape: SHAPE, images: &[], emulator: &emulator, say: &|_| () };
-        assert_eq!(making.open(&dir).await, None, "without a manifest it is none");
-        making.seal(&dir).await.unwrap();
+        let kind = making(&image, &emulator);
+        assert_eq!(kind.open(&dir).await, None, "without a manifest it is none");
+        kind.seal(&dir).await.unwrap();
         assert!(!dir.join("console.log").exists());
-        assert_eq!(making.open(&dir).await.unwrap().manifest.shape, SHAPE);
+        assert_eq!(kind.open(&dir).await.unwrap().manifest.shape, SHAPE);
         for name in ["ram", "state", "disk.qcow2", MANIFEST] {
             let path = dir.join(name);
             let whole = std::fs::read(&path).unwrap();
@@ -400,16 +412,15 @@ mod tests {
                 std::fs::write(&path, bytes).unwrap();
             };
             put(&damaged);
-            let found = making.open(&dir).await;
+            let found = kind.open(&dir).await;
             assert!(found.is_none() || name == MANIFEST, "{name}");
             put(&whole[..whole.len() - 1]);
-            assert_eq!(making.open(&dir).await, None, "{name}");
+            assert_eq!(kind.open(&dir).await, None, "{name}");
             put(&whole);
-            assert!(making.open(&dir).await.is_some(), "{name}");
+            assert!(kind.open(&dir).await.is_some(), "{name}");
         }
         let other = Image { id: "b".into(), ..image.clone() };
-        let making =
-            Making { image: &other, shape: SHAPE, images: &[], emulator: &emulator, say: &|_| () };
-        assert_eq!(making.open(&dir).await, None, "it is another image's");
+        let kind = making(&other, &emulator);
+        assert_eq!(kind.open(&dir).await, None, "it is another image's");
     }
 }

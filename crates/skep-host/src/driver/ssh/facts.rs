@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::firewall::{Backend, Detected};
+
 /// The oldest engine whose API skep speaks (Docker Engine release notes: API 1.44 came with 25.0).
 const OLDEST_ENGINE: u32 = 25;
 
@@ -129,8 +131,7 @@ impl Facts {
     /// Returns what its user has to know beforehand.
     #[must_use]
     pub fn warnings(&self, owner: &str) -> Vec<String> {
-        let restart = self.restart_warning().filter(|_| !self.belongs_to(owner));
-        restart.into_iter().chain(self.firewall_warning()).collect()
+        self.restart_warning().filter(|_| !self.belongs_to(owner)).into_iter().collect()
     }
 
     /// Returns what happens to containers that run there, if any do.
@@ -140,31 +141,11 @@ impl Facts {
         Some(format!("its engine is started anew, and with it {count} containers"))
     }
 
-    /// Returns what has to be opened in its firewall, if it has one that is on.
+    /// Returns its firewall, if that may keep anybody out.
     #[must_use]
-    pub fn firewall_warning(&self) -> Option<String> {
-        let remedy = self.firewall_remedy()?;
-        Some(format!(
-            "its firewall is on; nodes reach each other when it lets TCP 2377 and 7946, UDP 7946 and \
-             4789 and protocol 50 in from the other nodes, and TCP 2376 from here. There: {remedy}"
-        ))
-    }
-
-    fn firewall_remedy(&self) -> Option<&'static str> {
-        match self.word("firewall") {
-            "ufw" => Some(
-                "ufw allow 2376,2377,7946/tcp && ufw allow 7946,4789/udp && ufw allow proto esp from any",
-            ),
-            "firewalld" => Some(
-                "firewall-cmd --permanent --add-port={2376,2377,7946}/tcp --add-port={7946,4789}/udp \
-                 --add-protocol=esp && firewall-cmd --reload",
-            ),
-            "nftables" => Some(
-                "nft insert rule inet filter input tcp dport {2376,2377,7946} accept, and the same with \
-                 udp dport {7946,4789} and meta l4proto esp",
-            ),
-            _ => None,
-        }
+    pub fn closed_firewall(&self) -> Option<Backend> {
+        let detected = Detected::parse(self.word("firewall"))?;
+        detected.closed.then_some(detected.backend)
     }
 
     fn engine_version(&self) -> Option<u32> {
@@ -213,6 +194,13 @@ mod tests {
         assert!(problem("user 1000").contains("sudo"));
         let bare = Facts::parse("os Alpine Linux v3.20\nuser 0");
         assert_eq!(bare.problems(OWNER).len(), 2, "{:?}", bare.problems(OWNER));
+    }
+
+    #[test]
+    fn a_firewall_counts_that_keeps_anybody_out() {
+        assert_eq!(facts("firewall ufw closed").closed_firewall(), Some(Backend::Ufw));
+        assert_eq!(facts("firewall iptables open").closed_firewall(), None);
+        assert_eq!(facts("").closed_firewall(), None);
     }
 
     #[test]

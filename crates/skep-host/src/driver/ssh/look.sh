@@ -29,8 +29,3 @@ fi
 if has ss; then
 	say listener "$(ss -Hltnp 'sport = :2376' 2>/dev/null | sed -n 's/.*users:((\("[^"]*"\).*/\1/p' | tr -d '"')"
 fi
-
-# Which firewall is on.
-if has ufw && ufw status 2>/dev/null | grep -q '^Status: active'; then say firewall ufw; fi
-if has firewall-cmd && [ "$(firewall-cmd --state 2>/dev/null)" = running ]; then say firewall firewalld; fi
-if has nft && nft list ruleset 2>/dev/null | grep -q 'hook input.*policy drop'; then say firewall nftables; fi

@@ -10,9 +10,13 @@
 //! ```
 
 mod facts;
+mod firewall;
 mod setup;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -23,10 +27,13 @@ use skep_core::model::{HostSpec, NodeName};
 use skep_core::observed::MachineState;
 
 pub use facts::Facts;
-pub use setup::{Certificates, Setup, owner, tls_flags};
+pub use firewall::admit;
+pub use setup::{CERTS, Certificates, Setup, owner, tls_flags};
 
 use super::{Adopt, Boot, Driver, Error, Fork, Say};
 use crate::engine::remote;
+use crate::net;
+use crate::pki::{KNOWN_HOSTS, rotation};
 use crate::shell::{self, Login, NodeShell, SshShell};
 use crate::store::Machine;
 use crate::sys::{chain, read, write_atomic};
@@ -40,14 +47,19 @@ const SET_UP: Duration = Duration::from_secs(15 * 60);
 /// How long a host may take to show that it is there.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Where a host's key is pinned, in the directory of its machine.
-const KNOWN_HOSTS: &str = "known_hosts";
-
 /// Hosts that are reached by ssh.
 #[derive(Debug, Default)]
 pub struct SshHosts {
-    /// The keys of hosts that were spoken to before they had a directory.
-    pins: Mutex<HashMap<Server, Vec<u8>>>,
+    /// What was seen of hosts before they had a directory.
+    seen: Mutex<HashMap<Server, Seen>>,
+}
+
+/// What was seen of a host before it had a directory.
+#[derive(Debug, Clone)]
+struct Seen {
+    /// Its key.
+    pin: Vec<u8>,
+    facts: Facts,
 }
 
 /// What was found out about a host that is to become a node.
@@ -125,20 +137,23 @@ impl SshHosts {
         let shell = SshShell::new(login(host), dir.path());
         let facts = look(&shell).await.map_err(|error| chain(&error))?;
         if let Ok(pin) = read(&dir.path().join(KNOWN_HOSTS)) {
-            let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-            pins.insert((host.address, host.port), pin);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.insert((host.address, host.port), Seen { pin, facts: facts.clone() });
         }
         Ok(facts)
     }
 
-    /// Pins the key that the host had when it was checked.
-    fn pin(&self, machine: &Machine, host: &HostSpec) -> Result<(), Error> {
+    /// Pins the key that the host had when it was checked, and returns what was seen then: once, as things
+    /// change.
+    fn take_seen(&self, machine: &Machine, host: &HostSpec) -> Result<Option<Facts>, Error> {
         let pinned = machine.dir.join(KNOWN_HOSTS);
-        let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        match pins.get(&(host.address, host.port)) {
-            Some(pin) if !pinned.exists() => Ok(write_atomic(&pinned, 0o600, pin)?),
-            _ => Ok(()),
+        let mut all = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = all.remove(&(host.address, host.port)) else { return Ok(None) };
+        if pinned.exists() {
+            return Ok(None);
         }
+        write_atomic(&pinned, 0o600, &seen.pin)?;
+        Ok(Some(seen.facts))
     }
 }
 
@@ -155,9 +170,12 @@ fn ssh(machine: &Machine) -> Result<SshShell, Error> {
 impl Adopt for SshHosts {
     async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
         let host = host(machine)?;
-        self.pin(machine, host)?;
+        let seen = self.take_seen(machine, host)?;
         let shell = ssh(machine)?;
-        let facts = look(&shell).await?;
+        let facts = match seen {
+            Some(facts) => facts,
+            None => look(&shell).await?,
+        };
         let problems = facts.problems(owner);
         if !problems.is_empty() {
             return Err(Error::Unfit(problems.join("; ")));
@@ -168,12 +186,25 @@ impl Adopt for SshHosts {
         }
         let file = |name: &str| read(&machine.dir.join(name));
         let certificates = Certificates {
-            ca: file("ca.pem")?,
+            ca: rotation::admitted(&machine.dir)?,
             server: file("server.pem")?,
             server_key: file("server-key.pem")?,
         };
         let setup = Setup::of_node(owner, host.install_url.as_deref());
         Ok(set_up(&shell, &setup, &certificates).await?)
+    }
+
+    async fn open(
+        &self,
+        machine: &Machine,
+        owner: &str,
+        to: &[Ipv4Addr],
+        say: Say<'_>,
+    ) -> Result<(), Error> {
+        // This host is no node, and needs the engine's port.
+        let own = net::source_to(machine.record.address);
+        let sources: BTreeSet<_> = to.iter().copied().chain(own).collect();
+        firewall::open(&ssh(machine)?, owner, sources.into_iter().collect(), say).await
     }
 
     async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error> {

@@ -5,6 +5,7 @@
 #   $2  the directory of the certificates
 #   $3  the file of the service's settings
 #   $4  `keep` to leave an engine that was installed
+# Before it come functions: firewall_NAME does what it is told, for each firewall that there is.
 set -eu
 owner=$1 certs=$2 settings=$3 keep=${4:-}
 state=/var/lib/skep
@@ -31,9 +32,26 @@ if has docker && [ -S /run/docker.sock ]; then
 	"" | inactive) ;;
 	*) timeout 60 docker swarm leave --force >&2 || : ;;
 	esac
+	# What a swarm is verified with.
+	probes=$(timeout 20 docker image ls -q skep/probe | sort -u)
+	# shellcheck disable=SC2086 # several words
+	[ -z "$probes" ] || timeout 60 docker image rm -f $probes >/dev/null 2>&1 || :
+fi
+
+if [ -e "$state/firewall" ]; then
+	read -r firewall _ <"$state/firewall"
+	case $firewall in
+	nftables | iptables | firewalld | ufw) "firewall_$firewall" remove >&2 ;;
+	esac
 fi
 
 rm -rf "$settings" "$certs"
+# Registries of the cluster's that the engine trusted.
+for mark in /etc/docker/certs.d/*/skep; do
+	[ -e "$mark" ] || continue
+	rm -rf "${mark%/*}"
+done
+rmdir /etc/docker/certs.d 2>/dev/null || :
 rmdir "${settings%/*}" 2>/dev/null || :
 systemctl daemon-reload
 
@@ -69,7 +87,7 @@ if [ -s "$state/packages" ] && [ -z "$keep" ]; then
 		apt-get -q -y -o DPkg::Lock::Timeout=120 purge $(dpkg-query -W -f '${Package}\n' | grep -Fx -f "$state/packages") </dev/null >&2
 	else
 		# shellcheck disable=SC2046 # several words
-		dnf -q -y remove --no-autoremove $(cat "$state/packages") </dev/null >&2
+		dnf -q -y remove --setopt=clean_requirements_on_remove=False $(cat "$state/packages") </dev/null >&2
 	fi
 	rm -rf /var/lib/docker /var/lib/containerd /etc/docker /run/docker /run/docker.sock
 	[ "$group" = yes ] || groupdel docker 2>/dev/null || :

@@ -6,11 +6,12 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::engine::PORT;
+use crate::firewall::DETECT;
 use crate::shell::{self, NodeOutput, NodeShell};
 
 const LOOK: &str = include_str!("look.sh");
-const SETUP: &str = include_str!("setup.sh");
-const RELEASE: &str = include_str!("release.sh");
+pub(super) const SETUP: &str = include_str!("setup.sh");
+pub(super) const RELEASE: &str = include_str!("release.sh");
 
 /// How a host's engine is set up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct Certificates {
 }
 
 /// Where a node of a cluster has its certificates: apart from what else may be there.
-pub(super) const CERTS: &str = "/etc/docker/skep";
+pub const CERTS: &str = "/etc/docker/skep";
 
 /// The drop-in of a node of a cluster (systemd.unit(5)).
 pub(super) const SETTINGS_FILE: &str = "/etc/systemd/system/docker.service.d/50-skep.conf";
@@ -98,24 +99,25 @@ impl Setup {
 /// Returns what takes back what [`Setup::of_node`] asked for.
 pub(super) fn release(owner: &str, keep_engine: bool) -> Script {
     let keep = if keep_engine { "keep" } else { "" };
-    Script::new(RELEASE, &[owner, CERTS, SETTINGS_FILE, keep], b"")
+    let text = format!("{}{RELEASE}", super::firewall::functions());
+    Script::new(&text, &[owner, CERTS, SETTINGS_FILE, keep], b"")
 }
 
 /// Returns what prints what is known of a host.
 pub(super) fn look() -> Script {
-    Script::new(LOOK, &[], b"")
+    Script::new(&format!("{LOOK}\nprintf 'firewall '\n{DETECT}"), &[], b"")
 }
 
 /// A script for a shell there: it comes on the standard input, before its own, so that lists of
 /// processes stay readable and secrets out of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Script {
-    argv: Vec<String>,
-    stdin: Vec<u8>,
+    pub(super) argv: Vec<String>,
+    pub(super) stdin: Vec<u8>,
 }
 
 impl Script {
-    fn new(text: &str, args: &[&str], input: &[u8]) -> Self {
+    pub(super) fn new(text: &str, args: &[&str], input: &[u8]) -> Self {
         // head(1) takes no more than it is asked for.
         let read = format!("script=$(head -c {}) && eval \"$script\"", text.len());
         let argv = [&["sh", "-c", &read, "skep"], args]
@@ -160,9 +162,12 @@ pub fn tls_flags(certs: &str) -> Vec<String> {
 ///
 /// If the certificate cannot be read.
 pub fn owner(cluster: &str, ca: &Path) -> Result<String, crate::sys::FileError> {
-    let digest = Sha256::digest(crate::sys::read(ca)?);
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{cluster} {digest}"))
+    Ok(format!("{cluster} {}", digest(&crate::sys::read(ca)?)))
+}
+
+/// Returns enough of a digest to tell texts apart.
+pub(super) fn digest(text: &[u8]) -> String {
+    crate::sys::hex(&Sha256::digest(text)[..8])
 }
 
 #[cfg(test)]

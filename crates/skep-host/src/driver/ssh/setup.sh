@@ -25,7 +25,31 @@ while IFS= read -r line; do
 	*) printf '%s\n' "$line" >>"$file" ;;
 	esac
 done
+# Packages' own scripts, and directories that others read, expect the usual one.
+umask 022
 
+# An engine may come from packages of its own, or from a script that adds a source of them.
+apt() { apt-get -q -y -o DPkg::Lock::Timeout=120 "$@" </dev/null >&2; }
+refresh() {
+	if has apt-get; then
+		dpkg --configure -a </dev/null >&2
+		apt update
+	elif ! has dnf; then
+		echo "there is neither apt-get nor dnf to install an engine with" >&2
+		exit 1
+	fi
+}
+install_packages() {
+	if has apt-get; then
+		apt install --no-install-recommends "$@"
+	else
+		dnf -q -y install "$@" </dev/null >&2
+	fi
+}
+# fetch URL FILE
+fetch() {
+	if has curl; then curl -fsSL -o "$2" "$1"; else wget -qO "$2" "$1"; fi
+}
 list_packages() {
 	if has dpkg-query; then
 		dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii *//p' | sort
@@ -34,6 +58,10 @@ list_packages() {
 	fi
 }
 
+if [ -n "$owner" ] && [ -e "$state/owner" ] && [ "$(cat "$state/owner")" != "$owner" ]; then
+	echo "the host belongs to another cluster: $(cat "$state/owner")" >&2
+	exit 1
+fi
 if [ -n "$owner" ] && [ ! -e "$state/owner" ]; then
 	mkdir -p "$state"
 	{
@@ -63,23 +91,37 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 	fi
 	progress "installing an engine"
 	if [ -n "$url" ]; then
-		if has curl; then fetch="curl -fsSL"; else fetch="wget -qO-"; fi
-		$fetch "$url" >"$new/install"
+		if ! has curl && ! has wget; then
+			refresh
+			install_packages curl ca-certificates
+		fi
+		if ! fetch "$url" "$new/install"; then
+			echo "the script at $url cannot be fetched" >&2
+			exit 1
+		fi
 		sh "$new/install" </dev/null >&2
-	elif has apt-get; then
-		dpkg --configure -a </dev/null >&2
-		apt="apt-get -q -y -o DPkg::Lock::Timeout=120"
-		$apt update </dev/null >&2
+		if ! has dockerd; then
+			echo "the script at $url has installed no engine" >&2
+			exit 1
+		fi
+	elif refresh && has apt-get; then
 		packages=docker.io
 		if apt-cache show docker-cli >/dev/null 2>&1; then packages="$packages docker-cli"; fi
 		# shellcheck disable=SC2086 # several words
-		$apt install --no-install-recommends $packages ca-certificates iptables </dev/null >&2
-	elif has dnf; then
-		if dnf -q list --available moby-engine >/dev/null 2>&1; then packages=moby-engine; else packages=docker-ce; fi
-		dnf -q -y install "$packages" </dev/null >&2
+		install_packages $packages ca-certificates iptables
 	else
-		echo "there is neither apt-get nor dnf to install an engine with" >&2
-		exit 1
+		packages=
+		for package in moby-engine docker-ce; do
+			if dnf -q list --available "$package" >/dev/null 2>&1; then
+				packages=$package
+				break
+			fi
+		done
+		if [ -z "$packages" ]; then
+			echo "dnf has neither moby-engine nor docker-ce; give an install_url, such as https://get.docker.com" >&2
+			exit 1
+		fi
+		install_packages "$packages"
 	fi
 	# Where the list was lost, nothing is known to be ours.
 	if [ -n "$owner" ] && [ -s "$state/packages.before" ]; then

@@ -16,7 +16,7 @@ install -d "$tree/usr/lib/skep" "$tree/etc/skep/sv" "$tree/var/lib/skep"
 install -d -m 700 "$tree/etc/docker/tls"
 install -m 755 "$files/setup.sh" "$tree/usr/lib/skep/setup"
 install -m 755 "$files/shutdown.sh" "$tree/usr/lib/skep/shutdown"
-install -m 755 "$files/identity" "$files/clock" "$tree/usr/lib/skep/"
+install -m 755 "$files/identity" "$files/clock" "$files/ask" "$tree/usr/lib/skep/"
 install -m 755 "$files/power.sh" "$tree/usr/lib/skep/power"
 for name in poweroff halt reboot shutdown; do
 	ln -sf /usr/lib/skep/power "$tree/usr/sbin/$name"
@@ -35,6 +35,14 @@ install -m 644 "$files/stunnel.conf" "$tree/etc/skep/stunnel.conf"
 install -m 644 "$files/sshd_config" "$tree/etc/ssh/sshd_config"
 install -m 644 "$files/daemon.json" "$tree/etc/docker/daemon.json"
 install -m 755 "$files/init.d-docker.sh" "$tree/etc/init.d/docker"
+# Where scripts written for boot2docker look, and leave what the service `docker` reads.
+install -d "$tree/var/lib/boot2docker/etc" "$tree/var/lib/boot2docker/log"
+ln -s /etc/docker /etc/hostname "$tree/var/lib/boot2docker/etc/"
+ln -s /etc/ssh "$tree/var/lib/boot2docker/ssh"
+ln -s /var/log/docker/current "$tree/var/lib/boot2docker/log/docker.log"
+for name in ca.pem server.pem server-key.pem; do
+	ln -s "/etc/docker/tls/$name" "$tree/var/lib/boot2docker/"
+done
 printf 'export SVDIR=/etc/skep/sv\n' >"$tree/etc/profile.d/skep.sh"
 
 # What has to differ between nodes is made by each of them.

@@ -8,7 +8,7 @@ use skep_host::driver::qemu::Usage;
 use crate::render::table::table;
 
 /// The number of the JSON output's format.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// All that was measured.
 pub(super) struct Report {
@@ -123,20 +123,20 @@ impl Report {
     }
 
     pub(super) fn json(&self) -> String {
-        let environment: serde_json::Map<_, _> = self
-            .environment
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Value::from(value.as_str())))
-            .collect();
         let series: Vec<_> = self.series.iter().map(series_json).collect();
         let report = json!({
             "format": FORMAT,
-            "environment": environment,
+            "environment": environment_json(&self.environment),
             "runs": self.runs,
             "series": series,
         });
         format!("{report:#}\n")
     }
+}
+
+pub(super) fn environment_json(environment: &[(&'static str, String)]) -> Value {
+    let pair = |(key, value): &(&str, String)| ((*key).to_owned(), Value::from(value.as_str()));
+    Value::Object(environment.iter().map(pair).collect())
 }
 
 fn series_json(series: &Series) -> Value {
@@ -209,18 +209,22 @@ fn medians(steps: &[Step]) -> (f64, f64, f64) {
     (from, to, of(steps.iter().flat_map(|step| step.each.clone()).collect()))
 }
 
-/// Returns the median in seconds; of an even number, the mean of the two in the middle.
+/// Returns the median in seconds.
 fn median(times: &[Duration]) -> f64 {
-    let mut times: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
-    times.sort_by(f64::total_cmp);
-    match (times.len(), times.len() / 2) {
+    middle(times.iter().map(Duration::as_secs_f64).collect())
+}
+
+/// Returns the median; of an even number, the mean of the two in the middle.
+pub(super) fn middle(mut numbers: Vec<f64>) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    match (numbers.len(), numbers.len() / 2) {
         (0, _) => f64::NAN,
-        (length, middle) if length % 2 == 1 => times[middle],
-        (_, middle) => f64::midpoint(times[middle - 1], times[middle]),
+        (length, middle) if length % 2 == 1 => numbers[middle],
+        (_, middle) => f64::midpoint(numbers[middle - 1], numbers[middle]),
     }
 }
 
-fn spread(times: &[Duration]) -> String {
+pub(super) fn spread(times: &[Duration]) -> String {
     let seconds = |time: Option<&Duration>| time.map_or(f64::NAN, Duration::as_secs_f64);
     let (least, most) = (seconds(times.iter().min()), seconds(times.iter().max()));
     format!("{:.2} ({least:.2}-{most:.2})", median(times))

@@ -8,7 +8,7 @@ use skep_host::stack::watch;
 use skep_host::store::ClusterDir;
 
 use super::compose::Wrong;
-use super::{Checked, DockerCommand, judge_ending, patience};
+use super::{Checked, DockerCommand, converging_limit, judge_ending, patience};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
@@ -56,8 +56,9 @@ pub(in crate::commands) async fn deploy(
     args.extend(checked.arguments());
     args.extend(flags(how).map(OsString::from));
     args.push(name.into());
-    let (status, output) =
-        docker.call(args, DEPLOYING).status().await.context(format!("stack {name}"))?;
+    let deploying = docker.while_up(context, docker.call(args, DEPLOYING).status()).await;
+    let deployed = deploying.map_err(|error| error.within(&format!("stack {name}")))?;
+    let (status, output) = deployed.context(format!("stack {name}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         machinery.progress.event(Event::Note(line.to_owned()));
     }
@@ -74,10 +75,11 @@ pub(in crate::commands) async fn deploy(
     let swarm = machinery.swarm(dir, patience(context, dir));
     let events = |event| machinery.progress.event(event);
     let select = |view: &skep_core::services::View| view.of_stack(name);
-    let ending = watch(swarm, &select, converging.timeout, &events).await;
+    let limit = converging_limit(context, dir, converging);
+    let ending = watch(swarm, &select, limit, &events).await;
     machinery.progress.clear();
     let ending = ending.context(format!("stack {name}"))?;
-    judge_ending(swarm, &ending, &format!("stack {name}"), converging.timeout).await?;
+    judge_ending(swarm, &ending, &format!("stack {name}"), limit).await?;
     if !context.quiet {
         let count = ending.outcome.services.len();
         let seconds = began.elapsed().as_secs_f64();

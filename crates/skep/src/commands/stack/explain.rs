@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use skep_core::services::Cause;
+use skep_core::services::{Cause, Outcome, Standing, Status};
 use skep_host::stack::{Ending, Report, Swarm, report};
 
 use crate::error::{CliError, code};
+
+const LONGER: &str = "the same with a longer --timeout";
+const BRING_BACK: &str = "skep status; skep up brings back what is down";
 
 /// Turns the end of a watch into what the user is told.
 ///
@@ -26,8 +29,36 @@ pub(in crate::commands) async fn judge_ending(
     if !ending.late && ending.outcome.is_converged() {
         return Ok(());
     }
-    let reports = report(swarm, &ending.outcome).await;
-    Err(explain(&reports, what, ending.late.then_some(limit)))
+    // Without a manager there is nobody to ask for more.
+    let reports = match ending.silent {
+        None => report(swarm, &ending.outcome).await,
+        Some(_) => without_words(&ending.outcome),
+    };
+    let error = explain(&reports, what, ending.late.then_some(limit));
+    Err(with_absences(error, ending))
+}
+
+/// Returns what is known without asking anybody.
+fn without_words(outcome: &Outcome) -> Vec<Report> {
+    let bad = outcome.services.iter().filter(|it| it.standing != Standing::Converged);
+    let report =
+        |status: &Status| Report { status: status.clone(), log: Vec::new(), out_of_memory: false };
+    bad.map(report).collect()
+}
+
+/// Adds which nodes are down, and that no manager answers, if that is so.
+fn with_absences(mut error: CliError, ending: &Ending) -> CliError {
+    for node in &ending.outcome.down {
+        error.message.push_str(&format!("\n  {node} is down"));
+    }
+    if let Some(silent) = &ending.silent {
+        error.message.push_str(&format!("\n  at the end {silent}"));
+    }
+    if ending.outcome.down.is_empty() && ending.silent.is_none() {
+        return error;
+    }
+    error.hints.retain(|hint| hint != LONGER && hint != BRING_BACK);
+    error.hint(BRING_BACK)
 }
 
 /// Tells what is wrong with services, and what to do about each.
@@ -57,7 +88,7 @@ fn explain(reports: &[Report], what: &str, late: Option<Duration>) -> CliError {
         );
     }
     if late.is_some() && hints.is_empty() {
-        hints.push("the same with a longer --timeout".to_owned());
+        hints.push(LONGER.to_owned());
     }
     let code = if late.is_some() { code::TIMEOUT } else { code::FAILED };
     CliError { code, message, hints }
@@ -73,7 +104,7 @@ fn hint(report: &Report) -> Option<String> {
             "skep node label KEY=VALUE@NODE, or skep node activate NODE; skep status shows both"
                 .into()
         }
-        Cause::NodesDown => "skep status; skep up brings back what is down".to_owned(),
+        Cause::NodesDown => BRING_BACK.to_owned(),
         Cause::NoResources => {
             "skep node add --memory 4GiB, or reserve less for the service".to_owned()
         }
@@ -100,7 +131,8 @@ fn hint(report: &Report) -> Option<String> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use skep_core::services::{Problem, Standing, Status, TaskRef};
+    use skep_core::services::{Problem, TaskRef};
+    use skep_host::stack::Error;
 
     use super::*;
 
@@ -146,5 +178,25 @@ mod tests {
         insta::assert_snapshot!(explain(&reports, "stack shop", None));
         let late = explain(&reports[..1], "stack shop", Some(Duration::from_secs(60)));
         assert_eq!((late.code, late.to_string().lines().count()), (code::TIMEOUT, 5));
+    }
+
+    #[test]
+    fn nodes_that_are_down_are_named_with_what_brings_them_back() {
+        let lost = report("web", Cause::NodesDown, "the node is down");
+        let services = vec![lost.status.clone()];
+        let down = ["node1".to_owned()].into();
+        let ending = Ending {
+            outcome: Outcome { services, down, settled: false },
+            late: true,
+            silent: Some(Error::NoManager("node0: it does not answer".to_owned())),
+        };
+        let error = explain(&[lost], "stack shop", Some(Duration::from_secs(60)));
+        insta::assert_snapshot!(with_absences(error, &ending), @r"
+        error: stack shop did not converge within 60 s
+          web: 0/1; web.1 on node1: the node is down
+          node1 is down
+          at the end no manager answers (node0: it does not answer)
+          try: skep status; skep up brings back what is down
+        ");
     }
 }

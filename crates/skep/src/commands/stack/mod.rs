@@ -22,7 +22,7 @@ pub(super) use explain::judge_ending;
 pub(super) use of_file::{check_stacks, deploy_stacks};
 
 use super::access::{docker_environment, docker_program, running_manager};
-use crate::cli::StackCommand;
+use crate::cli::{Converging, StackCommand};
 use crate::context::Context;
 use crate::error::CliError;
 
@@ -35,9 +35,14 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
     }
 }
 
+/// How often it is seen whether a node still runs.
+const ALIVE: Duration = Duration::from_millis(500);
+
 /// The docker command, as it speaks to a cluster, or to none.
 pub(super) struct DockerCommand {
     program: PathBuf,
+    /// The manager that it speaks to.
+    machine: Option<Machine>,
     env: Vec<(OsString, OsString)>,
     input: Vec<u8>,
 }
@@ -52,7 +57,9 @@ impl DockerCommand {
         let node = running_manager(context, cluster).await?;
         let env = docker_environment(cluster, &node);
         let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
-        Ok(Self { program: docker_program(context, Some(cluster))?, env, input: Vec::new() })
+        let program = docker_program(context, Some(cluster))?;
+        let machine = Machine { dir: cluster.machine_dir(node.name()), record: node };
+        Ok(Self { program, machine: Some(machine), env, input: Vec::new() })
     }
 
     /// Finds the command, which is to speak to nobody.
@@ -63,7 +70,7 @@ impl DockerCommand {
     pub(super) fn alone(context: &Context, cluster: Option<&ClusterDir>) -> Result<Self, CliError> {
         let nobody = ("DOCKER_HOST".into(), "unix:///nonexistent".into());
         let program = docker_program(context, cluster)?;
-        Ok(Self { program, env: vec![nobody], input: Vec::new() })
+        Ok(Self { program, machine: None, env: vec![nobody], input: Vec::new() })
     }
 
     /// Adds variables, and what it reads on its standard input.
@@ -71,6 +78,33 @@ impl DockerCommand {
         self.env.extend(env.iter().map(|(key, value)| (key.into(), value.into())));
         self.input = input.to_vec();
         self
+    }
+
+    /// Waits for a call of it for as long as the node that it speaks to runs; the command itself would
+    /// wait for minutes for an answer.
+    ///
+    /// # Errors
+    ///
+    /// If the node ends.
+    pub(super) async fn while_up<T>(
+        &self,
+        context: &Context,
+        call: impl Future<Output = T>,
+    ) -> Result<T, CliError> {
+        let driver = context.driver(None);
+        let ended = async {
+            let Some(machine) = &self.machine else { return std::future::pending().await };
+            while driver.check_alive(machine).is_ok() {
+                // wait: the end of a process that is no child of ours is not announced.
+                tokio::time::sleep(ALIVE).await;
+            }
+            machine.record.name()
+        };
+        tokio::select! {
+            done = call => Ok(done),
+            node = ended => Err(CliError::failed(format!("{node} went down meanwhile"))
+                .hint("skep status; skep up brings back what is down; then the same again")),
+        }
     }
 
     /// Returns a call of it.
@@ -86,10 +120,26 @@ impl DockerCommand {
 
 /// Returns how long one call of an engine may take: the slowest node's measure.
 pub(in crate::commands) fn patience(context: &Context, cluster: &ClusterDir) -> Duration {
+    Duration::from_secs(10) * slowness(context, cluster)
+}
+
+/// Returns how long services may take to converge. If nobody has said it: images come from a registry at the
+/// network's speed, containers start at the slowest node's.
+pub(in crate::commands) fn converging_limit(
+    context: &Context,
+    cluster: &ClusterDir,
+    asked: &Converging,
+) -> Duration {
+    let usual = || Duration::from_secs(240) + Duration::from_secs(60) * slowness(context, cluster);
+    asked.timeout.unwrap_or_else(usual)
+}
+
+/// Returns how many times slower than a processor of its own the slowest node may be.
+fn slowness(context: &Context, cluster: &ClusterDir) -> u32 {
     let driver = context.driver(None);
     let nodes = cluster.nodes().unwrap_or_default().into_iter();
     let slowness = nodes.filter_map(|(_, record)| record.ok()).map(|record| {
         driver.slowness(&Machine { dir: cluster.machine_dir(record.name()), record })
     });
-    Duration::from_secs(10) * slowness.max().unwrap_or(1)
+    slowness.max().unwrap_or(1)
 }

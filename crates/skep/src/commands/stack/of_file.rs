@@ -1,7 +1,5 @@
 //! The stacks of a cluster file.
 
-use std::time::Duration;
-
 use skep_host::store::ClusterDir;
 
 use super::compose::Wrong;
@@ -10,9 +8,6 @@ use crate::cli::{Converging, StackOptions};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::StackEntry;
-
-/// How long each stack may take to converge.
-const LIMIT: Duration = Duration::from_secs(300);
 
 /// Checks stacks, before anything is touched.
 ///
@@ -53,7 +48,7 @@ pub(in crate::commands) async fn deploy_stacks(
     checked: &[Checked],
     detach: bool,
 ) -> Result<(), CliError> {
-    let converging = Converging { detach, timeout: LIMIT };
+    let converging = Converging { detach, timeout: None };
     for (stack, checked) in stacks.iter().zip(checked) {
         deploy::deploy(context, dir, &stack.name, checked, &options(stack), &converging).await?;
     }

@@ -6,7 +6,7 @@ use skep_core::event::Event;
 use skep_host::stack::{Swarm, await_gone};
 use skep_host::store::ClusterDir;
 
-use super::{DockerCommand, list, patience};
+use super::{DockerCommand, converging_limit, list, patience};
 use crate::cli::StackRemove;
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _, code};
@@ -37,13 +37,14 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
             }));
         }
     }
+    let limit = converging_limit(context, &dir, &args.converging);
     for name in &args.names {
         let began = Instant::now();
         call(&docker, &machinery, name).await?;
         if args.converging.detach {
             continue;
         }
-        remove(&docker, &machinery, swarm, &dir, name, args.converging.timeout).await?;
+        remove(&docker, &machinery, swarm, &dir, name, limit).await?;
         if !context.quiet {
             let seconds = began.elapsed().as_secs_f64();
             eprintln!("stack {name} is gone from all nodes after {seconds:.1} s");

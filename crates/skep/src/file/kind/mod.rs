@@ -9,8 +9,8 @@ mod text;
 
 pub use collection::{ListOf, MapOf, OneOrMore, entries};
 pub use name::Driver;
-pub use number::{SizeFrom, Whole};
-pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, Url, User, Word};
+pub use number::{Flag, SizeFrom, Whole};
+pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, RegistryName, Url, User, Word};
 
 use serde_json::Value as Json;
 

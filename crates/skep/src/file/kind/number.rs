@@ -59,3 +59,26 @@ impl<const MIB: u64> Kind for SizeFrom<MIB> {
         None
     }
 }
+
+/// `true` or `false`.
+pub struct Flag;
+
+impl Kind for Flag {
+    type Value = bool;
+
+    fn schema() -> Json {
+        json!({"type": "boolean"})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<bool> {
+        let flag = scalar(node, Resolved::Bool).and_then(|text| match text {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        });
+        if flag.is_none() {
+            report_other(node, "true or false", problems);
+        }
+        flag
+    }
+}

@@ -1,6 +1,7 @@
 //! Texts that obey a rule.
 
 use serde_json::{Value as Json, json};
+use skep_core::model::TrustedRegistry;
 
 use super::{Kind, Resolved, report_other, scalar, text};
 use crate::file::problem::{Problems, quoted};
@@ -68,6 +69,12 @@ text_kind!(
     ImageName: "an image", "^[^\\s-]\\S*$",
     |text| !text.is_empty() && !text.starts_with('-') && !text.contains(char::is_whitespace),
     "write a reference such as nginx:latest, or a path such as ./app.tar"
+);
+
+text_kind!(
+    /// A registry as references of images name it.
+    RegistryName: "the name of a registry", "^[A-Za-z0-9.-]+(:[0-9]+)?$",
+    TrustedRegistry::is_name, "write one such as hub.example:5000"
 );
 
 text_kind!(

@@ -1,0 +1,178 @@
+//! The side of an ordinary user.
+
+use std::io::Write;
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use async_trait::async_trait;
+use skep_core::model::{NetworkRecord, Publication};
+use skep_core::observed::HostsEntry;
+
+use super::PROGRAM;
+use super::request::{Act, Answer, MOST, PROTOCOL, Place, Request};
+use crate::hosts::{self, Names};
+use crate::net::{Error, HostNetwork, Network, TURN};
+use crate::store::Owner;
+use crate::sys::{Cmd, Lock, receive};
+
+/// The host's network, as far as the broker gives it to an ordinary user.
+#[derive(Debug, Clone)]
+pub struct BrokeredNetwork {
+    command: Vec<String>,
+}
+
+impl Default for BrokeredNetwork {
+    fn default() -> Self {
+        // In a session of its own: sudo would otherwise use the user's terminal.
+        Self::through(["setsid", "--wait", "sudo", "-n", PROGRAM])
+    }
+}
+
+impl BrokeredNetwork {
+    /// Creates one that reaches the broker by another command.
+    pub fn through<S: Into<String>>(command: impl IntoIterator<Item = S>) -> Self {
+        Self { command: command.into_iter().map(Into::into).collect() }
+    }
+
+    /// Asks whether the broker would do anything at all for this user.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be reached, or is another skep's.
+    pub async fn hello(&self) -> Result<(), Error> {
+        self.done(Act::Hello).await
+    }
+
+    async fn done(&self, act: Act) -> Result<(), Error> {
+        match self.ask(act).await? {
+            (Answer::Done, _) => Ok(()),
+            (answer, _) => Err(failed(answer)),
+        }
+    }
+
+    async fn descriptor(&self, act: Act) -> Result<OwnedFd, Error> {
+        match self.ask(act).await? {
+            (Answer::Done, Some(descriptor)) => Ok(descriptor),
+            (answer, _) => Err(failed(answer)),
+        }
+    }
+
+    async fn ask(&self, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
+        let broken = |source| Error::Tap { name: "of skep-net".to_owned(), source };
+        let request = Request { protocol: PROTOCOL, act };
+        let request = serde_json::to_vec(&request).expect("a request has only text keys");
+        if request.len() > MOST {
+            return Err(Error::Refused("the request is too long".to_owned()));
+        }
+        // Request and answer fit into what a socket holds, so neither side has to wait for the other.
+        let (mut near, far) = UnixStream::pair().map_err(broken)?;
+        near.write_all(&request).map_err(broken)?;
+        near.shutdown(Shutdown::Write).map_err(broken)?;
+        let command = Cmd::new(&self.command[0]).args(&self.command[1..]).input(far.into());
+        let ran = command.run().await;
+        drop(command);
+        ran.map_err(Error::NoBroker)?;
+        let (bytes, descriptor) = receive(&near, MOST).map_err(broken)?;
+        let answer = serde_json::from_slice(&bytes);
+        let answer = answer.map_err(|source| Error::Parse { program: super::NAME, source })?;
+        Ok((answer, descriptor))
+    }
+}
+
+fn failed(answer: Answer) -> Error {
+    match answer {
+        Answer::Refused(reason) | Answer::Failed(reason) => Error::Refused(reason),
+        Answer::Other(version) => Error::OtherBroker(version),
+        Answer::Done | Answer::Seen { .. } => Error::Refused("it gives another answer".to_owned()),
+    }
+}
+
+#[async_trait]
+impl Network for BrokeredNetwork {
+    async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        self.done(Act::EnsureBridge(Place::of(network, owner))).await
+    }
+
+    async fn remove_link(&self, name: &str) -> Result<(), Error> {
+        self.done(Act::RemoveLink(name.to_owned())).await
+    }
+
+    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        self.done(Act::EnsureFirewall(Place::of(network, owner))).await
+    }
+
+    async fn publish(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error> {
+        let publication = publication.map(Into::into);
+        self.done(Act::Publish { place: Place::of(network, owner), publication }).await
+    }
+
+    async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
+        self.done(Act::RemoveFirewall(name.to_owned())).await
+    }
+
+    /// Where it is remembered is the broker's matter.
+    async fn ensure_forwarding(&self, _state: &Path) -> Result<(), Error> {
+        self.done(Act::EnsureForwarding).await
+    }
+
+    async fn restore_forwarding(&self, _state: &Path) -> Result<(), Error> {
+        self.done(Act::RestoreForwarding).await
+    }
+
+    async fn look(&self) -> Result<HostNetwork, Error> {
+        let (seen, answer) = tokio::join!(HostNetwork::look_around(), self.ask(Act::Look));
+        match answer?.0 {
+            Answer::Seen { rules, claims } => Ok(seen?.with_rules(rules).with_claims(claims)),
+            answer => Err(failed(answer)),
+        }
+    }
+
+    async fn tap(
+        &self,
+        name: &str,
+        network: &NetworkRecord,
+        owner: &Owner,
+    ) -> Result<OwnedFd, Error> {
+        let place = Place::of(network, owner);
+        self.descriptor(Act::Tap { name: name.to_owned(), place }).await
+    }
+
+    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+        self.descriptor(Act::LooseTap).await
+    }
+
+    async fn turn_to_choose(&self) -> Result<Lock, Error> {
+        loop {
+            let file = self.descriptor(Act::Turn).await?.into();
+            if let Some(lock) = Lock::take_opened(Path::new(TURN), file).await? {
+                return Ok(lock);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Names for BrokeredNetwork {
+    /// Another file than the host's own is the user's, who writes it himself.
+    async fn write(
+        &self,
+        path: &Path,
+        owner: &Owner,
+        entries: &[HostsEntry],
+    ) -> Result<(), hosts::Error> {
+        if path != Path::new(super::serve::HOSTS) {
+            return hosts::write_block(path, owner, entries);
+        }
+        let Owner { cluster, store, .. } = owner.clone();
+        let names = entries.iter().map(Into::into).collect();
+        let done = self.done(Act::Names { cluster, store, names }).await;
+        done.map_err(|error| hosts::Error::Refused(Box::new(error)))
+    }
+}

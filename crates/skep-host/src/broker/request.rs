@@ -1,0 +1,138 @@
+//! What is asked of the broker, and what it answers: a line of JSON each.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use skep_core::model::{ClusterName, NetworkRecord, Publication};
+use skep_core::observed::HostsEntry;
+
+use crate::firewall::Rules;
+use crate::net::claims::Claims;
+use crate::store::Owner;
+
+/// The number of the protocol: another one is another skep's.
+pub const PROTOCOL: u32 = 1;
+
+/// The longest request or answer, in bytes.
+pub(super) const MOST: usize = 64 << 10;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Request {
+    pub protocol: u32,
+    pub act: Act,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Act {
+    /// Nothing; shows that it could be.
+    Hello,
+    /// Look at what ordinary users cannot see.
+    Look,
+    EnsureBridge(Place),
+    EnsureFirewall(Place),
+    Publish {
+        place: Place,
+        publication: Option<Published>,
+    },
+    RemoveLink(String),
+    RemoveFirewall(String),
+    EnsureForwarding,
+    RestoreForwarding,
+    /// Make a machine's tap on the bridge of its network; answered with its descriptor.
+    Tap {
+        name: String,
+        place: Place,
+    },
+    /// Make a tap that is connected to nothing; answered with its descriptor.
+    LooseTap,
+    /// Open the lock of the turn to choose a subnet; answered with its descriptor.
+    Turn,
+    /// Write a cluster's block of names.
+    Names {
+        cluster: ClusterName,
+        store: PathBuf,
+        names: Vec<Name>,
+    },
+}
+
+/// A network, and which of the user's clusters it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    pub network: NetworkRecord,
+    pub cluster: ClusterName,
+    pub store: PathBuf,
+}
+
+impl Place {
+    pub(super) fn of(network: &NetworkRecord, owner: &Owner) -> Self {
+        let Owner { cluster, store, .. } = owner.clone();
+        Self { network: network.clone(), cluster, store }
+    }
+
+    /// Returns whose it is, if that user says so.
+    pub(super) fn owner(&self, user: u32) -> Owner {
+        Owner { cluster: self.cluster.clone(), store: self.store.clone(), user }
+    }
+}
+
+/// Ports of the loopback, and the node that they lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Published {
+    pub ports: Vec<u16>,
+    pub to: Ipv4Addr,
+}
+
+impl From<&Publication> for Published {
+    fn from(it: &Publication) -> Self {
+        Self { ports: it.ports.clone(), to: it.to }
+    }
+}
+
+impl From<&Published> for Publication {
+    fn from(it: &Published) -> Self {
+        Self { ports: it.ports.clone(), to: it.to }
+    }
+}
+
+/// A name of a node for /etc/hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Name {
+    pub name: String,
+    pub address: Ipv4Addr,
+}
+
+impl From<&HostsEntry> for Name {
+    fn from(it: &HostsEntry) -> Self {
+        Self { name: it.name.clone(), address: it.address }
+    }
+}
+
+impl From<&Name> for HostsEntry {
+    fn from(it: &Name) -> Self {
+        Self { name: it.name.clone(), address: it.address }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answer {
+    /// It is done; a descriptor comes along if one was asked for.
+    Done,
+    /// What was seen: rules of the user's own networks, what is in their way, and which networks are given.
+    Seen { rules: Rules, claims: Claims },
+    /// It is not done, as that user may not.
+    Refused(String),
+    /// It was tried, and failed.
+    Failed(String),
+    /// The protocol is another; this is the version of skep that answers.
+    Other(String),
+}

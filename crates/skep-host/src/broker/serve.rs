@@ -1,0 +1,263 @@
+//! The side that is root: one request, and its end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use serde::{Deserialize, Serialize};
+use skep_core::model::Publication;
+use thiserror::Error;
+use tokio::time::timeout;
+
+use super::judge::{Refusal, Seen, judge, place_of};
+use super::request::{Act, Answer, MOST, PROTOCOL, Request};
+use crate::hosts;
+use crate::net::claims::{self, Claim};
+use crate::net::{self, HostNetwork, LinuxNetwork, Network, TURN, listens};
+use crate::store::Owner;
+use crate::sys::{FileError, Lock, LockError, chain, read_own, receive, send_descriptor};
+
+/// How long a request may take to come.
+const READ: Duration = Duration::from_secs(10);
+
+/// How long others may be at it: each of them ends by its own limits.
+const TURN_LIMIT: Duration = Duration::from_secs(60);
+
+/// The file of names; a user has no say in which.
+pub(super) const HOSTS: &str = "/etc/hosts";
+
+/// What whoever set this host up lets users do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grants {
+    /// Where their subnets may be.
+    pub subnets: Vec<Ipv4Net>,
+    /// Whether they may have names in /etc/hosts.
+    #[serde(default)]
+    pub hosts: bool,
+}
+
+impl Grants {
+    /// The file's name.
+    pub const FILE: &str = "grants.json";
+
+    /// Reads them; without a file nothing is granted.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged.
+    pub fn read(state: &Path) -> Result<Self, FileError> {
+        let path = state.join(Self::FILE);
+        match read_own(&path) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
+            text => serde_json::from_slice(&text?)
+                .map_err(|error| FileError::new("read", &path, error.into())),
+        }
+    }
+}
+
+/// Why something was not done.
+#[derive(Debug, Error)]
+enum Undone {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("no network of yours needs it")]
+    NoNeed,
+    #[error("it is no request of skep's")]
+    Unread(#[source] serde_json::Error),
+    #[error("another one takes longer than {} s", TURN_LIMIT.as_secs())]
+    Busy,
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Net(#[from] net::Error),
+    #[error(transparent)]
+    Hosts(#[from] hosts::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What was done, and the descriptor that was asked for.
+type Done = (Answer, Option<OwnedFd>);
+
+/// Reads one request from a socket, does for a user what it asks if that may be, and answers. What is known of
+/// users is in `state`; `version` is that of this skep.
+///
+/// # Errors
+///
+/// If there is nobody to answer to.
+pub async fn serve(
+    socket: BorrowedFd<'_>,
+    user: u32,
+    state: &Path,
+    version: &str,
+) -> std::io::Result<()> {
+    set_socket_timeout(socket, Timeout::Recv, Some(READ))?;
+    set_socket_timeout(socket, Timeout::Send, Some(READ))?;
+    let (bytes, _) = receive(socket, MOST)?;
+    let (answer, descriptor) = match reply(&bytes, user, state, version).await {
+        Ok(done) => done,
+        Err(undone @ (Undone::Refused(_) | Undone::NoNeed | Undone::Unread(_))) => {
+            (Answer::Refused(chain(&undone)), None)
+        }
+        Err(undone) => (Answer::Failed(chain(&undone)), None),
+    };
+    let text = serde_json::to_vec(&answer).expect("an answer has only text keys");
+    match descriptor {
+        Some(descriptor) => send_descriptor(socket, &text, descriptor.as_fd()),
+        None => send_all(socket, &text),
+    }
+}
+
+fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+async fn reply(bytes: &[u8], user: u32, state: &Path, version: &str) -> Result<Done, Undone> {
+    // The protocol's number first: what else a request of another skep has is not known.
+    #[derive(Deserialize)]
+    struct Protocol {
+        protocol: u32,
+    }
+    let Protocol { protocol } = serde_json::from_slice(bytes).map_err(Undone::Unread)?;
+    if protocol != PROTOCOL {
+        return Ok((Answer::Other(version.to_owned()), None));
+    }
+    let request: Request = serde_json::from_slice(bytes).map_err(Undone::Unread)?;
+    match &request.act {
+        Act::Hello => Ok((Answer::Done, None)),
+        Act::LooseTap => Ok((Answer::Done, Some(LinuxNetwork.loose_tap().await?))),
+        Act::Turn => {
+            let file = Lock::open(Path::new(TURN))?;
+            Ok((Answer::Done, Some(file.into())))
+        }
+        Act::Look => {
+            let host = look(state).await?;
+            let claims = host.claims().clone();
+            let mut rules = host.rules().clone();
+            rules.retain(|table| claims.get(table).is_some_and(|claim| claim.user == user));
+            Ok((Answer::Seen { rules, claims }, None))
+        }
+        act => {
+            let _turn = timeout(TURN_LIMIT, Lock::take(&state.join("lock")))
+                .await
+                .map_err(|_| Undone::Busy)??;
+            change(act, user, state).await
+        }
+    }
+}
+
+async fn look(state: &Path) -> Result<HostNetwork, Undone> {
+    Ok(LinuxNetwork.look().await?.with_claims(claims::read(state)?))
+}
+
+/// Judges an act by what is there, and does it. Whoever calls this is the only one.
+async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
+    let host = look(state).await?;
+    let grants = Grants::read(state)?;
+    let ports = match act {
+        Act::Publish { publication: Some(it), .. } => &it.ports[..],
+        _ => &[],
+    };
+    let ports = ports.iter().copied().take(Publication::MOST + 1);
+    let names = match act {
+        Act::Names { cluster, store, .. } => {
+            let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
+            let mut names = hosts::other_names(Path::new(HOSTS), &owner)?;
+            names.extend(own_name());
+            names
+        }
+        _ => Vec::new(),
+    };
+    let seen = Seen {
+        host: &host,
+        grants: &grants,
+        lowest_port: lowest_port(),
+        listening: &ports.filter(|port| listens(*port)).collect::<Vec<_>>(),
+        names: &names,
+    };
+    judge(act, user, &seen)?;
+    if let Some(place) = place_of(act)
+        && !host.claims().contains_key(&place.network.bridge)
+    {
+        let subnet = place.network.subnet;
+        let claim = Claim { user, cluster: place.cluster.to_string(), subnet };
+        claims::write(state, &place.network.bridge, &claim)?;
+    }
+    carry_out(act, user, state, &host).await
+}
+
+async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Result<Done, Undone> {
+    let forwarding = claims::forwarding_file(state);
+    match act {
+        Act::EnsureBridge(it) => LinuxNetwork.ensure_bridge(&it.network, &it.owner(user)).await?,
+        Act::EnsureFirewall(it) => {
+            LinuxNetwork.ensure_firewall(&it.network, &it.owner(user)).await?;
+        }
+        Act::Publish { place, publication } => {
+            let publication = publication.as_ref().map(Publication::from);
+            let owner = place.owner(user);
+            LinuxNetwork.publish(&place.network, &owner, publication.as_ref()).await?;
+        }
+        Act::Tap { name, place } => {
+            let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;
+            return Ok((Answer::Done, Some(tap)));
+        }
+        Act::RemoveLink(name) => {
+            net::remove_link(name).await?;
+            give_up(name, state).await?;
+        }
+        Act::RemoveFirewall(name) => {
+            net::remove_firewall(name).await?;
+            give_up(name, state).await?;
+        }
+        Act::EnsureForwarding => {
+            if !host.claims().values().any(|claim| claim.user == user) {
+                return Err(Undone::NoNeed);
+            }
+            LinuxNetwork.ensure_forwarding(&forwarding).await?;
+        }
+        Act::RestoreForwarding => {
+            if !host.has_clusters() {
+                LinuxNetwork.restore_forwarding(&forwarding).await?;
+            }
+        }
+        Act::Names { cluster, store, names } => {
+            let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
+            let entries: Vec<_> = names.iter().map(Into::into).collect();
+            hosts::write_block(Path::new(HOSTS), &owner, &entries)?;
+        }
+        Act::Hello | Act::Look | Act::LooseTap | Act::Turn => {}
+    }
+    Ok((Answer::Done, None))
+}
+
+/// Gives a network's name and subnet back when nothing of it is left.
+async fn give_up(name: &str, state: &Path) -> Result<(), Undone> {
+    let host = look(state).await?;
+    if !host.has_link(name) && !host.rules().has_table(name) {
+        claims::remove(state, name)?;
+        if !look(state).await?.has_clusters() {
+            LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The lowest port on which ordinary users may listen (ip-sysctl).
+fn lowest_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
+}
+
+fn own_name() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(text.trim().to_owned())
+}

@@ -1,0 +1,58 @@
+//! The user that a machine's process becomes, so that it is not root and not another machine.
+
+use std::net::Ipv4Addr;
+use std::path::Path;
+
+/// The first of these users' numbers. Nobody has them in any list of users, and nothing gives them out:
+/// they lie above what containers are given and below what does not fit a signed number (systemd's
+/// UIDS-GIDS.md lists who takes which).
+const FIRST: u32 = 0x7000_0000;
+
+/// Returns the number of the user and group that the machine with this address becomes; none if skep is
+/// not root, as then the machine is its user's, or if this host, itself a container, has no such users.
+pub(super) fn user_of(address: Ipv4Addr) -> Option<u32> {
+    let id = number(address);
+    let mapped = ["uid_map", "gid_map"].iter().all(|map| {
+        let text = std::fs::read_to_string(Path::new("/proc/self").join(map));
+        text.is_ok_and(|text| has(&text, id))
+    });
+    (rustix::process::geteuid().is_root() && mapped).then_some(id)
+}
+
+/// Machines of one host have different addresses, so this is a machine's own unless somebody chose two
+/// subnets that differ only in their first number.
+fn number(address: Ipv4Addr) -> u32 {
+    FIRST | (u32::from(address) & 0x00ff_ffff)
+}
+
+/// Tells whether a map of a user namespace has a number (user_namespaces(7)).
+fn has(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
+        id.checked_sub(first).is_some_and(|at| at < count)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines_are_different_users() {
+        assert_eq!(number([10, 193, 0, 2].into()), 1_891_696_642);
+        assert_ne!(number([10, 193, 0, 2].into()), number([10, 193, 0, 3].into()));
+    }
+
+    #[test]
+    fn a_container_has_the_users_of_its_map_only() {
+        let id = number([10, 193, 0, 2].into());
+        assert!(has("         0          0 4294967295\n", id));
+        assert!(!has("         0     100000      65536\n", id));
+        assert!(!has("", id));
+    }
+}

@@ -1,0 +1,86 @@
+//! Programs that go on when skep has ended.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::process::Child;
+
+use super::cmd::{Cmd, CmdError, tail};
+use super::process::ProcessId;
+
+/// A program that was started and goes on, in a session of its own.
+#[derive(Debug)]
+pub struct Daemon {
+    child: Child,
+    command: String,
+    log: PathBuf,
+    process: Option<ProcessId>,
+}
+
+impl Cmd {
+    /// Starts the program and lets it go on, without a terminal or a pipe of ours: what it prints goes to
+    /// `log`, which is made anew. The time limit is not its.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started.
+    pub fn start(&self, log: &Path) -> Result<Daemon, CmdError> {
+        let fail = |source| CmdError::Start { command: self.to_string(), source };
+        let mut options = OpenOptions::new();
+        let options = options.create(true).append(true).mode(0o600);
+        let _ = std::fs::remove_file(log);
+        let output = options.open(log).map_err(fail)?;
+        let mut command = self.command(self.first()?, true);
+        command.stdout(output.try_clone().map_err(fail)?).stderr(output);
+        let child = command.spawn().map_err(fail)?;
+        let process = child.id().and_then(ProcessId::of);
+        Ok(Daemon { child, command: self.to_string(), log: log.to_owned(), process })
+    }
+}
+
+impl Daemon {
+    /// Returns the process; none if it ended at once.
+    #[must_use]
+    pub fn process(&self) -> Option<ProcessId> {
+        self.process
+    }
+
+    /// Waits until the program has ended, and returns that as what went wrong.
+    pub async fn ended(&mut self) -> CmdError {
+        let command = self.command.clone();
+        match self.child.wait().await {
+            Ok(status) => {
+                let tail = tail(&std::fs::read(&self.log).unwrap_or_default());
+                CmdError::Failed { command, status, tail }
+            }
+            Err(source) => CmdError::Start { command, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::OwnedFd;
+
+    #[tokio::test]
+    async fn it_has_the_descriptor_and_nothing_else_of_ours() {
+        // Who runs the tests may have left some open, such as that of a lock.
+        crate::sys::close_inherited_on_exec().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let null: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
+        let script = "echo $$ $(cut -d' ' -f6 /proc/$$/stat); \
+                      for fd in 0 1 2 3 4 5 6 7 8 9; do readlink /proc/$$/fd/$fd; done; exit 3";
+        let command = Cmd::new("sh").args(["-c", script]).descriptor(null);
+        let mut daemon = command.start(&log).unwrap();
+        let CmdError::Failed { tail, .. } = daemon.ended().await else { panic!("it exits with 3") };
+        let lines: Vec<&str> = tail.lines().collect();
+        let (pid, session) = lines[0].split_once(' ').unwrap();
+        assert_eq!(pid, session, "it leads a session");
+        assert_eq!(pid, daemon.process().unwrap().pid.to_string());
+        let log = log.to_str().unwrap();
+        assert_eq!(lines[1..], ["/dev/null", log, log, "/dev/null"]);
+    }
+}

@@ -1,0 +1,180 @@
+//! `skep certs`.
+
+use serde_json::json;
+use skep_core::observed::{Observed, Rotation};
+use skep_core::plan::{Plan, plan_renew, plan_rotate};
+use skep_host::converge::OnFailure;
+use skep_host::observe::Damage;
+use skep_host::pki::{Certificate, rotation, survey};
+use skep_host::store::ClusterDir;
+use time::OffsetDateTime;
+
+use super::confirm;
+use super::converge::{carry_out, plan_error};
+use crate::cli::{Certs, CertsChange, CertsCommand, Output};
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::render::table::table;
+use crate::render::write_document;
+use crate::{out, outln};
+
+pub(super) async fn run(context: &Context, command: CertsCommand) -> Result<(), CliError> {
+    match command {
+        CertsCommand::Show(args) => show(context, args),
+        CertsCommand::Renew(args) => change(context, args, false).await,
+        CertsCommand::Rotate(args) => change(context, args, true).await,
+    }
+}
+
+fn show(context: &Context, args: Certs) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let all = survey(dir.path()).context("cannot read the certificates")?;
+    if args.output != Output::Table {
+        let list: Vec<_> = all.iter().map(document).collect();
+        let document = json!({
+            "format": 1,
+            "cluster": dir.name(),
+            "rotation": stage(&dir)?,
+            "certificates": list,
+        });
+        write_document(args.output, &document);
+        return Ok(());
+    }
+    let now = OffsetDateTime::now_utc();
+    let rows: Vec<_> = all
+        .iter()
+        .map(|it| {
+            let days = (it.ends - now).whole_days().to_string();
+            let short = it.fingerprint[..16].to_owned();
+            vec![
+                it.of.clone(),
+                it.key.to_owned(),
+                time_text(it.ends),
+                days,
+                short,
+                it.names.join(","),
+            ]
+        })
+        .collect();
+    out!("{}", table(&["OF", "KEY", "ENDS", "DAYS", "SHA256", "NAMES"], &rows));
+    for line in warnings(&dir) {
+        outln!("warning: {line}");
+    }
+    Ok(())
+}
+
+/// Returns what of a cluster's certificates needs its user, each line with the command to type.
+pub(crate) fn warnings(dir: &ClusterDir) -> Vec<String> {
+    let lines = notices(dir).into_iter();
+    lines.map(|(what, remedy)| format!("{what}; {remedy}")).collect()
+}
+
+/// Returns what of a cluster's certificates needs its user, and the command that mends it.
+pub(crate) fn notices(dir: &ClusterDir) -> Vec<(String, String)> {
+    let (name, now) = (dir.name(), OffsetDateTime::now_utc());
+    let all = match survey(dir.path()) {
+        Ok(all) => all,
+        Err(error) => return vec![(skep_host::sys::chain(&error), format!("skep up {name}"))],
+    };
+    let command = |it: &Certificate| match it.of.as_str() {
+        "authority" => format!("skep certs rotate {name}"),
+        _ => format!("skep certs renew {name}"),
+    };
+    let ending = all.iter().filter_map(|it| Some((it.warning(now)?, command(it))));
+    let mut notices: Vec<_> = ending.collect();
+    if rotation::stage(dir.path()).is_ok_and(|stage| stage != Rotation::Settled) {
+        let text =
+            "a change of the certificate authority was cut off, and the old one still opens all";
+        notices.push((text.to_owned(), format!("skep certs rotate {name}")));
+    }
+    notices
+}
+
+/// Returns a certificate for programs.
+pub(crate) fn document(it: &Certificate) -> serde_json::Value {
+    json!({
+        "of": it.of,
+        "file": it.path,
+        "key": it.key,
+        "begins": time_text(it.begins),
+        "ends": time_text(it.ends),
+        "names": it.names,
+        "sha256": it.fingerprint,
+    })
+}
+
+fn time_text(time: OffsetDateTime) -> String {
+    let (hour, minute, second) = time.to_hms();
+    format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date())
+}
+
+fn stage(dir: &ClusterDir) -> Result<Rotation, CliError> {
+    rotation::stage(dir.path()).context("cannot tell which authority is in use")
+}
+
+/// Makes all certificates of a cluster anew by the same authority.
+pub(super) async fn renew(context: &Context, dir: &ClusterDir) -> Result<(), CliError> {
+    let machinery = context.machinery(None);
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(dir, Damage::Refuse).await?;
+    let plan = plan(dir, &seen, false)?;
+    let result = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
+    cluster.release();
+    result
+}
+
+async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let first = plan(&dir, &seen, rotate)?;
+    if args.dry_run {
+        first.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        out!("{first}");
+        return Ok(());
+    }
+    let hosts = seen.nodes.values().filter(|node| node.record.spec.host.is_some());
+    let hosts: Vec<_> = hosts.map(|node| node.record.name().as_str()).collect();
+    if !hosts.is_empty() {
+        let question = format!(
+            "Start the engines of {} anew, one after the other? A host's engine reads its certificate \
+             only then; its containers are restarted.",
+            hosts.join(", ")
+        );
+        if !confirm(&question, args.yes)? {
+            return Ok(());
+        }
+    }
+    let command = if rotate { "rotate" } else { "renew" };
+    let cluster = context.lock(dir.name()).await?;
+    let work = async {
+        let seen = machinery.observe(&dir, Damage::Refuse).await?;
+        let plan = plan(&dir, &seen, rotate)?;
+        let again = format!("skep certs {command} {}  # goes on from there", dir.name());
+        let done = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
+        done.map_err(|error| error.hint(again))
+    };
+    let result = work.await;
+    cluster.release();
+    result?;
+    if !context.quiet {
+        match rotate {
+            true => eprintln!("certificates of the old authority open nothing any more"),
+            false => eprintln!("certificates are new"),
+        }
+    }
+    Ok(())
+}
+
+fn plan(dir: &ClusterDir, seen: &Observed, rotate: bool) -> Result<Plan, CliError> {
+    let stage = stage(dir)?;
+    let planned = match (rotate, stage) {
+        (true, stage) => plan_rotate(seen, stage),
+        (false, Rotation::Settled) => plan_renew(seen),
+        (false, _) => {
+            let text = "a change of the certificate authority was cut off and comes first";
+            return Err(CliError::failed(text).hint(format!("skep certs rotate {}", dir.name())));
+        }
+    };
+    planned.map_err(plan_error)
+}

@@ -1,0 +1,256 @@
+//! `skep firewall`.
+
+mod check;
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+use serde_json::{Value, json};
+use skep_core::model::NodeName;
+use skep_host::driver::Driver as _;
+use skep_host::firewall::{
+    Action, Backend, DETECT, Detected, Hook, Rule, Ruleset, SCRIPT, SHELL, Scope, Through, Traffic,
+    is_root, run_here,
+};
+use skep_host::net;
+use skep_host::shell::NodeShell;
+use skep_host::store::{ClusterDir, Machine};
+use skep_host::sys::tail;
+
+use crate::cli::{FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Output, Whose};
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::render::table::table;
+use crate::render::write_document;
+use crate::{out, outln};
+
+pub(super) async fn run(context: &Context, command: FirewallCommand) -> Result<u8, CliError> {
+    match command {
+        FirewallCommand::Show(args) => show(context, &args).await?,
+        FirewallCommand::Check(args) => return check::run(context, args).await,
+        FirewallCommand::Apply(args) => change(context, &args, Action::Apply).await?,
+        FirewallCommand::Remove(args) => change(context, &args, Action::Remove).await?,
+    }
+    Ok(0)
+}
+
+/// Where rules are, and what is done there.
+struct Place {
+    /// What it is called; none for this host.
+    node: Option<NodeName>,
+    shell: Option<Box<dyn NodeShell>>,
+    /// Whom a node lets in if nothing is said.
+    others: Vec<Ipv4Net>,
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        self.node.as_ref().map_or("this host", NodeName::as_str)
+    }
+
+    /// Runs a script; returns what it prints, and what it has to say.
+    async fn run(&self, script: &str) -> Result<(String, String), CliError> {
+        let (stdout, stderr) = match &self.shell {
+            Some(shell) => {
+                let what = "the firewall's script";
+                let run = shell.succeed(what, &SHELL, script.as_bytes(), SCRIPT).await;
+                let output = run.context(self.name())?;
+                (output.stdout, output.stderr)
+            }
+            None => {
+                let output = run_here(script).await.context(self.name())?;
+                (output.stdout, output.stderr)
+            }
+        };
+        Ok((String::from_utf8_lossy(&stdout).trim().to_owned(), tail(&stderr)))
+    }
+
+    async fn backend(&self, args: &FirewallRules) -> Result<Backend, CliError> {
+        if let Some(backend) = args.backend {
+            return Ok(backend.into());
+        }
+        let (text, _) = self.run(DETECT).await?;
+        Detected::parse(&text).map(|detected| detected.backend).ok_or_else(|| {
+            CliError::failed(format!("{}: which firewall is on cannot be told", self.name()))
+                .hint("the same with --backend")
+        })
+    }
+
+    fn ruleset(&self, args: &FirewallRules) -> Result<Ruleset, CliError> {
+        if whose(args) == Whose::Host {
+            return Ok(Ruleset::host());
+        }
+        let mut sources: Vec<_> = args.source.iter().map(|source| source.0).collect();
+        if sources.is_empty() && args.interface.is_none() {
+            sources.clone_from(&self.others);
+        }
+        let scope = Scope { sources, interface: args.interface.clone() };
+        Ruleset::node(&scope).map_err(|error| {
+            CliError::usage(error.to_string())
+                .hint("the same with --source SUBNET, or --interface NAME")
+                .hint("the same with --node NODE, for a node of a cluster")
+        })
+    }
+}
+
+fn whose(args: &FirewallRules) -> Whose {
+    let default = if args.node.is_empty() { Whose::Host } else { Whose::Node };
+    args.whose.unwrap_or(default)
+}
+
+fn places(context: &Context, args: &FirewallRules) -> Result<Vec<Place>, CliError> {
+    let scoped = !args.source.is_empty() || args.interface.is_some();
+    if whose(args) == Whose::Host && (scoped || !args.node.is_empty()) {
+        let message = "rules for a host are about the bridges of its clusters; --node, --source and \
+                       --interface are for nodes";
+        return Err(CliError::usage(message).hint("the same with --for node"));
+    }
+    if args.node.is_empty() {
+        return Ok(vec![Place { node: None, shell: None, others: Vec::new() }]);
+    }
+    let cluster = context.existing(args.cluster.cluster.as_ref())?;
+    args.node.iter().map(|node| place_of(context, &cluster, node)).collect()
+}
+
+fn place_of(context: &Context, cluster: &ClusterDir, node: &NodeName) -> Result<Place, CliError> {
+    let record = context.node(cluster, node)?;
+    let nodes = cluster.nodes().context("cannot list nodes")?;
+    let others = nodes.into_iter().filter_map(|(_, record)| record.ok());
+    let mut others: Vec<Ipv4Addr> = others.map(|it| it.address).collect();
+    others.extend(net::source_to(record.address));
+    others.retain(|address| *address != record.address);
+    let machine = Machine { dir: cluster.machine_dir(node), record };
+    let shell = context.driver(None).shell(&machine);
+    let others = others.into_iter().map(Ipv4Net::from).collect();
+    Ok(Place { node: Some(node.clone()), shell: Some(shell), others })
+}
+
+async fn change(context: &Context, args: &FirewallRules, action: Action) -> Result<(), CliError> {
+    let places = places(context, args)?;
+    // All that can be wrong is told before anything is changed anywhere.
+    let mut scripts = Vec::new();
+    for place in &places {
+        if place.node.is_none() && !is_root() {
+            return Err(
+                CliError::host("firewall rules need root").hint("sudo -E with the same command")
+            );
+        }
+        let ruleset = match action {
+            Action::Apply => place.ruleset(args)?,
+            _ if whose(args) == Whose::Host => Ruleset::host(),
+            _ => Ruleset::of_any_node(),
+        };
+        let backend = place.backend(args).await?;
+        scripts.push((backend, script(&ruleset, backend, action)?));
+    }
+    for (place, (backend, script)) in places.iter().zip(scripts) {
+        let (_, said) = place.run(&script).await?;
+        said.lines().for_each(|line| eprintln!("{}: {line}", place.name()));
+        let done = if action == Action::Apply { "are there" } else { "are gone" };
+        if !context.quiet {
+            eprintln!("{}: the rules {done} ({backend})", place.name());
+        }
+    }
+    Ok(())
+}
+
+fn script(ruleset: &Ruleset, backend: Backend, action: Action) -> Result<String, CliError> {
+    let script = ruleset.render(backend, action);
+    script.map_err(|error| CliError::usage(error.to_string()).hint("the same with --source SUBNET"))
+}
+
+async fn show(context: &Context, args: &FirewallShow) -> Result<(), CliError> {
+    let mut documents = Vec::new();
+    for place in places(context, &args.rules)? {
+        let ruleset = place.ruleset(&args.rules)?;
+        let backend = place.backend(&args.rules).await?;
+        match args.format {
+            FirewallFormat::Script => out!("{}", script(&ruleset, backend, Action::Apply)?),
+            FirewallFormat::Removal => out!("{}", script(&ruleset, backend, Action::Remove)?),
+            format => {
+                let is_there = is_there(&place, &ruleset, backend).await?;
+                if format == FirewallFormat::Table {
+                    print(&place, &ruleset, backend, is_there);
+                }
+                documents.push(json!({
+                    "node": place.node,
+                    "backend": backend.as_str(),
+                    "name": format!("skep:{}", ruleset.name()),
+                    "applied": is_there,
+                    "rules": ruleset.rules.iter().map(document).collect::<Vec<_>>(),
+                }));
+            }
+        }
+    }
+    match args.format {
+        FirewallFormat::Json => {
+            write_document(Output::Json, &json!({"format": 1, "places": documents}))
+        }
+        FirewallFormat::Yaml => {
+            write_document(Output::Yaml, &json!({"format": 1, "places": documents}))
+        }
+        _ => (),
+    }
+    Ok(())
+}
+
+/// Tells whether the rules are there; none if that cannot be seen without root.
+async fn is_there(
+    place: &Place,
+    ruleset: &Ruleset,
+    backend: Backend,
+) -> Result<Option<bool>, CliError> {
+    if place.node.is_none() && !is_root() {
+        return Ok(None);
+    }
+    let (word, _) = place.run(&script(ruleset, backend, Action::Look)?).await?;
+    Ok(Some(word == "on"))
+}
+
+fn print(place: &Place, ruleset: &Ruleset, backend: Backend, is_there: Option<bool>) {
+    let state = match is_there {
+        Some(true) => "the rules are there",
+        Some(false) => "the rules are not there",
+        None => "whether the rules are there can only root see",
+    };
+    outln!("{}: {backend}, {state}", place.name());
+    let cell = |value: &Value| match value {
+        Value::Null => "any".to_owned(),
+        Value::Array(ports) => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        value => value.as_str().unwrap_or_default().to_owned(),
+    };
+    let columns = ["direction", "in", "out", "from", "protocol", "ports"];
+    let row = |rule: &Rule| {
+        let document = document(rule);
+        columns.iter().map(|column| cell(&document[column])).collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = ruleset.rules.iter().map(row).collect();
+    out!("{}", table(&["DIRECTION", "IN", "OUT", "FROM", "PROTOCOL", "PORTS"], &rows));
+}
+
+fn document(rule: &Rule) -> Value {
+    let through = |through: &Option<Through>| match through {
+        Some(Through::Name(name)) => json!(name),
+        Some(Through::Prefix(prefix)) => json!(format!("{prefix}*")),
+        None => Value::Null,
+    };
+    let (protocol, ports) = match rule.traffic {
+        Traffic::All => (Value::Null, Value::Null),
+        Traffic::Answers => (json!("answers"), Value::Null),
+        Traffic::Tcp(ports) => (json!("tcp"), json!(ports)),
+        Traffic::Udp(ports) => (json!("udp"), json!(ports)),
+        Traffic::Esp => (json!("esp"), Value::Null),
+    };
+    json!({
+        "direction": match rule.hook {
+            Hook::Input => "in",
+            Hook::Output => "out",
+            Hook::Forward => "through",
+        },
+        "in": through(&rule.inward),
+        "out": through(&rule.outward),
+        "from": rule.source.map(|source| source.to_string()),
+        "protocol": protocol,
+        "ports": ports,
+    })
+}

@@ -1,0 +1,257 @@
+//! `skep registry`.
+
+use std::net::SocketAddrV4;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+use skep_core::model::{ClusterRecord, ClusterSpec, RegistrySpec, TrustedRegistry};
+use skep_core::plan::{plan_registry_change, plan_trust};
+use skep_host::converge::OnFailure;
+use skep_host::engine::repositories;
+use skep_host::observe::Damage;
+use skep_host::pki::Credentials;
+use skep_host::store::ClusterDir;
+
+use super::converge::{carry_out, plan_error};
+use crate::cli::{
+    ClusterArg, ClusterOption, Output, RegistryCommand, RegistryStart, RegistryTrust,
+};
+use crate::context::Context;
+use crate::error::{CliError, Context as _};
+use crate::file::{ClusterFile, TrustedEntry};
+use crate::render::write_document;
+use crate::{out, outln};
+
+/// The number of the JSON output's format.
+const FORMAT: u32 = 1;
+
+/// How long a registry may take to answer, which is emulated at worst.
+const ANSWER: Duration = Duration::from_secs(15);
+
+pub(super) async fn run(context: &Context, command: RegistryCommand) -> Result<(), CliError> {
+    match command {
+        RegistryCommand::Start(args) => start(context, &args).await,
+        RegistryCommand::Stop { cluster } => stop(context, &cluster).await,
+        RegistryCommand::Trust(args) => trust(context, &args).await,
+        RegistryCommand::Distrust { at, cluster } => distrust(context, &at, &cluster).await,
+        RegistryCommand::Status { cluster, output } => status(context, &cluster, output).await,
+    }
+}
+
+async fn start(context: &Context, args: &RegistryStart) -> Result<(), CliError> {
+    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let wanted = |record: &ClusterRecord| {
+        let first = RegistrySpec::place(&record.nodes).ok_or_else(no_place)?;
+        Ok(args.wanted(record.registry.as_ref(), first))
+    };
+    let registry = change(context, &dir, wanted).await?;
+    let at = address(&dir, &registry)?;
+    outln!("{at}");
+    if !context.quiet {
+        explain(&dir, at);
+    }
+    Ok(())
+}
+
+async fn stop(context: &Context, cluster: &ClusterArg) -> Result<(), CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let wanted = |record: &ClusterRecord| match &record.registry {
+        Some(registry) => Ok(RegistrySpec { runs: false, ..registry.clone() }),
+        None => Err(none(&dir)),
+    };
+    change(context, &dir, wanted).await.map(|_| ())
+}
+
+async fn trust(context: &Context, args: &RegistryTrust) -> Result<(), CliError> {
+    if !TrustedRegistry::is_name(&args.at) {
+        let message =
+            format!("`{}` is not the name of a registry, such as hub.example:5000", args.at);
+        return Err(CliError::usage(message));
+    }
+    let ca = args.ca.as_deref().map(|path| certificates(path, "--ca")).transpose()?;
+    let registry = TrustedRegistry { at: args.at.clone(), ca };
+    change_trust(context, &args.cluster, |trusted| {
+        trusted.retain(|it| it.at != registry.at);
+        trusted.push(registry.clone());
+        Ok(())
+    })
+    .await
+}
+
+async fn distrust(context: &Context, at: &str, cluster: &ClusterOption) -> Result<(), CliError> {
+    change_trust(context, cluster, |trusted| {
+        let before = trusted.len();
+        trusted.retain(|it| it.at != at);
+        if trusted.len() == before {
+            let known: Vec<_> = trusted.iter().map(|it| it.at.as_str()).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(CliError::usage(format!(
+                "no registry {at} was named to be trusted; those that were: {known}"
+            )));
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Puts what a cluster's file says of registries in the place of what is recorded, as far as it speaks of them.
+///
+/// # Errors
+///
+/// If nobody can serve one, or certificates cannot be read.
+pub(super) fn take_from_file(
+    spec: &mut ClusterSpec,
+    file: &ClusterFile,
+    recorded: Option<&ClusterRecord>,
+) -> Result<(), CliError> {
+    let before = recorded.and_then(|record| record.registry.as_ref());
+    match &mut spec.registry {
+        // It stays where its images are.
+        Some(wanted) => wanted.node = before.map_or(&wanted.node, |it| &it.node).clone(),
+        None if file.registry.is_some() => return Err(no_place()),
+        None => spec.registry = before.cloned(),
+    }
+    let Some(registries) = &file.registries else {
+        spec.trusted = recorded.and_then(|record| record.trusted.clone());
+        return Ok(());
+    };
+    let read = |entry: &TrustedEntry| {
+        let ca = entry.ca.as_deref().map(|path| certificates(path, &entry.at)).transpose()?;
+        Ok(TrustedRegistry { at: entry.at.clone(), ca })
+    };
+    spec.trusted = Some(registries.iter().map(read).collect::<Result<_, CliError>>()?);
+    Ok(())
+}
+
+fn no_place() -> CliError {
+    CliError::usage("a registry is served by a virtual machine, and there is none")
+}
+
+/// Reads the certificates of an authority; `whose` begins what is said of a file that is wrong.
+fn certificates(path: &Path, whose: &str) -> Result<String, CliError> {
+    let wrong = |why: String| CliError::usage(format!("{whose} {}: {why}", path.display()));
+    skep_host::pki::expiry(path).map_err(|error| wrong(skep_host::sys::chain(&error)))?;
+    let text = skep_host::sys::read(path).map_err(|error| wrong(skep_host::sys::chain(&error)))?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is no text".to_owned()))?;
+    match text.contains("PRIVATE KEY") {
+        true => Err(wrong("it has a private key in it, which no node is to have".to_owned())),
+        false => Ok(text),
+    }
+}
+
+/// Writes down whom engines are to trust, and tells them.
+async fn change_trust(
+    context: &Context,
+    cluster: &ClusterOption,
+    change: impl Fn(&mut Vec<TrustedRegistry>) -> Result<(), CliError>,
+) -> Result<(), CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let machinery = context.machinery(None);
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let recorded = seen.cluster.as_ref().and_then(|record| record.trusted.clone());
+    let mut trusted = recorded.unwrap_or_default();
+    change(&mut trusted)?;
+    let plan = plan_trust(&seen, &trusted).map_err(plan_error)?;
+    let done = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    done
+}
+
+/// Writes down what is wanted and carries it out.
+async fn change(
+    context: &Context,
+    dir: &ClusterDir,
+    wanted: impl Fn(&ClusterRecord) -> Result<RegistrySpec, CliError>,
+) -> Result<RegistrySpec, CliError> {
+    let machinery = context.machinery(None);
+    let cluster = context.lock(dir.name()).await?;
+    let seen = machinery.observe(dir, Damage::Refuse).await?;
+    let record = seen.cluster.as_ref().ok_or_else(|| {
+        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
+            .hint(format!("skep up {}", dir.name()))
+    })?;
+    let registry = wanted(record)?;
+    let plan = plan_registry_change(&seen, &registry).map_err(plan_error)?;
+    let done = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
+    cluster.release();
+    done.map_err(|error| error.hint(format!("skep logs {} --service registry", registry.node)))?;
+    Ok(registry)
+}
+
+fn none(dir: &ClusterDir) -> CliError {
+    let name = dir.name();
+    CliError::usage(format!("cluster {name} has no registry"))
+        .hint(format!("skep registry start {name}"))
+}
+
+fn address(dir: &ClusterDir, registry: &RegistrySpec) -> Result<SocketAddrV4, CliError> {
+    let record = dir.node(&registry.node).context(&registry.node)?;
+    Ok(SocketAddrV4::new(record.address, registry.port))
+}
+
+/// Tells how images get there.
+fn explain(dir: &ClusterDir, at: SocketAddrV4) {
+    let name = dir.name();
+    let ca = Credentials::of_store(dir.path()).ca;
+    eprintln!("all nodes pull {at}/IMAGE; from a node's engine:");
+    eprintln!("  skep docker --cluster {name} -- push {at}/IMAGE");
+    let trusted = format!("/etc/docker/certs.d/{at}/ca.crt");
+    if Path::new(&trusted).exists() {
+        eprintln!("or, as this host's docker trusts it:");
+    } else {
+        eprintln!("or, once this host's docker trusts it, from here:");
+        eprintln!("  install -D -m 644 {} {trusted}", ca.display());
+    }
+    eprintln!("  docker push {at}/IMAGE");
+}
+
+async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Result<(), CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let record = dir.record().context(format!("cluster {}", dir.name()))?;
+    let registry = record.and_then(|record| record.registry).ok_or_else(|| none(&dir))?;
+    let at = address(&dir, &registry)?;
+    let credentials = Credentials::of_store(dir.path());
+    let answer = match registry.runs {
+        true => repositories(at, &credentials, ANSWER).await,
+        false => Ok(Vec::new()),
+    };
+    let state = match (registry.runs, &answer) {
+        (false, _) => "stopped".to_owned(),
+        (true, Ok(_)) => "running".to_owned(),
+        (true, Err(error)) => skep_host::sys::chain(error),
+    };
+    let has = answer.as_deref().unwrap_or_default();
+    match output {
+        Output::Json | Output::Yaml => write_document(
+            output,
+            &json!({
+                "format": FORMAT,
+                "address": at.to_string(),
+                "node": registry.node.as_str(),
+                "mirror": registry.mirror,
+                "state": state,
+                "ca": credentials.ca.display().to_string(),
+                "repositories": has,
+            }),
+        ),
+        Output::Table => {
+            out!("registry: {at} on {}, {state}\n", registry.node);
+            if let (Some(mirror), Some(port)) = (&registry.mirror, at.port().checked_add(1)) {
+                out!("mirror:   of {mirror}, at {}:{port}\n", at.ip());
+            }
+            for repository in has {
+                outln!("{at}/{repository}");
+            }
+        }
+    }
+    match (registry.runs, answer) {
+        (true, Ok(_)) => Ok(()),
+        (true, Err(_)) => Err(CliError::failed("the registry does not answer")
+            .hint(format!("skep logs {} --service registry", registry.node))
+            .hint(format!("skep up {}", dir.name()))),
+        (false, _) => Err(CliError::failed("the registry is stopped")
+            .hint(format!("skep registry start {}", dir.name()))),
+    }
+}

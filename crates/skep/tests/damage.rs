@@ -1,0 +1,194 @@
+//! Every file of a store and a cache is damaged in every way: no command panics or hangs, what is said
+//! names the damage or the way out, and `down` takes the cluster away. No machine is started here.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::plan::{Birth, UpOptions, plan_up};
+use skep_host::converge::OnFailure;
+use skep_testkit::damage::Damage;
+use skep_testkit::fakes::FakeHost;
+use skep_testkit::home::{Home, Said, finish};
+use skep_testkit::host::is_root;
+
+const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+
+/// What is asked of a cluster that has a damaged file: what lists, what looks, and what plans.
+const QUESTIONS: [&str; 3] = ["ls", "status demo", "up demo --dry-run"];
+
+#[test]
+fn a_damaged_record_is_named_and_can_be_taken_away() {
+    take_away_with("cluster.json", &Damage::ALL);
+}
+
+#[test]
+fn a_nodes_damaged_record_is_named_and_can_be_taken_away() {
+    take_away_with("machines/node1/config.json", &Damage::ALL);
+}
+
+#[test]
+fn other_damaged_files_are_named_and_can_be_taken_away() {
+    // Keys, certificates and disks are the same to these commands whatever is in them.
+    let others = [Damage::Link, Damage::Gone];
+    for file in files_below(cluster()) {
+        let of_node1 = file.starts_with("machines/node1");
+        if file.extension().is_none_or(|it| it != "json") && !of_node1 {
+            take_away_with(file.to_str().unwrap(), &others);
+        }
+    }
+}
+
+/// Damages a file of a whole store in each of these ways, looks, and takes the cluster away.
+fn take_away_with(file: &str, ways: &[Damage]) {
+    let (whole, file) = (cluster(), Path::new(file));
+    let mut wrong = String::new();
+    for damage in ways {
+        let home = Home::new(SKEP);
+        copy(whole, &home.cluster("demo"));
+        if !damage.apply(&home.cluster("demo").join(file)) {
+            continue;
+        }
+        let mut check = |said: Said, may_fail: bool, line: &str| {
+            if let Some(reason) = complaint(&said, may_fail, file) {
+                writeln!(wrong, "{damage:?} {}: skep {line}: {reason}", file.display()).unwrap();
+            }
+        };
+        for line in QUESTIONS {
+            check(home.try_run(line), true, line);
+        }
+        if is_root() {
+            check(home.try_run("down demo -y"), false, "down demo -y");
+            if home.cluster("demo").exists() {
+                writeln!(wrong, "{damage:?} {}: it is still there", file.display()).unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_damaged_cache_is_listed_and_pruned() {
+    let mut wrong = String::new();
+    for file in
+        ["images/0123456789abcdef/manifest.json", "templates/0123456789abcdef/template.json"]
+    {
+        for damage in Damage::ALL {
+            let home = Home::new(SKEP);
+            let cache = home.path().join("cache/skep");
+            let path = cache.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, MANIFEST).unwrap();
+            fs::write(path.with_file_name("disk"), [7; 512]).unwrap();
+            let _ = damage.apply(&path);
+            for (line, may_fail) in [("cache ls", false), ("cache prune", false)] {
+                let mut command = home.command(line.split_whitespace());
+                let said = finish(command.env("XDG_CACHE_HOME", home.path().join("cache")));
+                if let Some(reason) = complaint(&said, may_fail, Path::new(file)) {
+                    writeln!(wrong, "{damage:?} {file}: skep {line}: {reason}").unwrap();
+                }
+            }
+            if path.parent().unwrap().exists() {
+                writeln!(wrong, "{damage:?} {file}: it is still there").unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// What stands in the place of a manifest; damaged or not, it is none of this version.
+const MANIFEST: &str = r#"{"format": 1, "spec": {"suite": "trixie"}, "files": [["disk", 512]]}"#;
+
+/// Tells what is wrong with an answer to a question about a damaged cluster.
+fn complaint(said: &Said, may_fail: bool, file: &Path) -> Option<String> {
+    let text = format!("{}{}", said.stdout, said.stderr);
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let node = file.components().nth(1).map(|it| it.as_os_str().to_string_lossy().into_owned());
+    let named = text.contains(&*name) || node.is_some_and(|node| text.contains(&node));
+    if !(0..=4).contains(&said.code) || text.contains("panicked") {
+        return Some(format!("it ended with {}: {text}", said.code));
+    }
+    if said.code != 0 && !may_fail {
+        return Some(format!("it failed: {text}"));
+    }
+    // What is wrong with the command line is told without a look at the store.
+    let failed = said.stderr.starts_with("error:");
+    (failed && !(named && said.stderr.contains("try: skep "))).then(|| format!("unclear: {text}"))
+}
+
+/// Returns the files of a cluster as `up` makes them, on a host in memory.
+fn cluster() -> &'static Path {
+    static WHOLE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    WHOLE.get_or_init(make_cluster).path()
+}
+
+fn make_cluster() -> tempfile::TempDir {
+    let options =
+        UpOptions { birth: Birth::Fork { restart_engine: true }, wait: true, verify: false };
+    let node = |index: usize| NodeSpec {
+        name: NodeName::numbered(index),
+        role: if index == 0 { Role::Manager } else { Role::Worker },
+        cpus: 1,
+        memory: Size::gib(1),
+        disk: Size::gib(20),
+        labels: [("place".to_owned(), "here".to_owned())].into(),
+        host: None,
+        availability: None,
+    };
+    let spec = ClusterSpec {
+        name: "demo".parse().unwrap(),
+        image: ImageSpec::default(),
+        // Which no other cluster is given.
+        subnet: Some("172.31.253.0/24".parse().unwrap()),
+        nodes: vec![node(0), node(1)],
+        images: Vec::new(),
+        access: skep_core::model::Access::default(),
+        registry: None,
+        trusted: None,
+        hostnames: Vec::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    runtime.block_on(async {
+        let host = FakeHost::new();
+        loop {
+            let seen = host.observe("demo").await.unwrap();
+            let plan = plan_up(&spec, &seen, options).unwrap();
+            host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
+            if !plan.look_again {
+                break;
+            }
+        }
+        copy(host.cluster("demo").path(), place.path());
+    });
+    place
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(next) = dirs.pop() {
+        for entry in fs::read_dir(next).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => dirs.push(path),
+                path => found.push(path.strip_prefix(dir).unwrap().to_owned()),
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Copies a tree, for its owner alone.
+fn copy(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).unwrap();
+    for file in files_below(from) {
+        let target = to.join(&file);
+        let dir = target.parent().unwrap();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
+        fs::copy(from.join(file), target).unwrap();
+    }
+}

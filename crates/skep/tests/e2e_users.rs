@@ -1,0 +1,96 @@
+//! An ordinary user has a cluster after `sudo skep setup`, and QEMU is that user.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use skep_core::model::ImageSpec;
+use skep_host::image::image_id;
+use skep_testkit::home::Said;
+use skep_testkit::host::can_run_machines;
+use skep_testkit::traces::Traces;
+use skep_testkit::users::OwnHost;
+
+const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+
+#[test]
+fn an_ordinary_user_has_a_cluster() {
+    if !can_run_machines() {
+        return;
+    }
+    let host = Traces::look();
+    let is_host = OwnHost::tell("an_ordinary_user_has_a_cluster", SKEP, false, |host| {
+        host.add_user("alice");
+        let before = host.files();
+        well(host.skep("setup --user alice"));
+        take_image_along();
+        let home = OwnHost::home("alice");
+        std::fs::write(home.join("secret"), "hers").unwrap();
+
+        well(host.skep_as("alice", "up theirs -n 1 --cold --no-verify"));
+        let machines = machines("skep-theirs-node0");
+        assert_eq!(machines.len(), 1);
+        assert_eq!(machines[0].0, std::fs::metadata(&home).unwrap().uid(), "QEMU is its user");
+        let strict = "elevateprivileges=deny,spawn=deny";
+        assert!(machines[0].1.contains(strict), "and may become nobody: {}", machines[0].1);
+        let seen = |path: &str| std::fs::read_to_string(format!("/proc/{}/{path}", machines[0].2));
+        let in_root = |path: &str| seen(&format!("root{}/{path}", home.display()));
+        assert!(in_root("secret").is_err(), "her files are not QEMU's");
+        let own = ".local/share/skep/clusters/theirs/machines/node0/qemu.pid";
+        assert!(in_root(own).is_ok(), "its own are");
+        assert!(!seen("net/dev").unwrap().contains("eth"), "nor is the network");
+        let status = well(host.skep_as("alice", "status theirs -o json"));
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["nodes"][0]["swarm"], "ready", "{status}");
+        let members = well(host.skep_as("alice", "docker --cluster theirs -- node ls -q"));
+        assert_eq!(members.lines().count(), 1, "{members}");
+        well(host.skep_as("alice", "ssh theirs/node0 true"));
+
+        // Not even root's own skep takes it from under her.
+        let said = host.skep("setup --undo");
+        assert!(said.code == 1 && said.stderr.contains("theirs of alice"), "{said:?}");
+        well(host.skep_as("alice", "node kill node0 --cluster theirs"));
+        well(host.skep_as("alice", "down theirs -y"));
+        well(host.skep("setup --undo"));
+        assert_eq!(host.files(), before, "all is as it was");
+    });
+    if is_host {
+        host.assert_unchanged();
+    }
+}
+
+/// Gives alice the image that root's cache has, if it has it by now; else hers is built.
+fn take_image_along() {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache =
+        cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let image = cache.join("skep/images").join(image_id(&ImageSpec::default()).unwrap());
+    if image.exists() {
+        let script = "mkdir -p \"$2/.cache/skep/images\" && \
+                      cp -r --sparse=always --reflink=auto \"$1\" \"$2/.cache/skep/images/\" && \
+                      chown -R alice:alice \"$2/.cache\"";
+        let mut copy = Command::new("sh");
+        let copy = copy.args(["-c", script, "sh"]).arg(&image).arg(OwnHost::home("alice"));
+        let status = copy.status().unwrap();
+        assert!(status.success());
+    }
+}
+
+/// Returns whose the processes of a machine are, their command lines and their numbers.
+fn machines(name: &str) -> Vec<(u32, String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.starts_with("qemu-system") && line.contains(name) {
+            let process = entry.file_name().to_string_lossy().into_owned();
+            found.push((entry.metadata().unwrap().uid(), line, process));
+        }
+    }
+    found
+}
+
+fn well(said: Said) -> String {
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    said.stdout
+}

@@ -1,0 +1,163 @@
+//! `skep setup`, for real and in namespaces: what acts as root for ordinary users does what they may have, and
+//! nothing else; what was changed is taken back. No machine is started here.
+
+use std::path::Path;
+use std::process::Command;
+
+use skep_core::model::{NetworkRecord, Publication};
+use skep_host::broker::BrokeredNetwork;
+use skep_host::net::{Error, HostNetwork, Network};
+use skep_host::store::Owner;
+use skep_testkit::home::Said;
+use skep_testkit::host::can_run_machines;
+use skep_testkit::users::OwnHost;
+
+const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+#[test]
+fn users_have_networks_of_their_own_and_no_others() {
+    if !can_run_machines() {
+        return;
+    }
+    OwnHost::tell("users_have_networks_of_their_own_and_no_others", SKEP, true, |host| {
+        std::fs::write(FORWARDING, "0").unwrap();
+        host.add_user("alice");
+        host.add_user("mallory");
+        let before = host.files();
+        set_up(host);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(networks(host));
+        assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n");
+
+        let said = well(host.skep("setup --undo --dry-run"));
+        assert!(said.contains("would take away  group skep"), "{said}");
+        well(host.skep("setup --undo"));
+        assert_eq!(host.files(), before, "all is as it was");
+        assert_eq!(well(host.skep("setup --undo")), "nothing to do\n");
+    });
+}
+
+fn set_up(host: &OwnHost) {
+    let said = host.skep_as("alice", "setup");
+    assert!(said.code == 3 && said.stderr.contains("try: sudo "), "{said:?}");
+    let said = host.skep_as("alice", "up demo");
+    assert!(said.code == 3 && said.stderr.contains("skep' setup"), "{said:?}");
+    let said = host.skep("setup --user nobody-here");
+    assert!(said.code == 2 && said.stderr.contains("no user nobody-here"), "{said:?}");
+
+    let would = well(host.skep("setup --user alice --dry-run"));
+    assert!(would.contains("would make  user alice in group skep"), "{would}");
+    let made = well(host.skep("setup --user alice"));
+    assert!(made.contains("made  /etc/sudoers.d/skep"), "{made}");
+    assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
+
+    let said = host.skep_as("alice", "doctor");
+    assert!(said.stdout.contains("good  rights: an ordinary user"), "{said:?}");
+    let said = host.skep_as("mallory", "doctor");
+    assert!(said.stdout.contains("BAD   rights: mallory is not in group skep"), "{said:?}");
+    let words = OwnHost::becoming("alice");
+    let sudo = |args: &[&str]| {
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(["sudo", "-n"]).args(args).output().unwrap().status.success()
+    };
+    let program = "/usr/local/libexec/skep-net";
+    assert!(!sudo(&[program, "setup"]) && !sudo(&["id"]), "nothing else may be run");
+    assert!(!sudo(&[program]), "it needs a request");
+    // The path is not the user's choice, or another's program would be root's.
+    let mut bare = Command::new(program);
+    let said = bare.env("SUDO_UID", "1000").env("PATH", "/tmp:/usr/bin").output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("another path"), "{said:?}");
+}
+
+async fn networks(host: &OwnHost) {
+    let alice = broker_of("alice");
+    let mallory = broker_of("mallory");
+    assert!(matches!(mallory.hello().await, Err(Error::NoBroker(_))), "who is not in the group");
+    well(host.skep("setup --user mallory"));
+
+    let network = |bridge: &str, subnet: &str| NetworkRecord {
+        subnet: subnet.parse().unwrap(),
+        bridge: bridge.into(),
+    };
+    let hers = network("skep-hers", "10.193.0.0/24");
+    // Whatever a user says of whose it is: sudo knows better.
+    let owner =
+        |name: &str, user| Owner { cluster: name.parse().unwrap(), store: "/".into(), user };
+    let (of_alice, lie) = (owner("hers", id("alice")), owner("hers", 0));
+    alice.ensure_bridge(&hers, &lie).await.unwrap();
+    alice.ensure_forwarding(Path::new("/nowhere")).await.unwrap();
+    alice.ensure_firewall(&hers, &lie).await.unwrap();
+    let seen = alice.look().await.unwrap();
+    assert!(seen.has_bridge(&hers) && seen.has_firewall(&hers));
+    assert_eq!(seen.leftovers(&of_alice, None).len(), 2, "it carries her mark");
+    assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "1\n");
+
+    let tap = alice.tap("skt0ac10002", &hers, &of_alice).await.unwrap();
+    let there = async |name| HostNetwork::look_around().await.unwrap().has_link(name);
+    assert!(there("skt0ac10002").await);
+    let again = alice.tap("skt0ac10002", &hers, &of_alice).await;
+    assert!(refusal(again).contains("is there already"));
+    drop(tap);
+    assert!(!there("skt0ac10002").await, "it goes with whoever has it");
+    drop(alice.loose_tap().await.unwrap());
+
+    // Its own turn is had by one at a time.
+    let turn = alice.turn_to_choose().await.unwrap();
+    drop(turn);
+    drop(mallory.turn_to_choose().await.unwrap());
+
+    let of_mallory = owner("hers", id("mallory"));
+    assert!(refusal(mallory.remove_link("skep-hers").await).contains("belongs to another"));
+    assert!(refusal(mallory.remove_firewall("skep-hers").await).contains("belongs to another"));
+    assert!(refusal(mallory.remove_link("lo").await).contains("no name of"));
+    let tap = mallory.tap("skt0ac10003", &hers, &of_mallory).await;
+    assert!(refusal(tap).contains("belongs to another"));
+    let within = network("skep-within", "10.193.0.128/25");
+    let made = mallory.ensure_bridge(&within, &of_mallory).await;
+    assert!(refusal(made).contains("skep-hers uses"));
+    let seen = mallory.look().await.unwrap();
+    assert!(!seen.has_firewall(&hers), "others' rules are not shown");
+    assert!(seen.facts(None).links.contains("skep-hers"), "and what is taken is");
+
+    let publication = |port| Publication { ports: vec![port], to: hers.node_address(0) };
+    let low = alice.publish(&hers, &of_alice, Some(&publication(80))).await;
+    assert!(refusal(low).contains("below 1024"));
+    alice.publish(&hers, &of_alice, Some(&publication(8080))).await.unwrap();
+
+    let said = host.skep("setup --undo");
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.stderr.contains("skep-hers: cluster hers of alice"), "{said:?}");
+    assert!(said.stderr.contains("sudo -iu alice skep down hers"), "{said:?}");
+
+    alice.remove_link("skep-hers").await.unwrap();
+    assert!(refusal(mallory.ensure_bridge(&hers, &of_mallory).await).contains("belongs"));
+    alice.remove_firewall("skep-hers").await.unwrap();
+    alice.remove_firewall("skep-hers").await.unwrap();
+    // What nobody has any more anybody may have.
+    mallory.ensure_bridge(&hers, &of_mallory).await.unwrap();
+    mallory.remove_link("skep-hers").await.unwrap();
+}
+
+fn broker_of(user: &str) -> BrokeredNetwork {
+    let sudo = ["sudo", "-n", "/usr/local/libexec/skep-net"].map(str::to_owned);
+    BrokeredNetwork::through(OwnHost::becoming(user).into_iter().chain(sudo))
+}
+
+fn id(user: &str) -> u32 {
+    let output = Command::new("id").args(["-u", user]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+fn refusal<T>(result: Result<T, Error>) -> String {
+    match result {
+        Err(Error::Refused(reason)) => reason,
+        Err(other) => panic!("another error: {other}"),
+        Ok(_) => panic!("it was done"),
+    }
+}
+
+fn well(said: Said) -> String {
+    assert_eq!(said.code, 0, "{}{}", said.stdout, said.stderr);
+    said.stdout
+}
