@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::images::baked;
 use super::swarm::Progress;
 use super::{Action, Birth, DiskBase, Plan, Step};
-use crate::model::{ClusterRecord, ImageSet, NodeRecord, Role, Shape};
+use crate::model::{ClusterRecord, ImageSet, NodeName, NodeRecord, Role, Shape};
 use crate::observed::{EngineState, MachineState, Observed};
 
 /// What all nodes stand on: the places of its steps, empty where nothing has to be done.
@@ -18,7 +18,8 @@ pub(super) struct Base {
     image: Vec<usize>,
     /// By shape, where machines are forked.
     templates: BTreeMap<Shape, Template>,
-    restart_engine: bool,
+    /// The nodes whose engine starts anew after its machine was forked.
+    restarted: BTreeSet<NodeName>,
     network: Vec<usize>,
     /// The addresses of all nodes.
     addresses: BTreeSet<Ipv4Addr>,
@@ -45,7 +46,7 @@ pub(super) fn plan_base(
         credentials: Vec::new(),
         image: Vec::new(),
         templates: BTreeMap::new(),
-        restart_engine: false,
+        restarted: BTreeSet::new(),
         network: Vec::new(),
         addresses: addresses(nodes.iter().copied(), seen),
     };
@@ -66,7 +67,9 @@ pub(super) fn plan_base(
         base.image.push(plan.push(step));
     }
     if let Birth::Fork { restart_engine } = birth {
-        base.restart_engine = restart_engine;
+        if restart_engine {
+            base.restarted.extend(nodes.iter().map(|node| node.name().clone()));
+        }
         for shape in nodes.iter().filter(|node| needs_disk(node)).map(|node| node.spec.shape()) {
             base.templates.entry(shape).or_insert_with(|| {
                 let images = baked(record, seen, shape);
@@ -99,6 +102,12 @@ impl Base {
     /// Lets each machine have keys of its own kind.
     pub(super) fn with_keys(self, keys: Action) -> Self {
         Self { keys, ..self }
+    }
+
+    /// Lets the engines of these nodes start anew if their machines are forked.
+    pub(super) fn with_restarted(mut self, nodes: impl IntoIterator<Item = NodeName>) -> Self {
+        self.restarted.extend(nodes);
+        self
     }
 }
 
@@ -179,7 +188,8 @@ pub(super) fn plan_machine(
     let mut needs: Vec<_> = keys.into_iter().chain([guest]).collect();
     needs.sort_unstable();
     let mut provisioned = vec![plan.push(Step::node(name, Action::Provision, needs))];
-    if template.is_some() && base.restart_engine {
+    let restarted = template.is_some() && base.restarted.contains(name);
+    if restarted {
         provisioned = vec![plan.push(Step::node(name, Action::RestartEngine, provisioned))];
     }
     if machine != MachineState::Stopped {
@@ -187,7 +197,7 @@ pub(super) fn plan_machine(
         provisioned.sort_unstable();
     }
     // A copy's engine has never stopped.
-    let runs = template.is_some() && !base.restart_engine;
+    let runs = template.is_some() && !restarted;
     let inside = runs.then(|| provisioned.clone());
     let after = vec![plan.push(Step::node(name, Action::AwaitEngine, provisioned))];
     Progress { fresh, baked, answered, inside: inside.unwrap_or_else(|| after.clone()), after }

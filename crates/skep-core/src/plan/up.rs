@@ -8,10 +8,11 @@ use super::machine::{plan_base, plan_machine};
 use super::network::{choose_network, user_of};
 use super::power::kept;
 use super::registry::plan_registry;
-use super::swarm::plan_swarm;
+use super::swarm::{in_control, plan_swarm};
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{
-    Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, node_room,
+    Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
+    node_room,
 };
 use crate::observed::{MachineState, Observed, ObservedNode};
 
@@ -71,7 +72,8 @@ pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Resul
 
     let needed = unwanted_but_needed(spec, seen, &mut plan.warnings);
     let machines: Vec<&NodeRecord> = records.iter().chain(needed).collect();
-    let base = plan_base(&mut plan, &record, seen, &machines, options.birth);
+    let base = plan_base(&mut plan, &record, seen, &machines, options.birth)
+        .with_restarted(joining_managers(&records, seen));
     let mut progress = BTreeMap::new();
     for node in machines {
         let done = plan_machine(&mut plan, node, seen, &base);
@@ -83,6 +85,18 @@ pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Resul
     let ways = (&base.cluster[..], base.network());
     plan_access(&mut plan, &record, &records, seen, &|_| true, ways);
     Ok(plan)
+}
+
+/// Returns the managers that join others, all but the one that forms the swarm.
+///
+/// An engine draws the time after which it wants to be elected from a sequence that is chosen when it starts
+/// (etcd's raft 3.5, `globalRand`). Two that join with the same one stand for election at the same time, again and
+/// again, once the leader is gone. Who forms the swarm has drawn more often than they have.
+fn joining_managers(records: &[NodeRecord], seen: &Observed) -> Vec<NodeName> {
+    let is_new = seen.nodes.values().all(|node| !node.disk);
+    let forms = is_new && in_control(records, seen).is_empty();
+    let managers = records.iter().filter(|node| node.spec.role == Role::Manager);
+    managers.map(|node| node.name().clone()).skip(usize::from(forms)).collect()
 }
 
 /// Plans only what makes a new cluster's choice of a subnet and a bridge known to all: whoever holds
