@@ -101,9 +101,17 @@ fn copies_of_one_machine_have_nothing_in_common() {
     host.assert_unchanged();
 }
 
+/// A clock that is wrong stays so: it is asked again as an answer that comes late says little.
 fn assert_clock_is_right(machine: &Path) {
-    let wrong_by = clock::wrong_by(machine);
-    assert!(wrong_by.as_millis() < 50, "{} is wrong by {wrong_by:?}", machine.display());
+    eventually(
+        &format!("the right time on {}", machine.display()),
+        Duration::from_secs(20),
+        || {
+            let wrong_by = clock::wrong_by(machine);
+            eprintln!("{} is wrong by {wrong_by:?}", machine.display());
+            (wrong_by.as_millis() < 50).then_some(())
+        },
+    );
 }
 
 /// One of two that stand still is resumed by skep, the other by somebody else.
