@@ -1,8 +1,9 @@
-//! Whether this host can run virtual machines, asked by every test that needs them.
+//! Whether this host can run virtual machines, asked by every test that needs them, and hosts of a test's own.
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 /// The programs without which no machine starts.
 const PROGRAMS: [&str; 3] = ["qemu-system-x86_64", "qemu-img", "ip"];
@@ -27,6 +28,24 @@ pub fn can_run_machines() -> bool {
 pub fn is_root() -> bool {
     // A process's directory belongs to its effective user (proc_pid(5)).
     std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+/// Returns the command that runs a test of this program again in namespaces of its own, with a variable
+/// that tells it so. Its network, mounts and processes end with it.
+///
+/// # Panics
+///
+/// If this program does not know its file.
+#[must_use]
+pub fn in_namespaces(test: &str, (variable, part): (&str, &str)) -> Command {
+    let mut inside = Command::new("unshare");
+    inside.args(["--net", "--mount", "--propagation", "private"]);
+    inside.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    inside.arg(std::env::current_exe().expect("a test knows its file"));
+    inside.args(["--exact", test, "--nocapture"]).env(variable, part);
+    let path = std::env::var("PATH").unwrap_or_default();
+    inside.env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    inside
 }
 
 fn missing() -> Option<String> {

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use skep_host::firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
-use skep_testkit::host::can_run_machines;
+use skep_testkit::host::{can_run_machines, in_namespaces};
 
 /// Says that this process is the host under test, in its own namespaces.
 const PART: &str = "SKEP_TEST_PART";
@@ -90,19 +90,7 @@ fn host(name: &str, programs: &[&str], start: fn() -> Firewall) {
         eprintln!("SKIPPED: {program} is not installed; scripts/test installs it");
         return;
     }
-    let mut inside = Command::new("unshare");
-    // A namespace of processes too, so that none is left.
-    inside.args([
-        "--net",
-        "--mount",
-        "--propagation",
-        "private",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ]);
-    inside.arg("--mount-proc").arg(std::env::current_exe().unwrap());
-    inside.args(["--exact", name, "--nocapture"]).env(PART, "host");
+    let mut inside = in_namespaces(name, (PART, "host"));
     let path = std::env::var("PATH").unwrap_or_default();
     inside.env("PATH", format!("/run/bin:{path}:/usr/sbin:/sbin"));
     let status = inside.status().unwrap();

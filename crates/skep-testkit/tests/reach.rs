@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use skep_host::reach::{Peer, Report, Verdict, check};
 use skep_host::shell::{Error, NodeOutput, NodeShell};
 use skep_host::sys::Cmd;
-use skep_testkit::host::can_run_machines;
+use skep_testkit::host::{can_run_machines, in_namespaces};
 
 const PART: &str = "SKEP_TEST_PART";
 const NAME: &str = "a_packet_is_where_it_was_seen_last";
@@ -48,20 +48,7 @@ fn a_packet_is_where_it_was_seen_last() {
     if !can_run_machines() {
         return;
     }
-    let mut inside = Command::new("unshare");
-    inside.args([
-        "--net",
-        "--mount",
-        "--propagation",
-        "private",
-        "--pid",
-        "--fork",
-        "--kill-child",
-    ]);
-    inside.arg("--mount-proc").arg(std::env::current_exe().unwrap());
-    let path = std::env::var("PATH").unwrap_or_default();
-    inside.env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    inside.args(["--exact", NAME, "--nocapture"]).env(PART, "nodes");
+    let mut inside = in_namespaces(NAME, (PART, "nodes"));
     assert!(inside.status().unwrap().success());
 }
 

@@ -30,8 +30,13 @@ impl World<'_> {
         checks
     }
 
-    async fn fetch_through(&self, node: &NodeName, probe: &ProbeService) -> Result<(), Error> {
-        let limit = self.limit(Some(node), Duration::from_secs(20));
+    /// Fetches the probe service through a node's address.
+    pub(super) async fn fetch_through(
+        &self,
+        node: &NodeName,
+        probe: &ProbeService,
+        limit: Duration,
+    ) -> Result<(), Error> {
         let address = self.record(node)?.address;
         let late = |error: std::io::Error| Error::Late {
             what: format!("port {} did not answer through {node} ({address})", probe.port),
@@ -93,7 +98,8 @@ impl World<'_> {
         let looked = async {
             let probe = manager.probe(PROBE).await?;
             let ingress = join_all(what.members.iter().map(async |node| {
-                let (verdict, text) = match self.fetch_through(node, &probe).await {
+                let limit = self.limit(Some(node), Duration::from_secs(20));
+                let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
                     Ok(()) => (Verdict::Well, "a published port answers".to_owned()),
                     Err(error) => (Verdict::Wrong, chain(&error)),
                 };

@@ -7,7 +7,7 @@ use futures_util::future::{join_all, try_join_all};
 use skep_core::model::NodeName;
 
 use super::{Error, World};
-use crate::engine::{self, Engine, PROBE, ProbeAt, fetch_soon};
+use crate::engine::{self, Engine, PROBE, ProbeAt};
 use crate::image::probe_image;
 use crate::sys::FileError;
 
@@ -127,13 +127,7 @@ impl World<'_> {
         };
         let limit = self.limit(nodes.first(), Duration::from_secs(20));
         let answers = join_all(nodes.iter().map(async |node| {
-            let address = self.record(node)?.address;
-            let late = |error: std::io::Error| Error::Late {
-                what: format!("port {} did not answer through {node} ({address})", probe.port),
-                limit,
-                last: error.to_string(),
-            };
-            fetch_soon(address, probe.port, limit).await.map_err(late)?;
+            self.fetch_through(node, &probe, limit).await?;
             self.progress(index, format!("{node} answers"));
             Ok::<_, Error>(())
         }))
