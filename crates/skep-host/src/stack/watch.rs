@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use super::{Error, Swarm};
 
 /// How long the last look may take when the time is nearly over.
-const LAST: Duration = Duration::from_secs(2);
+const LAST: Duration = Duration::from_secs(15);
 
 /// How soon services are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
