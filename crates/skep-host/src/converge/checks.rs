@@ -97,6 +97,10 @@ impl World<'_> {
         manager.create_probe(PROBE, &image, at).await?;
         let looked = async {
             let probe = manager.probe(PROBE).await?;
+            let widened = match pair {
+                true => manager.widen_probe(PROBE).await,
+                false => Ok(()),
+            };
             let ingress = join_all(what.members.iter().map(async |node| {
                 let limit = self.limit(Some(node), Duration::from_secs(20));
                 let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
@@ -110,7 +114,11 @@ impl World<'_> {
                     let text = "one node alone takes tasks";
                     return Check::new(Subject::Overlay, None, Verdict::Unknown, text);
                 }
-                let (verdict, text) = match self.see_each_other(&what.open[0], &probe).await {
+                let seen = async {
+                    widened?;
+                    self.see_each_other(&what.open[0], &probe).await
+                };
+                let (verdict, text) = match seen.await {
                     Ok(text) => (Verdict::Well, text),
                     Err(error) => (Verdict::Wrong, chain(&error)),
                 };

@@ -406,6 +406,10 @@ impl Engine for ApiEngine {
         probe::create(self, name, image, at).await
     }
 
+    async fn widen_probe(&self, name: &str) -> Result<(), Error> {
+        probe::widen(self, name).await
+    }
+
     async fn place(&self) -> Result<Place, Error> {
         probe::place(self).await
     }

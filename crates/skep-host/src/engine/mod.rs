@@ -140,7 +140,7 @@ pub enum ProbeAt<'a> {
     Anywhere,
     /// One task, on a member with this ID.
     Member(&'a str),
-    /// Two tasks on two nodes, and on an overlay network with the service's name.
+    /// Up to two tasks on two nodes, and on an overlay network with the service's name; one at first.
     Pair,
 }
 
@@ -258,6 +258,9 @@ pub trait Engine: Send + Sync {
     /// Creates a service that publishes its port 80 on a port that the swarm chooses; one of the same
     /// name is removed first.
     async fn create_probe(&self, name: &str, image: &str, at: ProbeAt<'_>) -> Result<(), Error>;
+
+    /// Gives such a service its second task, once the first one's node has the network.
+    async fn widen_probe(&self, name: &str) -> Result<(), Error>;
 
     /// Returns where in its swarm the engine is.
     async fn place(&self) -> Result<Place, Error>;

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
     EndpointSpec, NetworkAttachmentConfig, NetworkCreateRequest, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement,
+    ServiceSpecModeReplicated, Task, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement, TaskState,
 };
 use bollard::query_parameters::{
     InspectServiceOptions, ListNetworksOptionsBuilder, ListServicesOptionsBuilder,
-    ListTasksOptionsBuilder,
+    ListTasksOptionsBuilder, UpdateServiceOptionsBuilder,
 };
 
 use super::api::ApiEngine;
@@ -58,6 +58,39 @@ pub(super) async fn create(
         docker.create_service(spec(name, image, at), None).await
     });
     created.await.map(|_| ())
+}
+
+/// Gives a service a second task, once its first one's node has joined the network: a task is prepared then.
+///
+/// Engines that join a network in the same moment learn of each other, but not always of what the other has told
+/// by then, until they compare all they know, every 30 s (libnetwork's `networkdb`, bulk synchronisation).
+pub(super) async fn widen(engine: &ApiEngine, name: &str) -> Result<(), Error> {
+    let wait = engine.wait_for("prepare a task");
+    while !is_prepared(engine, name).await? {
+        wait.pause().await?;
+    }
+    let service = engine.call("tell of a service", |docker| async move {
+        docker.inspect_service(name, None::<InspectServiceOptions>).await
+    });
+    let service = service.await?;
+    let version = service.version.and_then(|version| version.index).unwrap_or_default();
+    let mut spec = service.spec.unwrap_or_default();
+    let two = ServiceSpecModeReplicated { replicas: Some(2) };
+    spec.mode = Some(ServiceSpecMode { replicated: Some(two), ..ServiceSpecMode::default() });
+    let options = UpdateServiceOptionsBuilder::default()
+        .version(i32::try_from(version).unwrap_or_default())
+        .build();
+    let updated = engine.call("change a service", |docker| async move {
+        docker.update_service(name, spec, options, None).await
+    });
+    updated.await.map(|_| ())
+}
+
+async fn is_prepared(engine: &ApiEngine, service: &str) -> Result<bool, Error> {
+    let states = [TaskState::STARTING, TaskState::RUNNING];
+    let of = |task: Task| task.status.and_then(|status| status.state);
+    let tasks = tasks_of(engine, service).await?;
+    Ok(tasks.into_iter().any(|task| of(task).is_some_and(|state| states.contains(&state))))
 }
 
 /// Returns where in its swarm an engine is.
@@ -134,9 +167,7 @@ fn spec(name: &str, image: &str, at: ProbeAt<'_>) -> ServiceSpec {
         name: Some(name.to_owned()),
         labels: Some(HashMap::from([("skep.probe".to_owned(), "true".to_owned())])),
         mode: Some(ServiceSpecMode {
-            replicated: Some(ServiceSpecModeReplicated {
-                replicas: Some(if pair { 2 } else { 1 }),
-            }),
+            replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
             ..ServiceSpecMode::default()
         }),
         task_template: Some(TaskSpec {
@@ -200,23 +231,21 @@ async fn remove_network(engine: &ApiEngine, name: &str) -> Result<(), Error> {
 }
 
 async fn tasks(engine: &ApiEngine, service: &str) -> Result<usize, Error> {
-    let filters = HashMap::from([("service", vec![service])]);
-    let options = ListTasksOptionsBuilder::default().filters(&filters).build();
-    let tasks =
-        engine.call("list tasks", |docker| async move { docker.list_tasks(Some(options)).await });
-    match tasks.await {
+    match tasks_of(engine, service).await {
         // An engine that no longer knows the service has no tasks of it either.
         Err(Error::Refused { status: 404, .. }) => Ok(0),
         tasks => Ok(tasks?.len()),
     }
 }
 
-pub(super) async fn problem(engine: &ApiEngine, service: &str) -> Option<String> {
+async fn tasks_of(engine: &ApiEngine, service: &str) -> Result<Vec<Task>, Error> {
     let filters = HashMap::from([("service", vec![service])]);
     let options = ListTasksOptionsBuilder::default().filters(&filters).build();
-    let tasks =
-        engine.call("list tasks", |docker| async move { docker.list_tasks(Some(options)).await });
-    let mut tasks = tasks.await.ok()?;
+    engine.call("list tasks", |docker| async move { docker.list_tasks(Some(options)).await }).await
+}
+
+pub(super) async fn problem(engine: &ApiEngine, service: &str) -> Option<String> {
+    let mut tasks = tasks_of(engine, service).await.ok()?;
     tasks.sort_by(|a, b| a.created_at.cmp(&b.created_at));
     let status = tasks.pop()?.status?;
     let state = status.state.map(|state| state.to_string()).unwrap_or_default();

@@ -318,6 +318,10 @@ impl Engine for FakeEngine {
         self.act(|_, _| Ok(()))
     }
 
+    async fn widen_probe(&self, _name: &str) -> Result<(), Error> {
+        self.act(|_, _| Ok(()))
+    }
+
     async fn place(&self) -> Result<Place, Error> {
         self.act(|_, _| Ok(Place { member: "one".to_owned(), architecture: "none".to_owned() }))
     }
