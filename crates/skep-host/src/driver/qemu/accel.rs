@@ -118,6 +118,14 @@ pub fn processor() -> String {
     format!("{}, features {digest}", line("model name").unwrap_or_default())
 }
 
+/// Tells whether the host's kernel trusts the processor's cycle counter: it no longer offers it as a clock
+/// once it was found to be unsteady (`kernel/time/clocksource.c`).
+pub fn steady_counter() -> bool {
+    let offered = "/sys/devices/system/clocksource/clocksource0/available_clocksource";
+    let offered = std::fs::read_to_string(offered).unwrap_or_default();
+    offered.split_whitespace().any(|clock| clock == "tsc")
+}
+
 async fn probe(version: QemuVersion, kernel: &Path, initrd: &Path) -> Choice {
     let booted = Cmd::new(QEMU)
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use skep_core::model::{Mac, NetworkRecord, NodeRecord, Size};
 
-use super::{Accelerator, QemuVersion, console};
+use super::{Accelerator, Emulator, QemuVersion, console};
 use crate::shell::AGENT_SOCKET;
 
 /// The monitor that actions use; a monitor serves one client at a time.
@@ -23,9 +23,9 @@ pub const CONSOLE: &str = "console";
 /// The ID of the guest agent's port in the monitor's events.
 pub const AGENT_PORT: &str = "agent";
 
-/// The size of the translation cache under software emulation, in MiB: 128 costs no time against
-/// QEMU's default of up to 1 GiB, half of it costs a third more.
-const TRANSLATION_CACHE: u32 = 128;
+/// The size of the translation cache under software emulation, in MiB: all that a node runs until it is verified
+/// fits into it. Half of it costs a quarter more time, twice of it saves none (docs/measured.md).
+const TRANSLATION_CACHE: u32 = 256;
 
 /// The machine type. No high precision timer: nothing needs it, and it wakes an idle guest's emulator.
 pub const MACHINE: &str = "q35,hpet=off,vmport=off";
@@ -45,9 +45,7 @@ pub enum Memory<'a> {
 #[derive(Debug)]
 pub struct Invocation<'a> {
     /// What executes the guest's code.
-    pub accelerator: Accelerator,
-    /// The version of QEMU.
-    pub version: QemuVersion,
+    pub emulator: &'a Emulator,
     /// The name of the process.
     pub name: String,
     /// The number of virtual CPUs.
@@ -87,7 +85,7 @@ impl Invocation<'_> {
         option("name", self.name.clone());
         option("machine", self.machine());
         option("accel", self.accel());
-        option("cpu", cpu(self.accelerator, self.version).to_owned());
+        option("cpu", cpu(self.emulator).to_owned());
         option("smp", self.cpus.to_string());
         option("m", format!("{}M", self.size.as_mib()));
         if let Some(backend) = self.memory_backend() {
@@ -127,7 +125,7 @@ impl Invocation<'_> {
         if let Some(pid) = &self.pid {
             option("pidfile", path(pid));
         }
-        args.extend(confinement(self.user, self.version));
+        args.extend(confinement(self.user, self.emulator.version));
         args.extend(["-nodefaults".into(), "-no-user-config".into()]);
         args
     }
@@ -145,7 +143,7 @@ impl Invocation<'_> {
             Memory::Anonymous => return None,
             Memory::Written(file) => (file, "share=on"),
             // What would punch a hole into the file, and so into all copies, is refused: from 8.2 on.
-            Memory::Copied(file) if self.version >= QemuVersion::new(8, 2) => {
+            Memory::Copied(file) if self.emulator.version >= QemuVersion::new(8, 2) => {
                 (file, "share=off,readonly=on,rom=off")
             }
             Memory::Copied(file) => (file, "share=off"),
@@ -155,7 +153,7 @@ impl Invocation<'_> {
     }
 
     fn accel(&self) -> String {
-        match self.accelerator {
+        match self.emulator.accelerator {
             Accelerator::Kvm => "kvm".into(),
             Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE}"),
         }
@@ -166,6 +164,7 @@ impl Invocation<'_> {
         // Warnings and what is worse: the console is read when something went wrong, and each line
         // on it costs an emulated boot time.
         let mut line = "console=ttyS0 loglevel=5 root=/dev/vda rw".to_owned();
+        line.push_str(kernel_words(self.emulator));
         for word in &self.words {
             line.push(' ');
             line.push_str(word);
@@ -209,14 +208,35 @@ pub fn node_words(record: &NodeRecord, network: &NetworkRecord, dns: &[Ipv4Addr]
     words
 }
 
-/// Returns the processor that guests see.
+/// Returns what kernels are told under an accelerator.
+///
+/// Emulated code is not speculated on by the processor that the guest sees, so that its kernel's way round
+/// (`mitigations`) would only cost: an eighth of a container's start. And a guest that is slow to boot takes its
+/// cycle counter for unsteady, unless it is told, and then asks a device for the time at every turn. The counter
+/// is the host's.
 #[must_use]
-pub fn cpu(accelerator: Accelerator, version: QemuVersion) -> &'static str {
-    match accelerator {
+pub const fn kernel_words(emulator: &Emulator) -> &'static str {
+    match (emulator.accelerator, emulator.steady_counter) {
+        (Accelerator::Kvm, _) => "",
+        (Accelerator::Tcg, false) => " mitigations=off",
+        (Accelerator::Tcg, true) => " mitigations=off tsc=reliable",
+    }
+}
+
+/// Returns the processor that guests see.
+///
+/// Under emulation it lacks what costs time there: with fast strings (`erms`, `fsrm`) memory is copied byte by
+/// byte, five levels of page tables (`la57`) make each walk longer, the registers of `mpx` and `pku` are saved
+/// at every switch of tasks, and with `smap` each access to a program's memory ends a piece of translated code.
+#[must_use]
+pub fn cpu(emulator: &Emulator) -> &'static str {
+    match emulator.accelerator {
         Accelerator::Kvm => "host",
         // Before 8.0 the emulation of cmpxchg16b makes current kernels panic.
-        Accelerator::Tcg if version < QemuVersion::new(8, 0) => "max,cx16=off",
-        Accelerator::Tcg => "max",
+        Accelerator::Tcg if emulator.version < QemuVersion::new(8, 0) => {
+            "max,cx16=off,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off"
+        }
+        Accelerator::Tcg => "max,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off",
     }
 }
 
@@ -240,9 +260,15 @@ mod tests {
         record.spec.cpus = 2;
         let network = fixtures::network();
         let resolvers = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let invocation = Invocation {
-            accelerator,
+        let emulator = Emulator {
             version,
+            build: String::new(),
+            accelerator,
+            processor: None,
+            steady_counter: true,
+        };
+        let invocation = Invocation {
+            emulator: &emulator,
             name: "skep-demo-node0".into(),
             cpus: record.spec.cpus,
             size: record.spec.memory,
@@ -268,8 +294,9 @@ mod tests {
     fn what_differs_under_kvm_and_on_old_versions() {
         let args = arguments(Accelerator::Kvm, QemuVersion::new(10, 0), Memory::Anonymous);
         assert!(args.contains("-accel\nkvm\n-cpu\nhost\n"));
+        assert!(!args.contains("mitigations") && !args.contains("tsc="), "{args}");
         let args = arguments(Accelerator::Tcg, QemuVersion::new(7, 2), Memory::Anonymous);
-        assert!(args.contains("-cpu\nmax,cx16=off\n"));
+        assert!(args.contains("-cpu\nmax,cx16=off,erms=off,"));
         assert!(args.contains("-runas\n1879048194:1879048194\n"));
         let args = confinement(None, QemuVersion::new(10, 0));
         assert!(args[1].contains("elevateprivileges=deny,spawn=deny"), "{args:?}");

@@ -122,8 +122,7 @@ pub(super) async fn start(
     let record = &machine.record;
     let accelerator = emulator.accelerator;
     let invocation = Invocation {
-        accelerator,
-        version: emulator.version,
+        emulator,
         name: format!("skep-{}-{}", boot.owner.cluster, record.name()),
         cpus: record.spec.cpus,
         size: record.spec.memory,

@@ -63,6 +63,9 @@ pub struct Emulator {
     pub accelerator: Accelerator,
     /// The host's processor, where guests see it.
     pub processor: Option<String>,
+    /// Whether the host trusts its cycle counter, which is what emulated guests see as theirs.
+    #[serde(default)]
+    pub steady_counter: bool,
 }
 
 /// The QEMU driver.
@@ -176,7 +179,8 @@ impl Qemu {
                 Accelerator::Kvm => Some(accel::processor()),
                 Accelerator::Tcg => None,
             };
-            Ok(Emulator { version, build, accelerator, processor })
+            let steady_counter = accel::steady_counter();
+            Ok(Emulator { version, build, accelerator, processor, steady_counter })
         };
         self.chosen.get_or_try_init(choose).await
     }

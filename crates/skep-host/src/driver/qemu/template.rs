@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use skep_core::model::{EngineImages, ImageSet, ImageSpec, Mac, Shape};
 use skep_core::observed::Baked;
 
-use super::args::{Invocation, MACHINE, MONITOR, Memory, cpu};
+use super::args::{Invocation, MACHINE, MONITOR, Memory, cpu, kernel_words};
 use super::bake::BAKE;
 use super::fork::{leave_out_memory, save_state};
 use super::launch::{await_guest, explained, last_words};
@@ -125,8 +125,8 @@ pub(super) fn template_id(
     images: &[ImageSet],
     emulator: &Emulator,
 ) -> String {
-    let cpu = cpu(emulator.accelerator, emulator.version);
-    let mut machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, WARM_UP]);
+    let (cpu, words) = (cpu(emulator), kernel_words(emulator));
+    let mut machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, words, WARM_UP]);
     if !images.is_empty() {
         // What they are counts, not where they came from or in which order.
         machine = json!([machine, EngineImages::of(images).0, BAKE]);
@@ -224,10 +224,9 @@ impl Kind for Making<'_> {
 }
 
 impl Making<'_> {
-    pub(super) fn invocation(&self, files: &Files) -> Invocation<'static> {
+    pub(super) fn invocation(&self, files: &Files) -> Invocation<'_> {
         Invocation {
-            accelerator: self.emulator.accelerator,
-            version: self.emulator.version,
+            emulator: self.emulator,
             name: "skep-template".to_owned(),
             cpus: self.shape.cpus,
             size: self.shape.memory,
@@ -342,6 +341,7 @@ mod tests {
             build: "QEMU emulator version 10.0.2".into(),
             accelerator: Accelerator::Tcg,
             processor: None,
+            steady_counter: true,
         }
     }
 
@@ -376,6 +376,7 @@ mod tests {
                 &[],
                 &Emulator { processor: Some("another".into()), ..emulator() },
             ),
+            template_id(&image("a"), SHAPE, &[], &Emulator { steady_counter: false, ..emulator() }),
         ];
         assert_eq!(plain, template_id(&image("a"), SHAPE, &[], &emulator()));
         for (index, other) in others.iter().enumerate() {
