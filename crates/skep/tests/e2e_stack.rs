@@ -1,5 +1,6 @@
 //! Stacks: deployed and waited for, refused with the reason, and gone from every node.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -49,6 +50,17 @@ services:
     deploy: {restart_policy: {delay: 1s}}
 "#;
 
+/// What is wanted on a node that loses its power while it is deployed.
+const DYING: &str = r#"
+version: "3.8"
+services:
+  data:
+    image: "${IMAGE}"
+    command: [/bin/busybox, sleep, "100000"]
+    stop_grace_period: 1s
+    deploy: {placement: {constraints: ["node.labels.tier==data"]}}
+"#;
+
 const CRASHING: &str = r#"
 version: "3.8"
 services:
@@ -74,6 +86,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     write("more.yml", MORE);
     write("odd.yml", ODD);
     write("crashing.yml", CRASHING);
+    write("dying.yml", DYING);
     write(".env", &format!("IMAGE={image}\nPORT=8080\nGREETING=good day # to all\n"));
     write("page.html", "Hello from the shop");
     let stack = |line: &str| {
@@ -125,8 +138,32 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     }
     let said = stack("rm shop");
     assert_eq!((said.code, said.stderr.contains("has no stack shop")), (2, true), "{said:?}");
+    let mut deploying = home.command(["stack", "deploy", "--resolve-image", "never"]);
+    deploying.args(["--env-file", ".env", "-c", "dying.yml"]);
+    deploying.args(["--timeout", "45s", "dying"]).current_dir(files.path());
+    a_node_that_dies_meanwhile_is_named(&home, deploying);
+    assert_eq!(deploy("-c dying.yml dying").code, 0, "the same command goes on");
     home.run("down shop -y");
     host.assert_unchanged();
+}
+
+fn a_node_that_dies_meanwhile_is_named(home: &Home, mut deploying: Command) {
+    let mut deploying = deploying.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stderr = BufReader::new(deploying.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Creating service dying_data") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    let machine = home.cluster("shop").join("machines/node1");
+    let pid = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
+    assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+    stderr.read_to_string(&mut said).unwrap();
+    let status = deploying.wait().unwrap();
+    assert_eq!(status.code(), Some(4), "{said}");
+    for words in ["node1 is down", "dying_data: 0/1", "try: skep status; skep up brings back"] {
+        assert!(said.contains(words), "{words} is not in {said}");
+    }
+    home.run("up shop --no-verify");
 }
 
 fn lists_tell_of_it(home: &Home) {
