@@ -73,7 +73,8 @@ impl PlainHost {
     fn boot(&mut self) {
         run("ip", &["tuntap", "add", TAP, "mode", "tap"]);
         run("ip", &["link", "set", TAP, "master", &self.bridge, "up"]);
-        let kernel = "console=ttyS0 quiet mitigations=off";
+        let kernel = "console=ttyS0 quiet mitigations=off tsc=reliable";
+        let processor = "max,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off";
         // What it has written outlives it all the same: this host has it.
         let disk = format!(
             "file={},if=virtio,format=raw,cache=unsafe",
@@ -82,7 +83,16 @@ impl PlainHost {
         let network = format!("tap,id=n,ifname={TAP},script=no,downscript=no");
         let console = format!("file:{}", self.dir.join("console.log").display());
         let process = Command::new("qemu-system-x86_64")
-            .args(["-name", "plain-host", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args([
+                "-name",
+                "plain-host",
+                "-M",
+                "q35",
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                processor,
+            ])
             .args(["-smp", "2", "-m", "1024", "-display", "none", "-nodefaults", "-no-reboot"])
             .arg("-kernel")
             .arg(self.image.join("kernel"))
