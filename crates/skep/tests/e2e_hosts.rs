@@ -83,16 +83,8 @@ impl PlainHost {
         let network = format!("tap,id=n,ifname={TAP},script=no,downscript=no");
         let console = format!("file:{}", self.dir.join("console.log").display());
         let process = Command::new("qemu-system-x86_64")
-            .args([
-                "-name",
-                "plain-host",
-                "-M",
-                "q35",
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                processor,
-            ])
+            .args(["-name", "plain-host", "-M", "q35", "-accel", "tcg,thread=multi"])
+            .args(["-cpu", processor])
             .args(["-smp", "2", "-m", "1024", "-display", "none", "-nodefaults", "-no-reboot"])
             .arg("-kernel")
             .arg(self.image.join("kernel"))

@@ -2,7 +2,7 @@
 //! hand, from files, from pipes, and of those only what a node has not got.
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use skep_testkit::archive;
 use skep_testkit::home::{Home, finish};
@@ -140,10 +140,7 @@ fn lose_a_node_in_the_midst(home: &Home) -> (String, String) {
     let mut load = load.spawn().unwrap();
     let mut input = load.stdin.take().unwrap();
     input.write_all(first).unwrap();
-    let machine = home.cluster("images").join("machines/node1");
-    let pid = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
-    let kill = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
-    assert!(kill.success());
+    home.cut_power("images", "node1");
     input.write_all(rest).unwrap();
     drop(input);
     let output = load.wait_with_output().unwrap();

@@ -2,7 +2,7 @@
 //! swarm with the same members, certificates and data. At last two of them are lost for ever.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use skep_testkit::home::{Home, eventually};
@@ -70,10 +70,7 @@ fn lose_power_while_a_name_follows(home: &Home, node: &str) {
     let address = address_of_name(home);
     let mut watch = home.command(["hosts", "follow"]);
     let mut watch = watch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let machine = home.cluster("three").join("machines").join(node);
-    let pid = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
-    let kill = Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
-    assert!(kill.success());
+    home.cut_power("three", node);
     eventually("the name leads elsewhere", LIMIT, || {
         (address_of_name(home) != address).then_some(())
     });

@@ -154,9 +154,7 @@ fn a_node_that_dies_meanwhile_is_named(home: &Home, mut deploying: Command) {
     while !said.contains("Creating service dying_data") {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
     }
-    let machine = home.cluster("shop").join("machines/node1");
-    let pid = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
-    assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+    home.cut_power("shop", "node1");
     stderr.read_to_string(&mut said).unwrap();
     let status = deploying.wait().unwrap();
     assert_eq!(status.code(), Some(4), "{said}");
