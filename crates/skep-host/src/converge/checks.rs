@@ -97,10 +97,6 @@ impl World<'_> {
         manager.create_probe(PROBE, &image, at).await?;
         let looked = async {
             let probe = manager.probe(PROBE).await?;
-            let widened = match pair {
-                true => manager.widen_probe(PROBE).await,
-                false => Ok(()),
-            };
             let ingress = join_all(what.members.iter().map(async |node| {
                 let limit = self.limit(Some(node), Duration::from_secs(20));
                 let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
@@ -115,7 +111,7 @@ impl World<'_> {
                     return Check::new(Subject::Overlay, None, Verdict::Unknown, text);
                 }
                 let seen = async {
-                    widened?;
+                    manager.widen_probe(PROBE).await?;
                     self.see_each_other(&what.open[0], &probe).await
                 };
                 let (verdict, text) = match seen.await {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use bollard::models::{
     EndpointPortConfig, EndpointPortConfigProtocolEnum, EndpointPortConfigPublishModeEnum,
-    EndpointSpec, NetworkAttachmentConfig, NetworkCreateRequest, ServiceSpec, ServiceSpecMode,
-    ServiceSpecModeReplicated, Task, TaskSpec, TaskSpecContainerSpec, TaskSpecPlacement, TaskState,
+    EndpointSpec, NetworkAttachmentConfig, NetworkCreateRequest, Service, ServiceSpec,
+    ServiceSpecMode, ServiceSpecModeReplicated, Task, TaskSpec, TaskSpecContainerSpec,
+    TaskSpecPlacement, TaskState,
 };
 use bollard::query_parameters::{
     InspectServiceOptions, ListNetworksOptionsBuilder, ListServicesOptionsBuilder,
@@ -69,14 +70,10 @@ pub(super) async fn widen(engine: &ApiEngine, name: &str) -> Result<(), Error> {
     while !is_prepared(engine, name).await? {
         wait.pause().await?;
     }
-    let service = engine.call("tell of a service", |docker| async move {
-        docker.inspect_service(name, None::<InspectServiceOptions>).await
-    });
-    let service = service.await?;
+    let service = service(engine, name).await?;
     let version = service.version.and_then(|version| version.index).unwrap_or_default();
     let mut spec = service.spec.unwrap_or_default();
-    let two = ServiceSpecModeReplicated { replicas: Some(2) };
-    spec.mode = Some(ServiceSpecMode { replicated: Some(two), ..ServiceSpecMode::default() });
+    spec.mode = Some(replicated(2));
     let options = UpdateServiceOptionsBuilder::default()
         .version(i32::try_from(version).unwrap_or_default())
         .build();
@@ -104,10 +101,7 @@ pub(super) async fn place(engine: &ApiEngine) -> Result<Place, Error> {
 pub(super) async fn published(engine: &ApiEngine, name: &str) -> Result<ProbeService, Error> {
     let wait = engine.wait_for("publish a port");
     loop {
-        let service = engine.call("tell of a service", |docker| async move {
-            docker.inspect_service(name, None::<InspectServiceOptions>).await
-        });
-        let service = service.await?;
+        let service = service(engine, name).await?;
         let ports = service.endpoint.and_then(|endpoint| endpoint.ports);
         let port = ports.into_iter().flatten().find_map(|port| port.published_port);
         let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
@@ -116,6 +110,18 @@ pub(super) async fn published(engine: &ApiEngine, name: &str) -> Result<ProbeSer
         }
         wait.pause().await?;
     }
+}
+
+async fn service(engine: &ApiEngine, name: &str) -> Result<Service, Error> {
+    let told = engine.call("tell of a service", |docker| async move {
+        docker.inspect_service(name, None::<InspectServiceOptions>).await
+    });
+    told.await
+}
+
+fn replicated(replicas: i64) -> ServiceSpecMode {
+    let replicated = Some(ServiceSpecModeReplicated { replicas: Some(replicas) });
+    ServiceSpecMode { replicated, ..ServiceSpecMode::default() }
 }
 
 /// Tells whether a probe service is there, or its network.
@@ -166,10 +172,7 @@ fn spec(name: &str, image: &str, at: ProbeAt<'_>) -> ServiceSpec {
     ServiceSpec {
         name: Some(name.to_owned()),
         labels: Some(HashMap::from([("skep.probe".to_owned(), "true".to_owned())])),
-        mode: Some(ServiceSpecMode {
-            replicated: Some(ServiceSpecModeReplicated { replicas: Some(1) }),
-            ..ServiceSpecMode::default()
-        }),
+        mode: Some(replicated(1)),
         task_template: Some(TaskSpec {
             container_spec: Some(TaskSpecContainerSpec {
                 image: Some(image.to_owned()),

@@ -85,7 +85,7 @@ impl Invocation<'_> {
         option("name", self.name.clone());
         option("machine", self.machine());
         option("accel", self.accel());
-        option("cpu", cpu(self.emulator).to_owned());
+        option("cpu", cpu(self.emulator));
         option("smp", self.cpus.to_string());
         option("m", format!("{}M", self.size.as_mib()));
         if let Some(backend) = self.memory_backend() {
@@ -223,20 +223,21 @@ pub const fn kernel_words(emulator: &Emulator) -> &'static str {
     }
 }
 
+/// What an emulated processor lacks, as it costs time: with fast strings (`erms`, `fsrm`) memory is copied byte by
+/// byte, five levels of page tables (`la57`) make each walk longer, the registers of `mpx` and `pku` are saved at
+/// every switch of tasks, and with `smap` each access to a program's memory ends a piece of translated code.
+const SLOW_FEATURES: &str = "erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off";
+
 /// Returns the processor that guests see.
-///
-/// Under emulation it lacks what costs time there: with fast strings (`erms`, `fsrm`) memory is copied byte by
-/// byte, five levels of page tables (`la57`) make each walk longer, the registers of `mpx` and `pku` are saved
-/// at every switch of tasks, and with `smap` each access to a program's memory ends a piece of translated code.
 #[must_use]
-pub fn cpu(emulator: &Emulator) -> &'static str {
+pub fn cpu(emulator: &Emulator) -> String {
     match emulator.accelerator {
-        Accelerator::Kvm => "host",
+        Accelerator::Kvm => "host".to_owned(),
         // Before 8.0 the emulation of cmpxchg16b makes current kernels panic.
         Accelerator::Tcg if emulator.version < QemuVersion::new(8, 0) => {
-            "max,cx16=off,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off"
+            format!("max,cx16=off,{SLOW_FEATURES}")
         }
-        Accelerator::Tcg => "max,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off",
+        Accelerator::Tcg => format!("max,{SLOW_FEATURES}"),
     }
 }
 
