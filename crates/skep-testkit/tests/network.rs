@@ -135,6 +135,7 @@ async fn story(firewall: &str) {
         LinuxNetwork.ensure_forwarding(&state).await.unwrap();
     }
     attach_node(&network);
+    assert!(link(&network.bridge).contains("52:53:0a:c1:00:01"), "the lowest tap gave its address");
     assert_eq!(seen_from_outside(), None, "{firewall}: without rules nothing passes");
 
     for _ in 0..2 {
@@ -156,11 +157,16 @@ async fn story(firewall: &str) {
 
 /// Puts a node's interface on the bridge, as QEMU's tap would be.
 fn attach_node(network: &NetworkRecord) {
-    run("ip link add skt0 type veth peer name eth0 netns node");
+    run("ip link add skt0 address 02:00:00:00:00:01 type veth peer name eth0 netns node");
     run(&format!("ip link set skt0 master {} up", network.bridge));
     run(&format!("ip -n node address add {}/24 dev eth0", network.node_address(0)));
     run("ip -n node link set eth0 up");
     run(&format!("ip -n node route add default via {}", network.gateway()));
+}
+
+fn link(name: &str) -> String {
+    let output = Command::new("ip").args(["link", "show", "dev", name]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns the rules, without the numbers of packets.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::Deserialize;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Mac, NetworkRecord};
 
 use super::{Error, TAP};
 use crate::store::Owner;
@@ -107,7 +107,10 @@ pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Res
         ])
         .await?;
     }
-    run(&["link", "set", "dev", bridge, "alias", &owner.mark()]).await?;
+    // A bridge that was given no address takes one of its taps', and loses it with that tap's machine:
+    // the other machines would go on sending to it.
+    let mac = Mac::for_address(network.gateway()).to_string();
+    run(&["link", "set", "dev", bridge, "address", &mac, "alias", &owner.mark()]).await?;
     // The guests have no IPv6 either; without the file the host has none.
     let disable = format!("/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6");
     let _ = std::fs::write(disable, "1");
