@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
-use skep_core::plan::{Birth, UpOptions, plan_up};
+use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
 use skep_host::converge::OnFailure;
 use skep_host::stack::{Ending, Error, Swarm, await_gone, report, watch};
 use skep_testkit::fakes::FakeHost;
 
 const OPTIONS: UpOptions =
-    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: false };
+    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: Verify::Nothing };
 
 async fn host() -> FakeHost {
     let host = FakeHost::new();

@@ -34,7 +34,7 @@ pub use stack::{
     StackOptions, StackRemove, StackTasks,
 };
 use waiting::parse_duration;
-pub use waiting::{Accel, Waiting};
+pub use waiting::{Accel, Verification, Waiting};
 
 /// A real multi-node Docker Swarm in virtual machines on this host.
 #[derive(Debug, Parser)]

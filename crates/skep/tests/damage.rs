@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
-use skep_core::plan::{Birth, UpOptions, plan_up};
+use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_host::converge::OnFailure;
 use skep_testkit::damage::Damage;
 use skep_testkit::fakes::FakeHost;
@@ -125,8 +125,11 @@ fn cluster() -> &'static Path {
 }
 
 fn make_cluster() -> tempfile::TempDir {
-    let options =
-        UpOptions { birth: Birth::Fork { restart_engine: true }, wait: true, verify: false };
+    let options = UpOptions {
+        birth: Birth::Fork { restart_engine: true },
+        wait: true,
+        verify: Verify::Nothing,
+    };
     let node = |index: usize| NodeSpec {
         name: NodeName::numbered(index),
         role: if index == 0 { Role::Manager } else { Role::Worker },

@@ -24,9 +24,12 @@ fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
     }
     home.run("up k -n 2 --no-verify");
     // In the midst of a verification, which leaves a service that nobody asked for.
-    kill_at(home.command(["node", "add"]), |line| line.contains("starting the probe"));
+    let adding = home.command(["node", "add"]);
+    assert!(kill_at(adding, |line| line.contains("start a service to verify with: done")));
     home.run("node rm node2 -y");
-    home.run("up k");
+    assert_ne!(home.run("docker -- service ls -q"), "", "the service is there yet");
+    home.run("up k --verify all");
+    assert_eq!(home.run("docker -- network ls -qf label=skep.probe"), "");
     assert_eq!(home.run("docker -- service ls -q"), "", "the probe service is removed");
     assert_eq!(home.each_node("k", "swarm"), ["ready", "ready"]);
     let members = home.run("docker -- node ls --format {{.Hostname}}");
@@ -47,7 +50,7 @@ fn a_killed_image_build_leaves_nothing_that_counts() {
     let cache = home.path().join("cache");
     let mut up = home.command(["up", "k", "-n", "1"]);
     up.env("XDG_CACHE_HOME", &cache);
-    kill_at(up, |line| line.contains("downloading packages"));
+    assert!(kill_at(up, |line| line.contains("downloading packages")));
 
     let mut list = home.command(["cache", "ls"]);
     let said = skep_testkit::home::finish(list.env("XDG_CACHE_HOME", &cache));
@@ -69,21 +72,25 @@ fn kill_after(command: Command, lines: usize) {
     });
 }
 
-fn kill_at(mut command: Command, mut moment: impl FnMut(&str) -> bool) {
+/// Kills a command at a line that it tells; says whether there was one.
+fn kill_at(mut command: Command, mut moment: impl FnMut(&str) -> bool) -> bool {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while stderr.read_line(&mut line).unwrap() > 0 {
-        if moment(&line) {
+    let mut killed = false;
+    while !killed && stderr.read_line(&mut line).unwrap() > 0 {
+        killed = moment(&line);
+        if killed {
             child.kill().unwrap();
-            break;
+        } else {
+            line.clear();
         }
-        line.clear();
     }
     say(&format!("killed after: {}", line.trim_end()));
     // What it started and left must not hold its standard error open.
     stderr.read_to_string(&mut line).unwrap();
     child.wait().unwrap();
+    killed
 }
 
 fn random() -> usize {

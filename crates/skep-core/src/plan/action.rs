@@ -9,6 +9,7 @@ use crate::model::{
     Publication, Registries, Role, Shape,
 };
 use crate::observed::HostsEntry;
+use crate::plan::Verify;
 
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,15 +154,22 @@ pub enum Action {
     SetRegistry(Registries),
     /// Publishes a port with a probe service.
     StartProbe {
-        /// The nodes on which it may run.
+        /// The nodes on which it may run at first.
         nodes: Vec<NodeName>,
+        /// What is verified with it.
+        verify: Verify,
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
     },
-    /// Fetches the probe service's port through every node, and removes the service.
-    VerifyIngress {
+    /// Fetches the probe service's port through every node, lets two of its tasks find each other if that is
+    /// wanted, and removes the service.
+    VerifyNetworks {
         /// The nodes.
         nodes: Vec<NodeName>,
+        /// Those that take tasks.
+        open: Vec<NodeName>,
+        /// What is verified.
+        verify: Verify,
         /// The managers to ask, in this order.
         through: Vec<NodeName>,
     },
@@ -317,7 +325,10 @@ impl fmt::Display for Action {
             }
             Self::SetRegistry(registries) => write!(f, "{registries} as a registry"),
             Self::StartProbe { .. } => f.write_str("start a service to verify with"),
-            Self::VerifyIngress { .. } => f.write_str("verify the routing mesh on every node"),
+            Self::VerifyNetworks { verify: Verify::All, .. } => {
+                f.write_str("verify the routing mesh on every node, and an overlay network")
+            }
+            Self::VerifyNetworks { .. } => f.write_str("verify the routing mesh on every node"),
             Self::VerifyNodes { .. } => f.write_str("verify engines, clocks and certificates"),
             Self::RemoveProbe { .. } => f.write_str("remove what a verification left"),
             Self::PublishPorts { publication: None, .. } => {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::machine::{addresses, all_but, interim_record};
-use super::{Action, Plan, Step, UpOptions};
+use super::{Action, Plan, Step, UpOptions, Verify};
 use crate::model::{Availability, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, Member, Observed};
 
@@ -127,30 +127,38 @@ impl Swarm<'_> {
         let open: Vec<_> = self.nodes.iter().filter(|node| self.takes_tasks(node)).collect();
         let open: Vec<_> = open.into_iter().map(|node| node.name().clone()).collect();
         // Where no node takes tasks there is nothing to verify with.
-        let verify = options.wait && options.verify && !open.is_empty();
-        if probed && !verify {
+        let verify = match options.verify {
+            _ if !options.wait || open.is_empty() => Verify::Nothing,
+            // One alone has nobody to find on a network.
+            Verify::Fitting | Verify::All if open.len() == 1 => Verify::Mesh,
+            verify => verify,
+        };
+        let verified = verify != Verify::Nothing;
+        if probed && !verified {
             let action = Action::RemoveProbe { through: through.clone() };
             self.plan.push(Step::cluster(action, vec![]));
         }
-        if options.wait && (changed || !self.all_ready() || probed && verify) {
+        if options.wait && (changed || !self.all_ready() || probed && verified) {
             // In a new swarm the first manager can begin while the others join.
-            let early = verify && !formed.is_empty() && open.contains(&through[0]);
+            let early = verified && !formed.is_empty() && open.contains(&through[0]);
             let early = early.then(|| {
-                let nodes = vec![through[0].clone()];
-                let action = Action::StartProbe { nodes, through: vec![through[0].clone()] };
+                let first = vec![through[0].clone()];
+                let action = Action::StartProbe { nodes: first.clone(), verify, through: first };
                 self.plan.push(Step::cluster(action, formed.clone()))
             });
             let needs = if configured.is_empty() { formed.clone() } else { configured };
             let action = Action::AwaitReady { nodes: names.clone(), through: through.clone() };
             let ready = self.plan.push(Step::cluster(action, needs));
-            if verify {
+            if verified {
                 let started = early.unwrap_or_else(|| {
-                    let action = Action::StartProbe { nodes: open, through: through.clone() };
+                    let (nodes, through) = (open.clone(), through.clone());
+                    let action = Action::StartProbe { nodes, verify, through };
                     self.plan.push(Step::cluster(action, vec![ready]))
                 });
                 let mut needs = vec![started, ready];
                 needs.sort_unstable();
-                let action = Action::VerifyIngress { nodes: names.clone(), through };
+                let nodes = names.clone();
+                let action = Action::VerifyNetworks { nodes, open, verify, through };
                 self.plan.push(Step::cluster(action, needs));
                 let action = Action::VerifyNodes { nodes: names };
                 self.plan.push(Step::cluster(action, vec![ready]));

@@ -35,13 +35,27 @@ pub struct UpOptions {
     pub birth: Birth,
     /// Wait until every node is Ready.
     pub wait: bool,
-    /// Then verify the routing mesh on every node.
-    pub verify: bool,
+    /// What is verified then.
+    pub verify: Verify,
+}
+
+/// What is verified when every node is Ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verify {
+    /// Nothing.
+    Nothing,
+    /// The routing mesh on every node, and each node by itself.
+    Mesh,
+    /// The same, and an overlay network between two nodes if their machines are not emulated.
+    #[default]
+    Fitting,
+    /// All of it.
+    All,
 }
 
 impl Default for UpOptions {
     fn default() -> Self {
-        Self { birth: Birth::Fork { restart_engine: false }, wait: true, verify: true }
+        Self { birth: Birth::Fork { restart_engine: false }, wait: true, verify: Verify::default() }
     }
 }
 

@@ -6,9 +6,9 @@ use insta::assert_snapshot;
 use skep_core::model::{Availability, ClusterSpec, ImageSet, NodeSpec, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, UpOptions, plan_bake, plan_down, plan_hostnames, plan_idle_stop,
-    plan_load, plan_pause, plan_recover, plan_remove_nodes, plan_resume, plan_settings, plan_start,
-    plan_stop, plan_up,
+    Action, Birth, Plan, StopMode, UpOptions, Verify, plan_bake, plan_down, plan_hostnames,
+    plan_idle_stop, plan_load, plan_pause, plan_recover, plan_remove_nodes, plan_resume,
+    plan_settings, plan_start, plan_stop, plan_up,
 };
 
 use crate::carry_out::{Crash, Dice, End, execute, up};
@@ -61,15 +61,19 @@ fn up_of_a_new_cluster_with_labels_and_hostnames() {
 }
 
 #[test]
-fn up_of_a_new_cluster_that_nobody_waits_for() {
+fn up_of_a_new_cluster_waits_and_verifies_as_it_is_asked_to() {
     let plan = |options| show(&plan_up(&demo(1, 1), &Observed::default(), options).unwrap());
     assert_snapshot!(
         "up_without_wait",
-        plan(UpOptions { wait: false, verify: false, ..UpOptions::default() })
+        plan(UpOptions { wait: false, verify: Verify::Nothing, ..UpOptions::default() })
+    );
+    assert_snapshot!(
+        "up_with_all_verified",
+        plan(UpOptions { verify: Verify::All, ..UpOptions::default() })
     );
     assert_snapshot!(
         "up_without_verify",
-        plan(UpOptions { verify: false, ..UpOptions::default() })
+        plan(UpOptions { verify: Verify::Nothing, ..UpOptions::default() })
     );
 }
 
@@ -85,8 +89,12 @@ fn up_after_a_verification_that_was_cut_off() {
     let mut world = world_of(&spec);
     world.probed = true;
     assert_snapshot!(show_up(&spec, &world.look()));
-    let plan =
-        plan_up(&spec, &world.look(), UpOptions { verify: false, ..UpOptions::default() }).unwrap();
+    let plan = plan_up(
+        &spec,
+        &world.look(),
+        UpOptions { verify: Verify::Nothing, ..UpOptions::default() },
+    )
+    .unwrap();
     assert_snapshot!("up_without_verify_after_one_that_was_cut_off", show(&plan));
 }
 

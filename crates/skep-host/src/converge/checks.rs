@@ -48,7 +48,11 @@ impl World<'_> {
     }
 
     /// Waits until a task of the probe service finds and reaches one on another node; whichever is asked.
-    async fn see_each_other(&self, node: &NodeName, probe: &ProbeService) -> Result<String, Error> {
+    pub(super) async fn see_each_other(
+        &self,
+        node: &NodeName,
+        probe: &ProbeService,
+    ) -> Result<String, Error> {
         let limit = self.limit(Some(node), Duration::from_secs(20));
         let address = self.record(node)?.address;
         let what = "two nodes did not find each other on an overlay network";

@@ -65,11 +65,11 @@ impl World<'_> {
             Action::AwaitReady { nodes, through } => {
                 self.await_ready(index, nodes, through).await?;
             }
-            Action::StartProbe { nodes, through } => {
-                self.start_probe(index, nodes, through).await?;
+            Action::StartProbe { nodes, verify, through } => {
+                self.start_probe(index, nodes, *verify, through).await?;
             }
-            Action::VerifyIngress { nodes, through } => {
-                self.verify_ingress(index, nodes, through).await?;
+            Action::VerifyNetworks { nodes, open, verify: _, through } => {
+                self.verify_networks(index, nodes, open, through).await?;
             }
             Action::VerifyNodes { nodes } => self.verify_nodes(nodes).await?,
             Action::RemoveProbe { through } => {

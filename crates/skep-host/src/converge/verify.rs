@@ -1,13 +1,15 @@
-//! The readiness that a user means: a published port answers on every node.
+//! The readiness that a user means: a published port answers on every node, and tasks on different nodes find
+//! each other.
 
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use skep_core::model::NodeName;
+use skep_core::plan::Verify;
 
 use super::{Error, World};
-use crate::engine::{self, Engine, PROBE, ProbeAt};
+use crate::engine::{self, Engine, PROBE, ProbeAt, ProbeService};
 use crate::image::probe_image;
 use crate::sys::FileError;
 
@@ -17,16 +19,25 @@ impl World<'_> {
         &self,
         index: usize,
         nodes: &[NodeName],
+        verify: Verify,
         through: &[NodeName],
     ) -> Result<(), Error> {
         let machines = self.cluster.dir().nodes()?.into_iter().filter_map(|(_, node)| node.ok());
         let own = machines
             .filter(|node| node.spec.host.is_none())
             .find(|node| nodes.contains(node.name()));
-        let Some(own) = own else { return self.start_carried_probe(index, nodes, through).await };
+        let Some(own) = own else {
+            if verify == Verify::All {
+                self.progress(index, "overlay networks are left out: that takes a virtual machine");
+            }
+            return self.start_carried_probe(index, nodes, through).await;
+        };
         let image = self.give_image(own.name(), nodes, &|text| self.progress(index, text)).await?;
         let manager = self.manager(through).await?;
-        Ok(manager.create_probe(PROBE, &image, ProbeAt::Anywhere).await?)
+        let emulated = || self.machine(own.name()).is_ok_and(|it| self.driver.slowness(&it) > 1);
+        let pair = verify == Verify::All || verify == Verify::Fitting && !emulated();
+        let at = if pair { ProbeAt::Pair } else { ProbeAt::Anywhere };
+        Ok(manager.create_probe(PROBE, &image, at).await?)
     }
 
     /// Puts the image of the probe service on nodes, and returns its ID; it is in a machine's image.
@@ -107,11 +118,13 @@ impl World<'_> {
         Ok(found().await?.ok_or_else(lost)?)
     }
 
-    /// Fetches the probe service through every node's address, then removes it, whatever came out.
-    pub(super) async fn verify_ingress(
+    /// Fetches the probe service through every node's address, lets it have its second task on one of the
+    /// nodes that are `open`, then removes it, whatever came out.
+    pub(super) async fn verify_networks(
         &self,
         index: usize,
         nodes: &[NodeName],
+        open: &[NodeName],
         through: &[NodeName],
     ) -> Result<(), Error> {
         let manager = self.manager(through).await?;
@@ -132,16 +145,34 @@ impl World<'_> {
             Ok::<_, Error>(())
         }))
         .await;
-        let problem = match answers.iter().any(Result::is_err) {
+        let answers = answers.into_iter().collect::<Result<(), Error>>();
+        let seen = match answers {
+            Ok(()) if probe.pair => self.verify_overlay(index, &*manager, &probe, open).await,
+            answers => answers,
+        };
+        let problem = match seen.is_err() {
             true => manager.service_problem(&probe.id).await,
             false => None,
         };
         manager.remove_probe(PROBE).await?;
-        match (answers.into_iter().collect::<Result<(), Error>>(), problem) {
+        match (seen, problem) {
             (Err(Error::Late { what, limit, .. }), Some(last)) => {
                 Err(Error::Late { what, limit, last: format!("the probe's task: {last}") })
             }
             (result, _) => result,
         }
+    }
+
+    async fn verify_overlay(
+        &self,
+        index: usize,
+        manager: &dyn Engine,
+        probe: &ProbeService,
+        open: &[NodeName],
+    ) -> Result<(), Error> {
+        self.give_probe_image(open).await?;
+        manager.widen_probe(PROBE).await?;
+        self.progress(index, self.see_each_other(&open[0], probe).await?);
+        Ok(())
     }
 }

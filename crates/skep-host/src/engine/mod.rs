@@ -122,6 +122,8 @@ pub struct ProbeService {
     pub id: String,
     /// The port that the swarm published it on.
     pub port: u16,
+    /// Whether it is on an overlay network, for two tasks.
+    pub pair: bool,
 }
 
 /// Where in its swarm an engine is, and on what.

@@ -102,11 +102,14 @@ pub(super) async fn published(engine: &ApiEngine, name: &str) -> Result<ProbeSer
     let wait = engine.wait_for("publish a port");
     loop {
         let service = service(engine, name).await?;
+        let template = service.spec.and_then(|spec| spec.task_template);
+        let networks = template.and_then(|template| template.networks);
+        let pair = networks.is_some_and(|networks| !networks.is_empty());
         let ports = service.endpoint.and_then(|endpoint| endpoint.ports);
         let port = ports.into_iter().flatten().find_map(|port| port.published_port);
         let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
         if let (Some(port), Some(id)) = (port, service.id) {
-            return Ok(ProbeService { id, port });
+            return Ok(ProbeService { id, port, pair });
         }
         wait.pause().await?;
     }

@@ -18,15 +18,15 @@ use skep_core::model::{
 };
 use skep_core::observed::{MachineState, Member, Observed};
 use skep_core::plan::{
-    Birth, Plan, StopMode, UpOptions, plan_down, plan_pause, plan_remove_nodes, plan_resume,
-    plan_settings, plan_start, plan_stop, plan_up,
+    Birth, Plan, StopMode, UpOptions, Verify, plan_down, plan_pause, plan_remove_nodes,
+    plan_resume, plan_settings, plan_start, plan_stop, plan_up,
 };
 use skep_host::converge::OnFailure;
 use skep_testkit::fakes::{FakeHost, Fault, killable};
 
 /// The routing mesh is verified on real machines only.
 const OPTIONS: UpOptions =
-    UpOptions { birth: Birth::Fork { restart_engine: true }, wait: true, verify: false };
+    UpOptions { birth: Birth::Fork { restart_engine: true }, wait: true, verify: Verify::Nothing };
 
 const CLUSTER: &str = "demo";
 

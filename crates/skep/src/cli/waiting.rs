@@ -14,8 +14,11 @@ pub struct Waiting {
     /// Do not wait until all nodes are Ready, nor until stacks have converged.
     #[arg(long)]
     pub no_wait: bool,
-    /// Do not verify the routing mesh.
-    #[arg(long)]
+    /// What to verify when all nodes are Ready.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    pub verify: Verification,
+    /// Verify nothing.
+    #[arg(long, conflicts_with = "verify")]
     pub no_verify: bool,
     /// Boot new machines instead of forking a warm one.
     #[arg(long)]
@@ -27,6 +30,20 @@ pub struct Waiting {
     /// What executes the guests; tried out if not given.
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     pub accel: Option<Accel>,
+}
+
+/// What is verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Verification {
+    /// As mesh, and as all where the machines are not emulated.
+    #[default]
+    Auto,
+    /// That a published port answers through every node, engines over TLS, clocks and certificates.
+    Mesh,
+    /// The same, and that containers on two nodes find and reach each other on an overlay network.
+    All,
+    /// Nothing.
+    None,
 }
 
 /// What executes the guests.

@@ -17,7 +17,7 @@ use skep_host::sys::make_private_dir;
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;
 use super::{down, up};
-use crate::cli::{Accel, ClusterArg, Down, Output, Up, Waiting, Wanted};
+use crate::cli::{Accel, ClusterArg, Down, Output, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::out;
@@ -176,7 +176,8 @@ impl Measuring<'_> {
             waiting: Waiting {
                 timeout: None,
                 no_wait: false,
-                no_verify: !verify,
+                verify: if verify { Verification::Mesh } else { Verification::None },
+                no_verify: false,
                 cold,
                 unique_engine_ids: false,
                 accel: self.args.accel,

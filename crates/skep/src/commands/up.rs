@@ -6,7 +6,7 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterName, ClusterRecord, ClusterSpec, NodeName};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Birth, UpOptions, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
+    Birth, UpOptions, Verify, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
 };
 use skep_host::converge::OnFailure;
 use skep_host::driver::ssh::{self, Checked};
@@ -18,7 +18,7 @@ use super::converge::{carry_out, converge, plan_error};
 use super::image;
 use super::registry;
 use super::stack::{check_stacks, deploy_stacks};
-use crate::cli::{Up, Waiting, Wanted};
+use crate::cli::{Up, Verification, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
 use crate::file::ClusterFile;
@@ -322,5 +322,12 @@ pub(super) fn options(waiting: &Waiting) -> UpOptions {
         true => Birth::Boot,
         false => Birth::Fork { restart_engine: waiting.unique_engine_ids },
     };
-    UpOptions { birth, wait: !waiting.no_wait, verify: !waiting.no_wait && !waiting.no_verify }
+    let verify = match waiting.verify {
+        _ if waiting.no_wait || waiting.no_verify => Verify::Nothing,
+        Verification::Auto => Verify::Fitting,
+        Verification::Mesh => Verify::Mesh,
+        Verification::All => Verify::All,
+        Verification::None => Verify::Nothing,
+    };
+    UpOptions { birth, wait: !waiting.no_wait, verify }
 }

@@ -25,7 +25,7 @@ use super::driver::State;
 use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
 use super::wanted::node_spec;
-use crate::cli::{Accel, Waiting};
+use crate::cli::{Accel, Verification, Waiting};
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
 
@@ -90,6 +90,7 @@ fn waiting_options() -> Result<Waiting, String> {
     Ok(Waiting {
         timeout: None,
         no_wait: false,
+        verify: Verification::default(),
         no_verify: false,
         cold: false,
         unique_engine_ids: false,

@@ -69,7 +69,7 @@ impl World {
                 self.ask(through)?;
                 self.probed = true;
             }
-            Action::VerifyIngress { nodes, through } => {
+            Action::VerifyNetworks { nodes, through, .. } => {
                 if !self.probed {
                     return failed("there is no service to verify with");
                 }
