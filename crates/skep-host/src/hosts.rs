@@ -18,6 +18,9 @@ use thiserror::Error;
 use crate::store::Owner;
 use crate::sys::{FileError, Lock, LockError, write_atomic};
 
+/// The host's file of names.
+pub const FILE: &str = "/etc/hosts";
+
 /// What is wrong with the file of names.
 #[derive(Debug, Error)]
 pub enum Error {

@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod contexts;
 pub mod converge;
 pub mod driver;
+pub mod enclosure;
 pub mod engine;
 pub mod firewall;
 pub mod hosts;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::broker::BrokeredNetwork;
 use crate::driver::qemu::QemuVersion;
+use crate::enclosure::EnclosedNetwork;
 use crate::firewall::{self, is_root};
 use crate::net::{self, Network};
 use crate::setup;
@@ -51,12 +52,14 @@ pub struct Needs<'a> {
     pub build: bool,
     /// What acts as root for this user, if this is not root.
     pub broker: Option<&'a BrokeredNetwork>,
+    /// The networks of this user's own, if the clusters have theirs there.
+    pub enclosed: Option<&'a EnclosedNetwork>,
 }
 
 /// Checks the host.
 pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     let (rights, qemu, programs, firewall) =
-        tokio::join!(rights(needs.broker), qemu(), programs(needs.build), obstacles(needs.broker));
+        tokio::join!(rights(&needs), qemu(), programs(needs.build), obstacles(needs.broker));
     let mut checks = vec![rights, qemu];
     checks.extend(programs);
     if needs.build && !is_root() {
@@ -80,13 +83,22 @@ fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) 
 }
 
 /// Checks that networks can be made for whoever this is.
-async fn rights(broker: Option<&BrokeredNetwork>) -> Check {
+async fn rights(needs: &Needs<'_>) -> Check {
     const NAME: &str = "rights";
+    if let Some(enclosed) = needs.enclosed {
+        return match enclosed.hello().await {
+            Ok(()) => good(NAME, "networks in a namespace of this user's own"),
+            Err(error) => bad(NAME, crate::sys::chain(&error), namespaces(&error)),
+        };
+    }
     if is_root() {
         return good(NAME, "root");
     }
-    let Some(broker) = broker else {
-        let remedy = format!("{}, once; or sudo -E with the same command", setup::remedy());
+    let Some(broker) = needs.broker else {
+        let remedy = format!(
+            "{}, once; or up --net user, which needs no root; or sudo -E with the same command",
+            setup::remedy()
+        );
         return bad(NAME, "bridges and firewall rules need root", remedy);
     };
     let error = match broker.hello().await {
@@ -113,6 +125,21 @@ async fn rights(broker: Option<&BrokeredNetwork>) -> Check {
     bad(NAME, format!("{name} is not in group {group}"), remedy)
 }
 
+/// Returns what lets a user have a network in a namespace.
+fn namespaces(error: &net::Error) -> String {
+    match error {
+        net::Error::Refused(reason) if reason.contains("/dev/net/tun") => {
+            "sudo chmod 666 /dev/net/tun".to_owned()
+        }
+        net::Error::NoNamespace(CmdError::NotFound { .. }) => install("util-linux"),
+        _ => USERS_NAMESPACES.to_owned(),
+    }
+}
+
+/// What lets ordinary users have namespaces.
+const USERS_NAMESPACES: &str = "sudo sysctl -w kernel.unprivileged_userns_clone=1, or \
+                                kernel.apparmor_restrict_unprivileged_userns=0, whichever there is";
+
 /// Checks that an ordinary user can have files of many owners, as an image has.
 async fn owners() -> Check {
     const NAME: &str = "namespace of users";
@@ -125,9 +152,7 @@ async fn owners() -> Check {
     } else if error.contains("no line matching") || error.contains("subuid") {
         setup::remedy()
     } else {
-        "sudo sysctl -w kernel.unprivileged_userns_clone=1, or \
-         kernel.apparmor_restrict_unprivileged_userns=0, whichever there is"
-            .to_owned()
+        USERS_NAMESPACES.to_owned()
     };
     bad(NAME, error, remedy)
 }

@@ -6,6 +6,7 @@
 mod certs;
 mod firewall;
 mod image;
+mod net;
 mod node;
 mod registry;
 mod setup;
@@ -23,6 +24,7 @@ pub use firewall::{
     FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
 };
 pub use image::{ImageBake, ImageCommand, ImageLoad};
+pub use net::Net;
 pub use node::{
     Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, Nodes,
     SwarmCommand, SwarmRecover,
@@ -164,6 +166,9 @@ pub struct Up {
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub wanted: Wanted,
+    /// Where the networks of all this user's clusters are; as those that there are, if not given.
+    #[arg(long, value_name = "WHERE", env = "SKEP_NET")]
+    pub net: Option<Net>,
     #[command(flatten)]
     pub waiting: Waiting,
     /// Print what would be done, and do nothing.

@@ -1,26 +1,29 @@
 //! Where things are, and what was chosen, on this machine and in this run.
 
+mod hands;
+
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
-use skep_host::broker::{self, BrokeredNetwork};
+use skep_host::broker::BrokeredNetwork;
 use skep_host::converge::{Settings, World};
 use skep_host::driver::qemu::{Accelerator, Qemu};
 use skep_host::driver::{AnyDriver, Driver as _};
+use skep_host::enclosure::EnclosedNetwork;
 use skep_host::engine::{EngineImage, TlsEngines};
-use skep_host::hosts::{Names, OwnHands};
 use skep_host::image::Cache;
-use skep_host::net::{LinuxNetwork, Network, resolvers};
+use skep_host::net::{Network, resolvers};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::stack::Swarm;
 use skep_host::store::{self, ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
 
+use self::hands::Hands;
 use crate::cli::{Accel, Waiting};
 use crate::error::{CliError, Context as _};
 use crate::render::progress::Progress;
@@ -45,27 +48,6 @@ pub struct Context {
     hands: Hands,
 }
 
-/// Who makes networks and writes names for this run.
-#[derive(Clone)]
-struct Hands {
-    network: Arc<dyn Network>,
-    names: Arc<dyn Names>,
-    broker: Option<BrokeredNetwork>,
-}
-
-impl Hands {
-    /// Root itself, or what acts as root for ordinary users, if that was set up here.
-    fn choose() -> Self {
-        if skep_host::firewall::is_root() || !Path::new(broker::PROGRAM).exists() {
-            let (network, names) = (Arc::new(LinuxNetwork), Arc::new(OwnHands));
-            return Self { network, names, broker: None };
-        }
-        let broker = BrokeredNetwork::default();
-        let (network, names) = (Arc::new(broker.clone()), Arc::new(broker.clone()));
-        Self { network, names, broker: Some(broker) }
-    }
-}
-
 impl Context {
     /// Creates the context from the environment.
     ///
@@ -87,11 +69,11 @@ impl Context {
         Ok(Self {
             docker_config: docker_config.filter(|_| docker.is_some()).map(|it| absolute(&it)),
             docker,
+            hands: Hands::choose(&absolute(&data)),
             store: Store::new(absolute(&data)),
             cache: Cache::new(absolute(&cache).join("skep")),
             quiet,
             hosts_file,
-            hands: Hands::choose(),
         })
     }
 
@@ -119,6 +101,24 @@ impl Context {
     #[must_use]
     pub fn broker(&self) -> Option<&BrokeredNetwork> {
         self.hands.broker.as_ref()
+    }
+
+    /// Returns the networks of this user's own, if the store's clusters have theirs there.
+    #[must_use]
+    pub fn enclosed(&self) -> Option<&EnclosedNetwork> {
+        self.hands.enclosed.as_ref()
+    }
+
+    /// Returns the address by which programs of this host reach a node.
+    #[must_use]
+    pub fn seen_from_here(&self, node: &NodeRecord) -> Ipv4Addr {
+        if node.spec.host.is_some() {
+            return node.address;
+        }
+        if let Some(enclosed) = self.enclosed() {
+            enclosed.ensure_ways();
+        }
+        self.network().seen_from_here(node.address)
     }
 
     /// Returns the cluster that is meant: the one that is named, or the only one there is.
@@ -326,6 +326,18 @@ impl Machinery<'_> {
     #[must_use]
     pub fn network(&self) -> &dyn Network {
         self.context.network()
+    }
+
+    /// Returns the networks of this user's own, as [`Context::enclosed`].
+    #[must_use]
+    pub fn enclosed(&self) -> Option<&EnclosedNetwork> {
+        self.context.enclosed()
+    }
+
+    /// Tells whether names are written to the file that this host's programs read.
+    #[must_use]
+    pub fn writes_own_names(&self) -> bool {
+        self.settings.hosts_file == Path::new(skep_host::hosts::FILE)
     }
 
     /// Asks the engines of all nodes that run for their images; returns what each says, or why it says

@@ -5,6 +5,7 @@ pub mod broker;
 pub mod cli;
 pub mod commands;
 pub mod context;
+pub mod enclosed;
 pub mod error;
 pub mod file;
 pub mod machine;

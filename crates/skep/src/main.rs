@@ -4,17 +4,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use skep::broker;
 use skep::cli::{Cli, Command};
 use skep::context::Context;
 use skep::error::code;
 use skep::machine::{self, machines::Machines};
+use skep::{broker, enclosed};
 
 fn main() -> ExitCode {
     let line = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let line: Vec<String> = line.collect();
     if line.first().is_some_and(|argv0| broker::is_called(argv0)) {
         return broker::run(&line[1..]);
+    }
+    if let Some(code) = enclosed::run(&line) {
+        return code;
     }
     skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
     if line.first().is_some_and(|argv0| machine::is_called(argv0)) {

@@ -1,12 +1,12 @@
 //! An ordinary user has a cluster after `sudo skep setup`, and QEMU is that user.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use skep_core::model::ImageSpec;
 use skep_host::image::image_id;
-use skep_testkit::home::Said;
+use skep_testkit::home::{Said, fetch};
 use skep_testkit::host::can_run_machines;
 use skep_testkit::traces::Traces;
 use skep_testkit::users::OwnHost;
@@ -22,12 +22,17 @@ fn an_ordinary_user_has_a_cluster() {
     let is_host = OwnHost::tell("an_ordinary_user_has_a_cluster", SKEP, false, |host| {
         host.add_user("alice");
         let before = host.files();
-        well(host.skep("setup --user alice"));
-        take_image_along();
+        let names = std::fs::read_to_string("/etc/hosts").unwrap();
+        well(host.skep("setup --user alice --hosts"));
+        take_image_along("alice");
         let home = OwnHost::home("alice");
         std::fs::write(home.join("secret"), "hers").unwrap();
 
-        well(host.skep_as("alice", "up theirs -n 1 --cold --no-verify"));
+        let up = "up theirs -n 1 --cold --no-verify --hostname theirs.skep-test.example";
+        well(host.skep_as("alice", up));
+        let has_name =
+            |line: &str| line.starts_with("10.") && line.contains("theirs.skep-test.example");
+        assert!(std::fs::read_to_string("/etc/hosts").unwrap().lines().any(has_name));
         let machines = machines("skep-theirs-node0");
         assert_eq!(machines.len(), 1);
         assert_eq!(machines[0].0, std::fs::metadata(&home).unwrap().uid(), "QEMU is its user");
@@ -51,6 +56,7 @@ fn an_ordinary_user_has_a_cluster() {
         assert!(said.code == 1 && said.stderr.contains("theirs of alice"), "{said:?}");
         well(host.skep_as("alice", "node kill node0 --cluster theirs"));
         well(host.skep_as("alice", "down theirs -y"));
+        assert_eq!(std::fs::read_to_string("/etc/hosts").unwrap(), names);
         well(host.skep("setup --undo"));
         assert_eq!(host.files(), before, "all is as it was");
     });
@@ -59,8 +65,68 @@ fn an_ordinary_user_has_a_cluster() {
     }
 }
 
-/// Gives alice the image that root's cache has, if it has it by now; else hers is built.
-fn take_image_along() {
+#[test]
+fn a_user_without_anybodys_leave_has_a_cluster() {
+    if !can_run_machines() {
+        return;
+    }
+    let host = Traces::look();
+    let name = "a_user_without_anybodys_leave_has_a_cluster";
+    let is_host = OwnHost::tell(name, SKEP, false, |host| {
+        host.add_user("bob");
+        give_taps_to_all();
+        take_image_along("bob");
+        let said = host.skep_as("bob", "up own -n 2 --dry-run");
+        assert!(said.stderr.contains("up --net user") || said.code == 0, "{said:?}");
+        let said = host.skep_as("bob", "up own --net user --publish 80");
+        assert!(said.code == 2 && said.stderr.contains("port 80 of 127.0.0.1"), "{said:?}");
+        let said = host.skep_as("bob", "up own --net user --hostname own.skep-test.example");
+        assert!(said.code == 2 && said.stderr.contains("--net user"), "{said:?}");
+        assert!(!network_of("bob").exists(), "nothing came of it");
+
+        well(host.skep_as("bob", "up own -n 2 --cold --net user --publish 18080"));
+        let machines = machines("skep-own-node");
+        let bob = std::fs::metadata(OwnHost::home("bob")).unwrap().uid();
+        assert!(machines.len() == 2 && machines.iter().all(|it| it.0 == bob), "{machines:?}");
+        assert!(!Path::new("/sys/class/net/skep-own").exists(), "nothing of it is on the host");
+        let status = well(host.skep_as("bob", "status own -o json"));
+        assert_eq!(status.matches("\"swarm\": \"ready\"").count(), 2, "{status}");
+        assert_eq!(well(host.skep_as("bob", "up own --dry-run")), "nothing to do\n");
+        let env = well(host.skep_as("bob", "env own --shell sh"));
+        assert!(env.contains("DOCKER_HOST=\"tcp://127.193.0.2:2376\""), "{env}");
+        let members = well(host.skep_as("bob", "docker --cluster own -- node ls -q"));
+        assert_eq!(members.lines().count(), 2, "{members}");
+        let serve = "ssh own/node0 mkdir /tmp/page && echo mine >/tmp/page/index.html && \
+                     busybox httpd -p 18080 -h /tmp/page";
+        well(host.skep_as("bob", serve));
+        let page = fetch("127.0.0.1", 18080);
+        assert_eq!(page.as_deref(), Some("mine\n"));
+
+        well(host.skep_as("bob", "node stop node1 --cluster own"));
+        well(host.skep_as("bob", "up own --no-verify"));
+        assert_eq!(fetch("127.0.0.1", 18080).as_deref(), Some("mine\n"));
+        well(host.skep_as("bob", "down own -y"));
+        assert!(!network_of("bob").exists(), "nothing is left of it");
+    });
+    if is_host {
+        host.assert_unchanged();
+    }
+}
+
+/// Returns where a user's skep notes what it has of a network of the user's own.
+fn network_of(user: &str) -> PathBuf {
+    OwnHost::home(user).join(".local/share/skep/network")
+}
+
+/// Lets all users of the test's own host have taps, as udev does on others.
+fn give_taps_to_all() {
+    let script = "mknod /var/lib/tun c 10 200 && chmod 666 /var/lib/tun && \
+                  mount --bind /var/lib/tun /dev/net/tun";
+    assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+}
+
+/// Gives a user the image that root's cache has, if it has it by now; else hers is built.
+fn take_image_along(user: &str) {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache =
         cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
@@ -68,9 +134,9 @@ fn take_image_along() {
     if image.exists() {
         let script = "mkdir -p \"$2/.cache/skep/images\" && \
                       cp -r --sparse=always --reflink=auto \"$1\" \"$2/.cache/skep/images/\" && \
-                      chown -R alice:alice \"$2/.cache\"";
+                      chown -R \"$3:$3\" \"$2/.cache\"";
         let mut copy = Command::new("sh");
-        let copy = copy.args(["-c", script, "sh"]).arg(&image).arg(OwnHost::home("alice"));
+        let copy = copy.args(["-c", script, "sh"]).arg(&image).arg(OwnHost::home(user)).arg(user);
         let status = copy.status().unwrap();
         assert!(status.success());
     }

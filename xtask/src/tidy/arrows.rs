@@ -4,7 +4,7 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "sys",
     "bundle",
     "store",
@@ -20,6 +20,7 @@ const ORDER: [&str; 20] = [
     "reach",
     "oci",
     "engine",
+    "enclosure",
     "stack",
     "driver",
     "preflight",

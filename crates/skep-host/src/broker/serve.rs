@@ -26,7 +26,7 @@ const READ: Duration = Duration::from_secs(10);
 const TURN_LIMIT: Duration = Duration::from_secs(60);
 
 /// The file of names; a user has no say in which.
-pub(super) const HOSTS: &str = "/etc/hosts";
+pub(super) const HOSTS: &str = hosts::FILE;
 
 /// What whoever set this host up lets users do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
     let seen = Seen {
         host: &host,
         grants: &grants,
-        lowest_port: lowest_port(),
+        lowest_port: net::lowest_port(),
         listening: &ports.filter(|port| listens(*port)).collect::<Vec<_>>(),
         names: &names,
     };
@@ -249,12 +249,6 @@ async fn give_up(name: &str, state: &Path) -> Result<(), Undone> {
         }
     }
     Ok(())
-}
-
-/// The lowest port on which ordinary users may listen (ip-sysctl).
-fn lowest_port() -> u16 {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 fn own_name() -> Option<String> {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::{ImageSet, NodeName, Shape};
+use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Error, World, provision};
@@ -84,8 +84,8 @@ impl World<'_> {
             Action::EnsureContext { config, to, .. } => {
                 let docker = self.settings.docker.as_deref();
                 let credentials = self.credentials();
-                let config = Path::new(config);
-                let made = contexts::ensure(docker, config, &self.owner(), *to, &credentials).await;
+                let (config, to) = (Path::new(config), self.network.seen_from_here(*to));
+                let made = contexts::ensure(docker, config, &self.owner(), to, &credentials).await;
                 if let Err(error) = made {
                     // A cluster without one works as well.
                     let reason = crate::sys::chain(&error);
@@ -125,7 +125,8 @@ impl World<'_> {
             Action::RenewNodeKeys => {
                 let (store, record) = (self.cluster.dir().path(), self.record(node)?);
                 let user = &self.settings.user;
-                pki::make_server(store, record.name(), record.address, user, &[])?;
+                let names = self.names_from_here(&record);
+                pki::make_server(store, record.name(), record.address, user, &names)?;
             }
             Action::EnsureMachineKeys => self.ensure_machine_keys(node).await?,
             Action::RenewMachineKeys => self.renew_machine_keys(node).await?,
@@ -213,11 +214,19 @@ impl World<'_> {
         Ok(())
     }
 
+    /// Returns by which other name than its address programs of this host reach a node.
+    fn names_from_here(&self, record: &NodeRecord) -> Vec<String> {
+        let seen = self.network.seen_from_here(record.address);
+        let other = record.spec.host.is_none() && seen != record.address;
+        other.then(|| seen.to_string()).into_iter().collect()
+    }
+
     async fn ensure_node_keys(&self, node: &NodeName) -> Result<(), Error> {
         let record = self.record(node)?;
         let store = self.cluster.dir().path();
         let user = &self.settings.user;
-        pki::ensure_server(store, record.name(), record.address, user, &[])?;
+        let names = self.names_from_here(&record);
+        pki::ensure_server(store, record.name(), record.address, user, &names)?;
         if record.spec.host.is_some() {
             // Its key is its own.
             return Ok(());

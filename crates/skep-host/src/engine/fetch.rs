@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
+
+use crate::sys::dial;
 
 /// How soon another connection is begun while none has answered, and how long each may take.
 const ANOTHER: Duration = Duration::from_millis(200);
@@ -27,7 +28,7 @@ async fn fetch(
     limit: Duration,
 ) -> std::io::Result<String> {
     let exchange = async {
-        let mut stream = TcpStream::connect((address, port)).await?;
+        let mut stream = dial(address, port).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

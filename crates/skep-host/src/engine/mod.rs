@@ -4,6 +4,7 @@
 //! an engine says is parsed and never executed.
 
 mod api;
+mod connector;
 mod fetch;
 mod images;
 pub mod inside;

@@ -6,11 +6,11 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 
 use super::Error;
+use super::connector::ToNode;
 use super::tls::{Files, tls_config};
 use crate::pki::Credentials;
 
@@ -37,13 +37,11 @@ pub async fn repositories(
 ) -> Result<Vec<String>, Error> {
     let unreachable =
         |source: Box<dyn std::error::Error + Send + Sync>| Error::NoRegistry { at, source };
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
     let https = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls_config(&Files::of(credentials)?)?)
         .https_only()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(ToNode);
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
     let url = format!("https://{at}/v2/_catalog?n=1000").parse().expect("it is a URL");
     let ask = async {

@@ -11,7 +11,6 @@ use futures_util::{FutureExt, TryFutureExt};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
@@ -20,6 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
 use super::api::ApiEngine;
+use super::connector::ToNode;
 use super::meter::Metered;
 use super::{Engine, Engines, Error, PORT};
 use crate::pki::Credentials;
@@ -103,14 +103,11 @@ pub(super) const FIRST_VERSION: ClientVersion =
     ClientVersion { major_version: 1, minor_version: 44 };
 
 fn connect(address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    http.set_nodelay(true);
     let https = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls_config(files)?)
         .https_only()
         .enable_http1()
-        .wrap_connector(http);
+        .wrap_connector(ToNode);
     let client =
         Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Metered(https));
     let send: Send = Arc::new(move |request| client.request(request).boxed());

@@ -10,6 +10,7 @@ mod opening;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,13 @@ impl Rules {
     #[must_use]
     pub fn of(tables: BTreeMap<String, String>, published: BTreeMap<String, String>) -> Self {
         Self { tables, published, ..Self::default() }
+    }
+
+    /// Adds where ports of the loopback lead, by table.
+    #[must_use]
+    pub fn with_published(mut self, published: BTreeMap<String, String>) -> Self {
+        self.published.extend(published);
+        self
     }
 
     /// Returns where ports of the loopback lead by the rules of the network that has this bridge.
@@ -105,11 +113,20 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether this process acts where no Docker starts.
+static WITHOUT_DOCKER: AtomicBool = AtomicBool::new(false);
+
+/// Lets this process make no provision for a Docker that is started later, as none is where it acts.
+pub(crate) fn expect_no_docker() {
+    WITHOUT_DOCKER.store(true, Ordering::Relaxed);
+}
+
 /// Tells whether Docker is installed. Once started, it drops what is forwarded, whoever was there first.
 fn has_docker() -> bool {
-    ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
-        .iter()
-        .any(|dir| Path::new(dir).join("dockerd").exists())
+    !WITHOUT_DOCKER.load(Ordering::Relaxed)
+        && ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
+            .iter()
+            .any(|dir| Path::new(dir).join("dockerd").exists())
 }
 
 /// Runs a script here, as root; returns what it had to say, beside its result.

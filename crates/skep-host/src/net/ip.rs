@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use skep_core::model::{Mac, NetworkRecord};
 
 use super::{Error, TAP};
@@ -11,7 +11,7 @@ use crate::store::Owner;
 use crate::sys::{Cmd, CmdError};
 
 /// An interface, as `ip -json address` tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Link {
     pub ifname: String,
     #[serde(default)]
@@ -23,7 +23,7 @@ pub(super) struct Link {
 }
 
 /// An address of an interface.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Address {
     #[serde(default)]
     pub family: String,
@@ -44,7 +44,7 @@ impl Address {
 }
 
 /// A route, as `ip -json route` tells of it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Route {
     pub dst: String,
     #[serde(default)]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
 use skep_core::model::NetworkRecord;
 use skep_core::observed::{HostFacts, Leftover};
 
@@ -12,7 +14,7 @@ use crate::firewall::{self, Rules};
 use crate::store::Owner;
 
 /// What was seen of the host's network.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostNetwork {
     links: Vec<Link>,
     routes: Vec<Route>,
@@ -74,6 +76,20 @@ impl HostNetwork {
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
+    }
+
+    /// Adds where ports of the loopback lead, by the bridges of clusters.
+    #[must_use]
+    pub fn with_published(self, published: BTreeMap<String, String>) -> Self {
+        Self { rules: self.rules.with_published(published), ..self }
+    }
+
+    /// Adds a subnet that something else of that name stands for.
+    #[must_use]
+    pub fn with_subnet(mut self, subnet: Ipv4Net, by: &str) -> Self {
+        let dev = Some(by.to_owned());
+        self.routes.push(Route { dst: subnet.to_string(), dev, kind: None });
+        self
     }
 
     /// Returns the networks of ordinary users.

@@ -61,6 +61,9 @@ pub enum Error {
     /// What acts as root for ordinary users cannot be used.
     #[error("skep-net, which makes networks for ordinary users, cannot be used")]
     NoBroker(#[source] CmdError),
+    /// A user's own network is not to be had.
+    #[error("this host gives its users no network of their own")]
+    NoNamespace(#[source] CmdError),
     /// That may not be done for this user.
     #[error("refused: {0}")]
     Refused(String),
@@ -153,6 +156,11 @@ pub trait Network: Send + Sync {
     ///
     /// If the rights are missing.
     async fn loose_tap(&self) -> Result<OwnedFd, Error>;
+
+    /// Returns the address by which programs of this host reach a node.
+    fn seen_from_here(&self, node: Ipv4Addr) -> Ipv4Addr {
+        node
+    }
 
     /// Waits for the turn to choose a subnet, which lasts until the lock is given back.
     ///
@@ -301,6 +309,13 @@ pub fn source_to(other: Ipv4Addr) -> Option<Ipv4Addr> {
 pub fn listens(port: u16) -> bool {
     let bound = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
     bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
+/// The lowest port on which ordinary users may listen (ip-sysctl).
+#[must_use]
+pub fn lowest_port() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
 
 /// Where the turn to choose a subnet is held: subnets are the host's, whatever store a cluster is in.

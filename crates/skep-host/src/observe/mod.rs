@@ -141,7 +141,13 @@ impl Observer<'_> {
         let config = recorded.or_else(here);
         let credentials = Credentials::of_store(dir.path());
         let look = |config: &String| contexts::look(Path::new(config), owner, &credentials);
-        let state = config.as_ref().map(look).unwrap_or_default();
+        let mut state = config.as_ref().map(look).unwrap_or_default();
+        if let ContextState::Ours { address: Some(at), .. } = &mut state {
+            let nodes = dir.nodes().into_iter().flatten().filter_map(|(_, node)| node.ok());
+            let mut addresses = nodes.map(|node| node.address);
+            let node = addresses.find(|node| self.network.seen_from_here(*node) == *at);
+            *at = node.unwrap_or(*at);
+        }
         (config, state)
     }
 

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use skep_core::model::ClusterName;
 
 use super::ClusterDir;
 
 /// Whose a thing on the host is: a cluster, and the store that it is written down in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The cluster.
     pub cluster: ClusterName,

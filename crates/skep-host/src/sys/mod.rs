@@ -7,6 +7,7 @@ mod checksum;
 mod cmd;
 mod daemon;
 mod descriptors;
+mod dial;
 mod exec;
 mod file;
 mod hex;
@@ -26,6 +27,7 @@ pub use checksum::{Checksum, checksum};
 pub use cmd::{Cmd, CmdError, Output, search_in, tail};
 pub use daemon::Daemon;
 pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
+pub use dial::{Dial, dial, dial_through};
 pub use exec::exec;
 pub use file::{
     FileError, UNFINISHED, ensure_link, exchange, free_space, make_new_dir, make_private_dir, read,

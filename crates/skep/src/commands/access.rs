@@ -8,6 +8,7 @@ use std::time::Duration;
 use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
 use skep_core::observed::MachineState;
 use skep_host::driver::Driver as _;
+use skep_host::enclosure::EnclosedNetwork;
 use skep_host::pki::KNOWN_HOSTS;
 use skep_host::store::{ClusterDir, Machine};
 use skep_host::sys::exec;
@@ -31,7 +32,7 @@ pub(super) async fn ssh(context: &Context, args: Ssh) -> Result<u8, CliError> {
     words.extend(["-p".into(), way.port.to_string().into()]);
     words.push(format!("{}@{}", way.user, node.address).into());
     words.extend(args.command.into_iter().map(OsString::from));
-    Ok(handed_over("ssh", words, &[]))
+    Ok(handed_over(context, "ssh", words))
 }
 
 pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
@@ -60,7 +61,7 @@ pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
         words.push("-r".into());
     }
     words.extend(paths.into_iter().map(OsString::from));
-    Ok(handed_over("scp", words, &[]))
+    Ok(handed_over(context, "scp", words))
 }
 
 /// The way to log in to a node.
@@ -170,8 +171,12 @@ fn quoted(path: &Path) -> OsString {
     word
 }
 
-fn handed_over(program: &str, words: Vec<OsString>, env: &[(&str, &std::ffi::OsStr)]) -> u8 {
-    let error = exec(program, words, env);
+/// Becomes a program that connects to nodes by their addresses.
+fn handed_over(context: &Context, program: &str, words: Vec<OsString>) -> u8 {
+    let entering = context.enclosed().map(EnclosedNetwork::entering).unwrap_or_default();
+    let mut all = entering.into_iter().map(OsString::from).chain([program.into()]).chain(words);
+    let first = all.next().expect("the program is one");
+    let error = exec(first, all, &[]);
     eprintln!("error: cannot run {program}: {error}");
     code::HOST
 }
@@ -193,13 +198,13 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         let nodes = cluster.nodes().context("cannot list nodes")?;
         let mut nodes: Vec<_> = nodes.into_iter().filter_map(|(_, node)| node.ok()).collect();
         nodes.sort_by_key(|node| node.index);
-        for (variable, value) in of_all(&nodes) {
+        for (variable, value) in of_all(context, &nodes) {
             outln!("{}", set_line(&shell, &variable, &value));
         }
     }
     let values = [
         "1".to_owned(),
-        format!("tcp://{}:2376", node.address),
+        format!("tcp://{}:2376", context.seen_from_here(&node)),
         cluster.machine_dir(node.name()).display().to_string(),
         node.name().to_string(),
     ];
@@ -211,11 +216,11 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
 
 /// Returns what names every node and its engine: all take the same certificate, so setting `DOCKER_HOST` to
 /// another value is enough to speak to another one.
-fn of_all(nodes: &[NodeRecord]) -> Vec<(String, String)> {
+fn of_all(context: &Context, nodes: &[NodeRecord]) -> Vec<(String, String)> {
     let names: Vec<_> = nodes.iter().map(|node| node.name().as_str()).collect();
     let host = |node: &NodeRecord| {
         let name = node.name().as_str().to_uppercase().replace(['-', '.'], "_");
-        (format!("DOCKER_HOST_{name}"), format!("tcp://{}:2376", node.address))
+        (format!("DOCKER_HOST_{name}"), format!("tcp://{}:2376", context.seen_from_here(node)))
     };
     let all = ("SKEP_NODES".to_owned(), names.join(" "));
     [all].into_iter().chain(nodes.iter().map(host)).collect()
@@ -253,7 +258,7 @@ pub(super) async fn docker(context: &Context, args: Docker) -> Result<u8, CliErr
         None => running_manager(context, &cluster).await?,
     };
     let program = docker_program(context, Some(&cluster))?;
-    let environment = docker_environment(&cluster, &node);
+    let environment = docker_environment(context, &cluster, &node);
     let environment: Vec<_> = environment.iter().map(|(key, value)| (*key, &**value)).collect();
     let error = exec(&program, &args.args, &environment);
     Err(CliError::host(format!("cannot run {}: {error}", program.display())))
@@ -261,12 +266,13 @@ pub(super) async fn docker(context: &Context, args: Docker) -> Result<u8, CliErr
 
 /// Returns the variables by which the docker command speaks to a node.
 pub(super) fn docker_environment(
+    context: &Context,
     cluster: &ClusterDir,
     node: &NodeRecord,
 ) -> [(&'static str, OsString); 4] {
     [
         ("DOCKER_TLS_VERIFY", "1".into()),
-        ("DOCKER_HOST", format!("tcp://{}:2376", node.address).into()),
+        ("DOCKER_HOST", format!("tcp://{}:2376", context.seen_from_here(node)).into()),
         ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
         // A context of the user's own would win over the variables' host.
         ("DOCKER_CONTEXT", "".into()),

@@ -173,6 +173,7 @@ impl Measuring<'_> {
             cluster: Some(self.name.clone()),
             file: None,
             wanted: Wanted { num_node: Some(nodes), ..Wanted::default() },
+            net: None,
             waiting: Waiting {
                 timeout: None,
                 no_wait: false,

@@ -157,7 +157,7 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
 
 fn needs(context: &Context, build: bool) -> Needs<'_> {
     let (store, cache) = (context.store.root(), context.cache.root());
-    Needs { store, cache, build, broker: context.broker() }
+    Needs { store, cache, build, broker: context.broker(), enclosed: context.enclosed() }
 }
 
 fn line(check: &Check) -> String {

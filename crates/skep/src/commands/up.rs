@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, ClusterRecord, ClusterSpec, NodeName};
-use skep_core::observed::Observed;
+use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
     Birth, UpOptions, Verify, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
 };
@@ -50,6 +50,17 @@ pub(super) async fn run(context: &Context, args: Up) -> Result<(), CliError> {
 
 /// Brings a cluster up, or only tells how.
 pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>, CliError> {
+    let Some(net) = args.net else { return bring_up_in(context, args).await };
+    let context = context.with_network(net)?;
+    let result = bring_up_in(&context, args).await;
+    if let (Some(enclosed), Ok([])) = (context.enclosed(), context.store.clusters().as_deref()) {
+        // Nothing came of it.
+        enclosed.end_if_unused().await.context("the network of this user's own")?;
+    }
+    result
+}
+
+async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliError> {
     let file = match &args.file {
         Some(path) => Some(ClusterFile::load(path)?),
         None => None,
@@ -113,6 +124,7 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let spec = wanted_spec(file.clone(), &seen)?;
     plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
     check_ports(&spec, &seen)?;
+    check_enclosed(&machinery, &spec, &seen)?;
 
     let cluster = context.lock(&name).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
@@ -136,6 +148,7 @@ pub(super) async fn up(
     let new = before.cluster.is_none();
     let known: Vec<NodeName> = before.nodes.keys().cloned().collect();
     let recorded = before.cluster.clone();
+    check_enclosed(machinery, spec, &before)?;
     check_hosts(machinery, cluster, spec, &before).await?;
     let work = async {
         let seen = match new {
@@ -174,6 +187,49 @@ fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
             Err(CliError::usage(format!("something on this host listens on port {port}"))
                 .hint(format!("ss -ltnp 'sport = :{port}'")))
         }
+        None => Ok(()),
+    }
+}
+
+/// Refuses what a network of the user's own cannot give.
+fn check_enclosed(
+    machinery: &Machinery<'_>,
+    spec: &ClusterSpec,
+    seen: &Observed,
+) -> Result<(), CliError> {
+    if machinery.enclosed().is_none() {
+        return Ok(());
+    }
+    let cut_off = seen.nodes.values().filter(|node| {
+        node.machine == MachineState::Running && !seen.host.links.contains(&node.record.tap)
+    });
+    let cut_off: Vec<_> = cut_off.map(|node| node.record.name().as_str()).collect();
+    if !cut_off.is_empty() {
+        let names = cut_off.join(", ");
+        let message =
+            format!("{names}: no network any more, as the process that kept it has ended");
+        return Err(
+            CliError::failed(message).hint(format!("skep stop {0} && skep up {0}", spec.name))
+        );
+    }
+    let hosts = spec.nodes.iter().any(|node| node.host.is_some());
+    if hosts && spec.has_machines() {
+        let message = "hosts cannot reach virtual machines in a network of their user's own";
+        return Err(CliError::usage(message).hint("sudo skep setup, and without --net user"));
+    }
+    if !spec.hostnames.is_empty() && machinery.writes_own_names() {
+        let message =
+            "names in /etc/hosts lead nowhere with --net user: nodes are reached by the loopback";
+        return Err(CliError::usage(message).hint("--publish PORT, for http://localhost:PORT"));
+    }
+    let ours = |port: &u16| {
+        seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(port))
+    };
+    let lowest = skep_host::net::lowest_port();
+    match spec.access.ports.iter().find(|port| **port < lowest && !ours(port)) {
+        Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
+            .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))
+            .hint(format!("a port from {lowest} on"))),
         None => Ok(()),
     }
 }

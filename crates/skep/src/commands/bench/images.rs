@@ -139,7 +139,7 @@ impl Measuring<'_> {
         let node = dir.node(&NodeName::numbered(index as usize));
         let node = node.context("bench")?;
         let cmd = Cmd::new(docker_program(self.context, Some(&dir))?).args(args).timeout(LOADING);
-        let environment = docker_environment(&dir, &node).into_iter();
+        let environment = docker_environment(self.context, &dir, &node).into_iter();
         let cmd = environment.fold(cmd, |cmd, (key, value)| cmd.env(key, value));
         Ok(cmd.run().await.context("docker")?.text())
     }

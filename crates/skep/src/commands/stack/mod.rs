@@ -55,7 +55,7 @@ impl DockerCommand {
     /// If there is no such command, or no manager runs.
     pub(super) async fn of(context: &Context, cluster: &ClusterDir) -> Result<Self, CliError> {
         let node = running_manager(context, cluster).await?;
-        let env = docker_environment(cluster, &node);
+        let env = docker_environment(context, cluster, &node);
         let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
         let program = docker_program(context, Some(cluster))?;
         let machine = Machine { dir: cluster.machine_dir(node.name()), record: node };

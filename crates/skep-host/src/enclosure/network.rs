@@ -1,0 +1,313 @@
+//! The side outside of the namespaces.
+
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use ipnet::Ipv4Net;
+use skep_core::model::{NetworkRecord, Publication};
+use skep_core::observed::HostsEntry;
+use tokio::net::TcpStream;
+
+use super::acts::{Act, Answer, ENCLOSED, MOST};
+use super::places::Places;
+use super::processes::{Processes, Which};
+use super::{address_of_tap, twin, twins_taken};
+use crate::hosts::{self, Names};
+use crate::net::{Error, HostNetwork, Network};
+use crate::store::Owner;
+use crate::sys::{Cmd, Dial, Lock, make_private_dir, receive, remove_tree};
+
+/// Networks in a namespace of the user's own.
+#[derive(Debug, Clone)]
+pub struct EnclosedNetwork {
+    dir: PathBuf,
+    places: Places,
+    processes: Processes,
+}
+
+impl EnclosedNetwork {
+    /// Returns the network of a store whose clusters have theirs in one; `program` is skep.
+    #[must_use]
+    pub fn of_store(store: &Path, program: PathBuf) -> Option<Self> {
+        let it = Self::new(store, program);
+        it.dir.is_dir().then_some(it)
+    }
+
+    /// Lets a store's clusters have their networks in a namespace from now on.
+    ///
+    /// # Errors
+    ///
+    /// If that cannot be written down.
+    pub fn for_store(store: &Path, program: PathBuf) -> Result<Self, Error> {
+        let it = Self::new(store, program);
+        make_private_dir(&it.dir)?;
+        Ok(it)
+    }
+
+    fn new(store: &Path, program: PathBuf) -> Self {
+        let dir = store.join("network");
+        let (places, processes) = (Places::new(&dir), Processes::new(&dir, program));
+        Self { dir, places, processes }
+    }
+
+    /// Tries whether there can be such networks for this user.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel, or its administrator, lets users have no namespaces, or no taps in them.
+    pub async fn hello(&self) -> Result<(), Error> {
+        self.loose_tap().await.map(drop)
+    }
+
+    /// Returns the words by which a program is started where nodes' addresses lead to nodes.
+    #[must_use]
+    pub fn entering(&self) -> Vec<String> {
+        self.processes.entering().unwrap_or_default()
+    }
+
+    /// Sees to it that the loopback's addresses of nodes lead to them, if they are up.
+    pub fn ensure_ways(&self) {
+        if self.processes.find(Which::Keeper).is_some()
+            && self.processes.find(Which::Forwarder).is_none()
+        {
+            // Who finds nobody listening there is told that then.
+            let _ = self.processes.ensure_forwarder();
+        }
+    }
+
+    async fn done(&self, act: Act) -> Result<(), Error> {
+        self.ask(act).await.map(drop)
+    }
+
+    /// Has something done, if there are namespaces at all.
+    async fn done_if_there(&self, act: Act) -> Result<(), Error> {
+        match self.processes.find(Which::Keeper) {
+            Some(_) => self.done(act).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn descriptor(&self, act: Act) -> Result<OwnedFd, Error> {
+        let missing = || Error::Refused("no descriptor came".to_owned());
+        self.ask(act).await?.1.ok_or_else(missing)
+    }
+
+    /// Asks, making the namespaces before if need be.
+    async fn ask(&self, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
+        if self.processes.find(Which::Keeper).is_none() {
+            make_private_dir(&self.dir)?;
+            let _turn = Lock::take(&self.dir.join("lock")).await?;
+            self.processes.ensure_keeper().await?;
+        }
+        match ask(&self.processes, act).await? {
+            (Answer::Failed(reason), _) => Err(Error::Refused(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Ends what nothing needs any more, and lets the store's next cluster have its network elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// If the namespace cannot be looked at, or a file not removed.
+    pub async fn end_if_unused(&self) -> Result<(), Error> {
+        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        if self.places.all().is_empty() && !self.look().await?.has_clusters() {
+            self.processes.end();
+            remove_tree(&self.dir)?;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(processes: &Processes, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
+    let broken = |source| Error::Tap { name: "of the namespace".to_owned(), source };
+    let words = processes.entering();
+    let words =
+        words.ok_or_else(|| Error::Refused("the namespace of networks is gone".to_owned()))?;
+    let request = serde_json::to_vec(&act).expect("plain values");
+    // Request and answer fit into what a socket holds, so neither side has to wait for the other.
+    let (mut near, far) = UnixStream::pair().map_err(broken)?;
+    near.write_all(&request).map_err(broken)?;
+    near.shutdown(Shutdown::Write).map_err(broken)?;
+    let command = Cmd::new(&words[0]).args(&words[1..]).arg(processes.program()).arg(ENCLOSED);
+    let command = command.input(far.into());
+    let ran = command.run().await;
+    drop(command);
+    ran.map_err(Error::NoNamespace)?;
+    let (bytes, descriptor) = receive(&near, MOST).map_err(broken)?;
+    let answer = serde_json::from_slice(&bytes);
+    Ok((answer.map_err(|source| Error::Parse { program: "skep", source })?, descriptor))
+}
+
+#[async_trait]
+impl Network for EnclosedNetwork {
+    async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        self.done(Act::EnsureBridge(network.clone(), owner.clone())).await?;
+        Ok(self.places.change(network, |_| ())?)
+    }
+
+    async fn remove_link(&self, name: &str) -> Result<(), Error> {
+        self.done_if_there(Act::RemoveLink(name.to_owned())).await?;
+        self.places.forget(name)?;
+        if self.processes.find(Which::Forwarder).is_some() {
+            self.processes.ensure_forwarder()?;
+        }
+        self.end_if_unused().await
+    }
+
+    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        self.done(Act::EnsureFirewall(network.clone(), owner.clone())).await
+    }
+
+    /// Ports of the host's loopback are not in the namespace: a process listens on them.
+    async fn publish(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        publication: Option<&Publication>,
+    ) -> Result<(), Error> {
+        self.ensure_firewall(network, owner).await?;
+        let before = self.places.all().into_iter().find(|it| it.network == *network);
+        let had = before.map(|it| it.ports).unwrap_or_default();
+        let ports = publication.map(|it| it.ports.clone()).unwrap_or_default();
+        for port in ports.iter().filter(|port| !had.contains(port)) {
+            let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
+            bound.map_err(|error| Error::Refused(format!("port {port} of 127.0.0.1: {error}")))?;
+        }
+        self.places.change(network, |it| {
+            it.to = publication.map(|it| it.to);
+            it.ports.clone_from(&ports);
+        })?;
+        self.processes.ensure_forwarder()?;
+        for port in ports {
+            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            if !self.processes.await_listener(at).await {
+                return Err(Error::Refused(format!("nobody listens on {at} for the nodes")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
+        self.done_if_there(Act::RemoveFirewall(name.to_owned())).await
+    }
+
+    /// The namespace goes with its last network, and its switch with it.
+    async fn ensure_forwarding(&self, _state: &Path) -> Result<(), Error> {
+        self.done(Act::EnsureForwarding).await
+    }
+
+    async fn restore_forwarding(&self, _state: &Path) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<HostNetwork, Error> {
+        let seen = match self.processes.find(Which::Keeper) {
+            None => HostNetwork::default(),
+            Some(_) => match ask(&self.processes, Act::Look).await? {
+                (Answer::Seen(seen), _) => *seen,
+                (Answer::Failed(reason), _) => return Err(Error::Refused(reason)),
+                _ => return Err(Error::Refused("it gives another answer".to_owned())),
+            },
+        };
+        // What is taken on the loopback belongs to another user's cluster, or to one of another store.
+        let others = twins_taken().into_iter().filter(|address| !self.places.has(*address));
+        let seen = others.fold(seen, |seen, address| {
+            let subnet = Ipv4Net::new(address, 24).expect("24 is a length").trunc();
+            seen.with_subnet(subnet, "the loopback")
+        });
+        if self.processes.find(Which::Forwarder).is_none() {
+            return Ok(seen);
+        }
+        let labels = self
+            .places
+            .all()
+            .into_iter()
+            .filter_map(|it| Some((it.network.bridge.clone(), it.publication()?.label())));
+        Ok(seen.with_published(labels.collect()))
+    }
+
+    async fn tap(
+        &self,
+        name: &str,
+        network: &NetworkRecord,
+        owner: &Owner,
+    ) -> Result<OwnedFd, Error> {
+        let tap = Act::Tap(name.to_owned(), network.clone(), owner.clone());
+        let tap = self.descriptor(tap).await?;
+        if let Some(address) = address_of_tap(name) {
+            let add = |it: &mut super::places::Noted| {
+                if !it.nodes.contains(&address) {
+                    it.nodes.push(address);
+                }
+            };
+            let _turn = Lock::take(&self.dir.join("lock")).await?;
+            self.places.change(network, add)?;
+            self.processes.ensure_forwarder()?;
+        }
+        Ok(tap)
+    }
+
+    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+        self.descriptor(Act::LooseTap).await
+    }
+
+    fn seen_from_here(&self, node: Ipv4Addr) -> Ipv4Addr {
+        twin(node)
+    }
+
+    async fn turn_to_choose(&self) -> Result<Lock, Error> {
+        Ok(Lock::take(&self.dir.join("turn")).await?)
+    }
+}
+
+impl Dial for EnclosedNetwork {
+    fn dial(&self, to: SocketAddrV4) -> Option<BoxFuture<'static, io::Result<TcpStream>>> {
+        if !self.places.has(*to.ip()) {
+            return None;
+        }
+        let processes = self.processes.clone();
+        Some(async move { connect(&processes, to).await }.boxed())
+    }
+}
+
+/// Connects within the namespaces; the connection is ours then.
+pub(super) async fn connect(processes: &Processes, to: SocketAddrV4) -> io::Result<TcpStream> {
+    let (answer, stream) = ask(processes, Act::Connect(to)).await.map_err(io::Error::other)?;
+    match (answer, stream) {
+        (Answer::NotConnected(number), _) if number != 0 => {
+            Err(io::Error::from_raw_os_error(number))
+        }
+        (Answer::Done, Some(stream)) => {
+            let stream = std::net::TcpStream::from(stream);
+            stream.set_nonblocking(true)?;
+            TcpStream::from_std(stream)
+        }
+        _ => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[async_trait]
+impl Names for EnclosedNetwork {
+    /// Only in the namespace do nodes' addresses lead to nodes.
+    async fn write(
+        &self,
+        path: &Path,
+        owner: &Owner,
+        entries: &[HostsEntry],
+    ) -> Result<(), hosts::Error> {
+        if path != Path::new(hosts::FILE) {
+            return hosts::write_block(path, owner, entries);
+        }
+        let reason =
+            "names lead to the addresses of nodes, which this host does not reach with --net user";
+        Err(hosts::Error::Refused(Box::new(Error::Refused(reason.to_owned()))))
+    }
+}

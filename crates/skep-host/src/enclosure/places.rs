@@ -1,0 +1,119 @@
+//! What is noted of networks in the namespace.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use skep_core::model::{NetworkRecord, Publication};
+
+use super::twin;
+use crate::engine::PORT;
+use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+
+/// What is noted of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Noted {
+    pub network: NetworkRecord,
+    /// The addresses of its nodes, as far as their machines were started.
+    pub nodes: Vec<Ipv4Addr>,
+    /// Ports of the loopback, and the node that they lead to.
+    pub ports: Vec<u16>,
+    pub to: Option<Ipv4Addr>,
+}
+
+impl Noted {
+    pub fn new(network: &NetworkRecord) -> Self {
+        Self { network: network.clone(), nodes: Vec::new(), ports: Vec::new(), to: None }
+    }
+
+    pub fn publication(&self) -> Option<Publication> {
+        Some(Publication { ports: self.ports.clone(), to: self.to? })
+    }
+
+    /// Returns where to listen, and where that leads.
+    pub fn ways(&self) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> {
+        let engine = |node: &Ipv4Addr| {
+            (SocketAddrV4::new(twin(*node), PORT), SocketAddrV4::new(*node, PORT))
+        };
+        let published = self.to.into_iter().flat_map(|to| {
+            let at = move |port: &u16| {
+                (SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port), SocketAddrV4::new(to, *port))
+            };
+            self.ports.iter().map(at)
+        });
+        self.nodes.iter().map(engine).chain(published)
+    }
+}
+
+/// The notes of all networks.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    dir: PathBuf,
+}
+
+impl Places {
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.join("networks") }
+    }
+
+    fn file(&self, bridge: &str) -> PathBuf {
+        self.dir.join(format!("{bridge}.json"))
+    }
+
+    /// Returns all of them; one that cannot be read is left out.
+    pub fn all(&self) -> Vec<Noted> {
+        let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let read = |path: PathBuf| serde_json::from_slice(&read_own(&path).ok()?).ok();
+        let mut all: Vec<Noted> = entries.filter_map(|entry| read(entry.path())).collect();
+        all.sort_by(|a, b| a.network.bridge.cmp(&b.network.bridge));
+        all
+    }
+
+    /// Changes what is noted of a network, which it makes if there is nothing yet.
+    pub fn change(
+        &self,
+        network: &NetworkRecord,
+        change: impl FnOnce(&mut Noted),
+    ) -> Result<(), FileError> {
+        make_private_dir(&self.dir)?;
+        let known = self.all().into_iter().find(|noted| noted.network == *network);
+        let mut noted = known.unwrap_or_else(|| Noted::new(network));
+        change(&mut noted);
+        let text = serde_json::to_vec(&noted).expect("plain values");
+        write_atomic(&self.file(&network.bridge), 0o600, &text)
+    }
+
+    pub fn forget(&self, bridge: &str) -> Result<(), FileError> {
+        remove_file(&self.file(bridge))
+    }
+
+    /// Tells whether an address is of one of these networks.
+    pub fn has(&self, address: Ipv4Addr) -> bool {
+        self.all().iter().any(|noted| noted.network.subnet.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_noted_with_its_ways_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let places = Places::new(dir.path());
+        let subnet = "10.193.0.0/24".parse().unwrap();
+        let network = NetworkRecord { subnet, bridge: "skep-a".into() };
+        assert_eq!(places.all(), []);
+        places.change(&network, |it| it.nodes.push([10, 193, 0, 2].into())).unwrap();
+        let publish = |it: &mut Noted| {
+            it.ports = vec![8080];
+            it.to = Some([10, 193, 0, 2].into());
+        };
+        places.change(&network, publish).unwrap();
+        let ways: Vec<_> = places.all()[0].ways().map(|(at, to)| format!("{at} {to}")).collect();
+        assert_eq!(ways, ["127.193.0.2:2376 10.193.0.2:2376", "127.0.0.1:8080 10.193.0.2:8080"]);
+        assert!(places.has([10, 193, 0, 9].into()) && !places.has([10, 193, 1, 2].into()));
+        places.forget("skep-a").unwrap();
+        assert_eq!(places.all(), []);
+    }
+}
