@@ -138,7 +138,9 @@ fn cluster_record(bytes: &[u8]) -> bool {
 
 fn machines_record(bytes: &[u8]) -> bool {
     let path = put("store/skep.json", bytes);
-    ClusterDir::of_machines(path.parent().expect("it has one")).record().is_ok()
+    ClusterDir::of_machines(path.parent().expect("it has one"))
+        .record()
+        .is_ok_and(|record| record.is_some())
 }
 
 fn node_record(bytes: &[u8]) -> bool {

@@ -69,8 +69,13 @@ fn interfaces() -> String {
 
 /// Returns what a program prints; nothing if it is not there.
 fn output(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output();
-    output.map_or_else(|_| String::new(), |it| String::from_utf8_lossy(&it.stdout).into_owned())
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", format!("{path}:/usr/sbin:/sbin"));
+    let Ok(output) = command.output() else { return String::new() };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {said}", args.join(" "));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Takes the comments, with their times, and the numbers of packets out.

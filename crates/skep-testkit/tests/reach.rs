@@ -149,7 +149,8 @@ fn saved(name: &str) -> String {
     let output =
         Command::new("ip").args(["netns", "exec", name, "iptables-save"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter(|line| line.starts_with("-A")).collect::<Vec<_>>().join("\n")
+    let tells = |line: &&str| line.starts_with("-A") || line.starts_with(":SKEP");
+    text.lines().filter(tells).collect::<Vec<_>>().join("\n")
 }
 
 fn nft(prefix: &str, rules: &str) {

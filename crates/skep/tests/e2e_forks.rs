@@ -81,7 +81,6 @@ fn copies_of_one_machine_have_nothing_in_common() {
         assert_eq!(ids(&booted, same), ids(&told[3..4], same), "{same}");
     }
     let engines: BTreeSet<_> = ids(&booted, "engine-id").into_iter().collect();
-    assert_eq!(engines.len(), 1, "{engines:?}");
     assert!(!engines.contains(value(&told[0], "engine-id")));
 
     // One that joins a running swarm, with an engine of its own at once.

@@ -237,7 +237,15 @@ fn it_is_a_node_like_any_other(home: &Home, host: &PlainHost) {
     assert_eq!(sources(ours), 2, "node0 and this host: {}", host.run(ours));
     assert_eq!(sources("grep insert /etc/skep/firewall/node.nft"), 2);
     // Nobody is let in without a certificate.
-    assert!(!host.try_ssh("curl -sk https://localhost:2376/_ping"));
+    let certs = home.cluster("mixed").join("certs");
+    let ask = |words: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["-sSk", "--max-time", "20"]).args(words).current_dir(&certs);
+        finish(curl.arg(format!("https://{}:2376/_ping", host.address)))
+    };
+    assert_eq!(ask(&["--cert", "cert.pem", "--key", "key.pem"]).stdout, "OK");
+    let said = ask(&[]);
+    assert!(said.code != 0 && !said.stdout.contains("OK"), "{said:?}");
     let said = home.try_run("node stop box");
     assert!(said.code != 0 && said.stderr.contains("host of its own"), "{}", said.stderr);
 }

@@ -230,6 +230,7 @@ fn what_a_crash_leaves_half_made_can_be_removed() {
     }
     let host = Traces::look();
     let place = Place::new();
+    let mut killed = false;
     for seconds in [1, 2, 4] {
         let mut create = place.machine(&["create", "-d", "qemu", "--qemu-memory", "2048", "box"]);
         let mut create = create.stdout(Stdio::null()).spawn().unwrap();
@@ -238,7 +239,7 @@ fn what_a_crash_leaves_half_made_can_be_removed() {
         // wait: this is the crash's moment
         std::thread::sleep(Duration::from_secs(seconds));
         create.kill().unwrap();
-        create.wait().unwrap();
+        killed |= !create.wait().unwrap().success();
         let again = place.try_run(&["create", "-d", "qemu", "--qemu-memory", "2048", "box"]);
         assert_eq!(again.stderr, "Docker machine \"box\" already exists\n");
         if seconds == 4 {
@@ -249,6 +250,7 @@ fn what_a_crash_leaves_half_made_can_be_removed() {
         assert!(said.stdout.ends_with("Successfully removed box\n"), "{said:?}");
         host.assert_unchanged();
     }
+    assert!(killed, "each was made before it was killed");
     // Whoever removes one that is still being made knows what he does.
     let create = ["create", "-d", "qemu", "--qemu-memory", "2048", "box"];
     let create = place.machine(&create).stderr(Stdio::piped()).spawn().unwrap();

@@ -43,7 +43,7 @@ fn an_ordinary_user_has_a_cluster() {
         assert!(in_root("secret").is_err(), "her files are not QEMU's");
         let own = ".local/share/skep/clusters/theirs/machines/node0/qemu.pid";
         assert!(in_root(own).is_ok(), "its own are");
-        assert!(!seen("net/dev").unwrap().contains("eth"), "nor is the network");
+        assert!(!seen("net/dev").unwrap().contains("skep-theirs"), "nor is the network");
         let status = well(host.skep_as("alice", "status theirs -o json"));
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         assert_eq!(status["nodes"][0]["swarm"], "ready", "{status}");

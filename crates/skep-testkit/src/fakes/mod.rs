@@ -161,6 +161,11 @@ impl FakeHost {
         state.fault = fault;
     }
 
+    /// Lets all later calls succeed; counting goes on.
+    pub fn forgive(&self) {
+        self.state().fault = None;
+    }
+
     /// Sets what managers tell of services, look after look; the last is told again and again.
     pub fn set_views(&self, views: impl IntoIterator<Item = View>) {
         self.state().views = views.into_iter().collect();
