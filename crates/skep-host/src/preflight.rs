@@ -70,6 +70,9 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
         checks.push(room("room for the image", needs.cache, 3 * ROOM_MIB));
     }
     checks.push(kvm());
+    if needs.enclosed.is_some() {
+        checks.push(way_out().await);
+    }
     checks.extend(firewall);
     checks
 }
@@ -155,6 +158,20 @@ async fn owners() -> Check {
         USERS_NAMESPACES.to_owned()
     };
     bad(NAME, error, remedy)
+}
+
+/// Checks that nodes in a network of their user's own get out of it.
+async fn way_out() -> Check {
+    const NAME: &str = "way out";
+    match Cmd::new("pasta").arg("--version").status().await {
+        Err(CmdError::NotFound { .. }) => Check {
+            name: NAME,
+            verdict: Verdict::Poor,
+            found: "nodes reach nothing but each other and this host without pasta".to_owned(),
+            remedy: install("passt"),
+        },
+        _ => good(NAME, "pasta"),
+    }
 }
 
 async fn qemu() -> Check {

@@ -84,7 +84,7 @@ fn a_user_without_anybodys_leave_has_a_cluster() {
         assert!(said.code == 2 && said.stderr.contains("--net user"), "{said:?}");
         assert!(!network_of("bob").exists(), "nothing came of it");
 
-        well(host.skep_as("bob", "up own -n 2 --cold --net user --publish 18080"));
+        well(host.skep_as("bob", "up own -n 2 --net user --publish 18080"));
         let machines = machines("skep-own-node");
         let bob = std::fs::metadata(OwnHost::home("bob")).unwrap().uid();
         assert!(machines.len() == 2 && machines.iter().all(|it| it.0 == bob), "{machines:?}");

@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use super::args::Memory;
 use super::launch::{await_guest, explained, last_words};
 use super::template::{Making, WARM_LIMIT, await_monitor};
-use super::{Error, Files, QEMU};
+use super::{Error, Files};
 use crate::oci::{self, Source};
 use crate::shell::{AgentShell, NodeShell as _};
-use crate::sys::{Cmd, connect_in};
+use crate::sys::connect_in;
 
 /// What reads images from the port in a guest, and ends it.
 pub(super) const BAKE: &str = include_str!("bake.sh");
@@ -41,13 +41,9 @@ impl Making<'_> {
         let port = format!("socket,id=images,path={SOCKET},server=on,wait=off");
         let device = format!("virtserialport,chardev=images,name={PORT}");
         (self.say)("booting a machine to put images on the disk of");
-        let machine = Cmd::new(QEMU)
-            .args(invocation.args())
-            .args(["-chardev", &port, "-device", &device])
-            .dir(dir)
-            .timeout((LIMIT + WARM_LIMIT) * slowness)
-            .contained()
-            .descriptor(self.network.loose_tap().await?);
+        let more = ["-chardev", &port, "-device", &device];
+        let machine = self.process(dir, &invocation, &more).await?;
+        let machine = machine.timeout((LIMIT + WARM_LIMIT) * slowness);
         let machine = machine.run();
         tokio::pin!(machine);
         let fed = async {

@@ -198,7 +198,8 @@ impl Fork for Qemu {
         let emulator = self.choose(&image.kernel(), &image.initrd(), say).await?;
         let id = template_id(image, shape, images, emulator);
         let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
-        let making = Making { image, shape, images, emulator, network: &*self.network, say };
+        let (network, secluded) = (&*self.network, self.secludes(&image.dir, say).await);
+        let making = Making { image, shape, images, emulator, network, secluded, say };
         let entries = Self::templates(&self.cache_dir);
         let (template, _) = slot.get_or_try_init(|| entries.ensure(&id, &making)).await?;
         Ok(template.disk())

@@ -159,6 +159,8 @@ pub(super) struct Making<'a> {
     /// Where the tap is from, which is connected to nothing: what matters is that a copy finds the same
     /// kind of interface.
     pub network: &'a dyn Network,
+    /// Whether the machine's process is kept from all files but its own.
+    pub secluded: bool,
     pub say: Say<'a>,
 }
 
@@ -199,9 +201,7 @@ impl Kind for Making<'_> {
         (self.say)("booting a machine to copy nodes from");
         let invocation = self.invocation(&files);
         let limit = WARM_LIMIT * self.emulator.accelerator.slowness();
-        // It stays our child and ends with us: a half-made template is of no use to anybody.
-        let machine = Cmd::new(QEMU).args(invocation.args()).dir(dir).timeout(limit).contained();
-        let machine = machine.descriptor(self.network.loose_tap().await?);
+        let machine = self.process(dir, &invocation, &[]).await?.timeout(limit);
         let machine = machine.run();
         tokio::pin!(machine);
         tokio::select! {
@@ -224,6 +224,23 @@ impl Kind for Making<'_> {
 }
 
 impl Making<'_> {
+    /// Returns what starts a machine in a directory. It stays our child and ends with us: a half-made template is
+    /// of no use to anybody.
+    pub(super) async fn process(
+        &self,
+        dir: &Path,
+        invocation: &Invocation<'_>,
+        more: &[&str],
+    ) -> Result<Cmd, Error> {
+        let tap = self.network.loose_tap().await?;
+        let machine = Cmd::new(QEMU).args(invocation.args()).args(more).dir(dir);
+        let machine = match self.secluded {
+            true => machine.secluded([dir, &self.image.dir]),
+            false => machine,
+        };
+        Ok(machine.contained().descriptor(tap))
+    }
+
     pub(super) fn invocation(&self, files: &Files) -> Invocation<'_> {
         Invocation {
             emulator: self.emulator,
@@ -386,7 +403,8 @@ mod tests {
 
     fn making<'a>(image: &'a Image, emulator: &'a Emulator) -> Making<'a> {
         let (network, say) = (&LinuxNetwork, &|_: &str| ());
-        Making { image, shape: SHAPE, images: &[], emulator, network, say }
+        let (shape, secluded) = (SHAPE, false);
+        Making { image, shape, images: &[], emulator, network, secluded, say }
     }
 
     #[tokio::test]
