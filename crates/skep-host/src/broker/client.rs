@@ -1,9 +1,6 @@
 //! The side of an ordinary user.
 
-use std::io::Write;
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -15,7 +12,7 @@ use super::request::{Act, Answer, MOST, PROTOCOL, Place, Request};
 use crate::hosts::{self, Names};
 use crate::net::{Error, HostNetwork, Network, TURN};
 use crate::store::Owner;
-use crate::sys::{Cmd, Lock, receive};
+use crate::sys::{AskError, Cmd, Lock, ask_program};
 
 /// The host's network, as far as the broker gives it to an ordinary user.
 #[derive(Debug, Clone)]
@@ -66,15 +63,12 @@ impl BrokeredNetwork {
         if request.len() > MOST {
             return Err(Error::Refused("the request is too long".to_owned()));
         }
-        // Request and answer fit into what a socket holds, so neither side has to wait for the other.
-        let (mut near, far) = UnixStream::pair().map_err(broken)?;
-        near.write_all(&request).map_err(broken)?;
-        near.shutdown(Shutdown::Write).map_err(broken)?;
-        let command = Cmd::new(&self.command[0]).args(&self.command[1..]).input(far.into());
-        let ran = command.run().await;
-        drop(command);
-        ran.map_err(Error::NoBroker)?;
-        let (bytes, descriptor) = receive(&near, MOST).map_err(broken)?;
+        let command = Cmd::new(&self.command[0]).args(&self.command[1..]);
+        let asked = ask_program(command, &request, MOST).await;
+        let (bytes, descriptor) = asked.map_err(|error| match error {
+            AskError::Socket(source) => broken(source),
+            AskError::Program(error) => Error::NoBroker(error),
+        })?;
         let answer = serde_json::from_slice(&bytes);
         let answer = answer.map_err(|source| Error::Parse { program: super::NAME, source })?;
         Ok((answer, descriptor))

@@ -1,6 +1,6 @@
 //! The side that is root: one request, and its end.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::hosts;
 use crate::net::claims::{self, Claim};
 use crate::net::{self, HostNetwork, LinuxNetwork, Network, TURN, listens};
 use crate::store::Owner;
-use crate::sys::{FileError, Lock, LockError, chain, read_own, receive, send_descriptor};
+use crate::sys::{FileError, Lock, LockError, chain, read_own, receive};
 
 /// How long a request may take to come.
 const READ: Duration = Duration::from_secs(10);
@@ -106,18 +106,7 @@ pub async fn serve(
         Err(undone) => (Answer::Failed(chain(&undone)), None),
     };
     let text = serde_json::to_vec(&answer).expect("an answer has only text keys");
-    match descriptor {
-        Some(descriptor) => send_descriptor(socket, &text, descriptor.as_fd()),
-        None => send_all(socket, &text),
-    }
-}
-
-fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?;
-        bytes = &bytes[sent..];
-    }
-    Ok(())
+    crate::sys::answer(socket, &text, descriptor)
 }
 
 async fn reply(bytes: &[u8], user: u32, state: &Path, version: &str) -> Result<Done, Undone> {

@@ -1,7 +1,7 @@
 //! What is done within the namespaces, by a process of its own for each.
 
 use std::net::{SocketAddrV4, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use skep_core::model::NetworkRecord;
 use crate::firewall;
 use crate::net::{Error, HostNetwork, LinuxNetwork, Network};
 use crate::store::Owner;
-use crate::sys::{chain, receive, send_descriptor};
+use crate::sys::{chain, receive};
 
 /// The word by which skep is told to do one of them.
 pub const ENCLOSED: &str = "--enclosed";
@@ -77,10 +77,7 @@ pub async fn serve_enclosed(socket: BorrowedFd<'_>) -> std::io::Result<()> {
         },
     };
     let text = serde_json::to_vec(&answer)?;
-    match descriptor {
-        Some(descriptor) => send_descriptor(socket, &text, descriptor.as_fd()),
-        None => send_all(socket, &text),
-    }
+    crate::sys::answer(socket, &text, descriptor)
 }
 
 async fn carry_out(act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
@@ -103,12 +100,4 @@ async fn carry_out(act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
         Act::Connect(_) => {}
     }
     Ok((Answer::Done, None))
-}
-
-fn send_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?;
-        bytes = &bytes[sent..];
-    }
-    Ok(())
 }

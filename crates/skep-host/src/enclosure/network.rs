@@ -1,9 +1,8 @@
 //! The side outside of the namespaces.
 
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -21,7 +20,7 @@ use super::{address_of_tap, twin, twins_taken};
 use crate::hosts::{self, Names};
 use crate::net::{Error, HostNetwork, Network};
 use crate::store::Owner;
-use crate::sys::{Cmd, Dial, Lock, make_private_dir, receive, remove_tree};
+use crate::sys::{AskError, Cmd, Dial, Lock, ask_program, make_private_dir, remove_tree};
 
 /// Networks in a namespace of the user's own.
 #[derive(Debug, Clone)]
@@ -132,16 +131,12 @@ async fn ask(processes: &Processes, act: Act) -> Result<(Answer, Option<OwnedFd>
     let words =
         words.ok_or_else(|| Error::Refused("the namespace of networks is gone".to_owned()))?;
     let request = serde_json::to_vec(&act).expect("plain values");
-    // Request and answer fit into what a socket holds, so neither side has to wait for the other.
-    let (mut near, far) = UnixStream::pair().map_err(broken)?;
-    near.write_all(&request).map_err(broken)?;
-    near.shutdown(Shutdown::Write).map_err(broken)?;
     let command = Cmd::new(&words[0]).args(&words[1..]).arg(processes.program()).arg(ENCLOSED);
-    let command = command.input(far.into());
-    let ran = command.run().await;
-    drop(command);
-    ran.map_err(Error::NoNamespace)?;
-    let (bytes, descriptor) = receive(&near, MOST).map_err(broken)?;
+    let (bytes, descriptor) =
+        ask_program(command, &request, MOST).await.map_err(|error| match error {
+            AskError::Socket(source) => broken(source),
+            AskError::Program(error) => Error::NoNamespace(error),
+        })?;
     let answer = serde_json::from_slice(&bytes);
     Ok((answer.map_err(|source| Error::Parse { program: "skep", source })?, descriptor))
 }

@@ -1,6 +1,7 @@
 //! Processes, files and locks. The only module that starts a program, renames a file or takes a
 //! lock.
 
+mod asked;
 mod attached;
 mod chain;
 mod checksum;
@@ -21,6 +22,7 @@ mod random;
 mod seclude;
 mod socket;
 
+pub use asked::{AskError, answer, ask_program};
 pub use attached::{find_program, run_attached};
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};

@@ -176,12 +176,14 @@ pub(super) async fn up(
     }
 }
 
+/// Tells whether a port of the loopback is the cluster's already.
+fn publishes(seen: &Observed, port: u16) -> bool {
+    seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(&port))
+}
+
 /// Refuses ports of the loopback on which something on this host listens: it would not be reached any more.
 fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
-    let ours = |port: &u16| {
-        seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(port))
-    };
-    let mut new = spec.access.ports.iter().filter(|port| !ours(port));
+    let mut new = spec.access.ports.iter().filter(|port| !publishes(seen, **port));
     match new.find(|port| skep_host::net::listens(**port)) {
         Some(port) => {
             Err(CliError::usage(format!("something on this host listens on port {port}"))
@@ -222,11 +224,8 @@ fn check_enclosed(
             "names in /etc/hosts lead nowhere with --net user: nodes are reached by the loopback";
         return Err(CliError::usage(message).hint("--publish PORT, for http://localhost:PORT"));
     }
-    let ours = |port: &u16| {
-        seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(port))
-    };
     let lowest = skep_host::net::lowest_port();
-    match spec.access.ports.iter().find(|port| **port < lowest && !ours(port)) {
+    match spec.access.ports.iter().find(|port| **port < lowest && !publishes(seen, **port)) {
         Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
             .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))
             .hint(format!("a port from {lowest} on"))),

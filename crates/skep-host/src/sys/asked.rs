@@ -1,0 +1,59 @@
+//! One request and one answer over a unix socket that is a program's standard input, with a descriptor if one was
+//! asked for.
+
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::{Cmd, CmdError, receive, send_descriptor};
+
+/// What kept a program from answering.
+#[derive(Debug)]
+pub enum AskError {
+    /// The socket.
+    Socket(io::Error),
+    /// The program.
+    Program(CmdError),
+}
+
+/// Gives a program a request, and returns its answer of `most` bytes and the descriptor that came along. Both fit
+/// into what a socket holds, so neither side has to wait for the other.
+///
+/// # Errors
+///
+/// If the program cannot be run or fails, or the socket breaks.
+pub async fn ask_program(
+    command: Cmd,
+    request: &[u8],
+    most: usize,
+) -> Result<(Vec<u8>, Option<OwnedFd>), AskError> {
+    let (mut near, far) = UnixStream::pair().map_err(AskError::Socket)?;
+    near.write_all(request).map_err(AskError::Socket)?;
+    near.shutdown(Shutdown::Write).map_err(AskError::Socket)?;
+    let command = command.input(far.into());
+    let ran = command.run().await;
+    drop(command);
+    ran.map_err(AskError::Program)?;
+    receive(&near, most).map_err(AskError::Socket)
+}
+
+/// Sends an answer, and a descriptor with it if there is one.
+///
+/// # Errors
+///
+/// If the socket breaks.
+pub fn answer(
+    socket: BorrowedFd<'_>,
+    mut bytes: &[u8],
+    descriptor: Option<OwnedFd>,
+) -> io::Result<()> {
+    if let Some(descriptor) = descriptor {
+        return send_descriptor(socket, bytes, descriptor.as_fd());
+    }
+    while !bytes.is_empty() {
+        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::NOSIGNAL)?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
