@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use skep_core::model::NodeName;
 use skep_host::converge::{self, Failure};
-use skep_host::{driver, engine, image, net, setup, shell};
+use skep_host::{driver, engine, image, net, pki, setup, shell};
 
 /// The exit codes.
 pub mod code {
@@ -121,6 +121,11 @@ fn hints(failure: &Failure) -> Vec<String> {
         | E::Network(net::Error::NoBroker(_)) => vec!["skep doctor".to_owned()],
         E::Network(net::Error::OtherBroker(_)) => vec![setup::remedy()],
         E::Image(image::Error::NoSpace { .. }) => vec!["skep cache prune".to_owned()],
+        E::Pki(error) => out_of_time(error),
+        E::Clock { node, .. } => vec![
+            IS_CLOCK_RIGHT.to_owned(),
+            format!("skep ssh {node} -- date  # and that of the node?"),
+        ],
         E::Late { limit, .. } => vec![longer(*limit)],
         E::Driver(driver::Error::NoGuest { limit_s, .. }) => {
             vec![longer(Duration::from_secs(*limit_s))]
@@ -130,6 +135,26 @@ fn hints(failure: &Failure) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What to type where a date is out of the question.
+pub const IS_CLOCK_RIGHT: &str = "date  # if that is not the time: sudo timedatectl set-ntp true";
+
+/// Tells what to do about a certificate that a clock says is not valid: the clock may be wrong.
+fn out_of_time(error: &pki::Error) -> Vec<String> {
+    let pki::Error::OutOfTime { path, begins, now, .. } = error else { return Vec::new() };
+    // CLUSTER/certs/ca.pem or cert.pem
+    let cluster = path.ancestors().nth(2).and_then(std::path::Path::file_name).unwrap_or_default();
+    let cluster = cluster.to_string_lossy();
+    let is_authority = path.file_name().is_some_and(|name| name == "ca.pem");
+    let anew = match (is_authority, begins > now) {
+        (_, true) => {
+            format!("skep certs rotate {cluster}  # if it is: it was not when these were made")
+        }
+        (true, false) => format!("skep certs rotate {cluster}  # if it is"),
+        (false, false) => format!("skep certs renew {cluster}  # if it is"),
+    };
+    vec![IS_CLOCK_RIGHT.to_owned(), anew]
 }
 
 /// Tells what to do about a node that did not get images. Those that have them are not sent them again.

@@ -23,17 +23,29 @@ pub fn plan_renew(seen: &Observed) -> Result<Plan, PlanError> {
 }
 
 /// Plans another certificate authority in the place of the one there is, from where an earlier change
-/// was cut off.
+/// was cut off. Of one that is out of time (it has ended, or a clock that was wrong made it) no client
+/// gets in anyway: the first visit to the nodes is left out.
 ///
 /// # Errors
 ///
 /// If a node cannot be told: it would go on admitting clients of the old authority.
-pub fn plan_rotate(seen: &Observed, rotation: Rotation) -> Result<Plan, PlanError> {
+pub fn plan_rotate(
+    seen: &Observed,
+    rotation: Rotation,
+    out_of_time: bool,
+) -> Result<Plan, PlanError> {
     let mut plan = checked(seen)?;
     let mut spread = Vec::new();
-    if rotation != Rotation::Withdrawing {
-        let prepared = plan.push(Step::cluster(Action::PrepareAuthority, vec![]));
-        spread = deliver(&mut plan, seen, &Action::EnsureNodeKeys, prepared);
+    if out_of_time && rotation == Rotation::Withdrawing {
+        // What came with the change that was cut off is out of time itself.
+        spread.push(plan.push(Step::cluster(Action::WithdrawAuthority, vec![])));
+    }
+    if out_of_time || rotation != Rotation::Withdrawing {
+        let prepared = plan.push(Step::cluster(Action::PrepareAuthority, spread));
+        spread = match out_of_time {
+            true => vec![prepared],
+            false => deliver(&mut plan, seen, &Action::EnsureNodeKeys, prepared),
+        };
     }
     let switched = plan.push(Step::cluster(Action::SwitchAuthority, spread));
     // The docker command's own copy changes before the first node refuses it, too.

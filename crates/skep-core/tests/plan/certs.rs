@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use skep_core::model::Role;
 use skep_core::observed::{ContextState, MachineState, Observed, Rotation};
-use skep_core::plan::{Plan, plan_renew, plan_rotate};
+use skep_core::plan::{Action, Plan, plan_renew, plan_rotate};
 
 use crate::carry_out::{Dice, End, up};
 use crate::specs::{demo, host, name};
@@ -26,9 +26,24 @@ fn with(machine: MachineState, node: usize) -> Observed {
 #[test]
 fn a_node_is_told_twice_before_the_old_authority_is_gone() {
     let seen = world().look();
-    assert_snapshot!("rotation", plan_rotate(&seen, Rotation::Settled).unwrap());
-    assert_snapshot!("rotation_gone_on_with", plan_rotate(&seen, Rotation::Withdrawing).unwrap());
+    assert_snapshot!("rotation", plan_rotate(&seen, Rotation::Settled, false).unwrap());
+    assert_snapshot!(
+        "rotation_gone_on_with",
+        plan_rotate(&seen, Rotation::Withdrawing, false).unwrap()
+    );
     assert_snapshot!("renewal", plan_renew(&seen).unwrap());
+}
+
+#[test]
+fn an_authority_out_of_time_is_spread_to_nobody() {
+    let seen = world().look();
+    let plan = |rotation| plan_rotate(&seen, rotation, true).unwrap();
+    assert_snapshot!("rotation_out_of_time", plan(Rotation::Settled));
+    assert_eq!(plan(Rotation::Spreading).to_string(), plan(Rotation::Settled).to_string());
+    let again = plan(Rotation::Withdrawing);
+    let first: Vec<_> = again.steps[..3].iter().map(|step| &step.action).collect();
+    let order = [Action::WithdrawAuthority, Action::PrepareAuthority, Action::SwitchAuthority];
+    assert_eq!(first, order.iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -42,7 +57,7 @@ fn the_docker_command_s_copy_is_never_one_that_nodes_refuse() {
     };
     let address = seen.nodes[&name(0)].record.address;
     let context = format!("make docker context for {address}");
-    let rotation = cluster_steps(plan_rotate(&seen, Rotation::Settled).unwrap());
+    let rotation = cluster_steps(plan_rotate(&seen, Rotation::Settled, false).unwrap());
     assert_eq!((&rotation[2], &rotation[4]), (&context, &context), "{rotation:?}");
     assert_eq!(cluster_steps(plan_renew(&seen).unwrap())[1], context);
 }
@@ -56,7 +71,7 @@ fn a_machine_that_is_off_gets_its_certificate_later() {
 
 #[test]
 fn what_cannot_be_told_is_named_before_anything_is_touched() {
-    let refused = |seen| plan_rotate(&seen, Rotation::Settled).unwrap_err().to_string();
+    let refused = |seen| plan_rotate(&seen, Rotation::Settled, false).unwrap_err().to_string();
     assert_eq!(
         refused(with(MachineState::Paused, 1)),
         "node1 cannot be given a certificate: it is paused (skep node resume node1)"

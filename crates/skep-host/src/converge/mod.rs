@@ -153,6 +153,16 @@ pub enum Error {
         /// What was seen last.
         last: String,
     },
+    /// Certificates are refused, as the node's clock and this host's say different times.
+    #[error("{reason}: the clock of {node} is {} s {} this host's", .behind_ns.unsigned_abs() / 1_000_000_000, if *.behind_ns < 0 { "ahead of" } else { "behind" })]
+    Clock {
+        /// The node.
+        node: NodeName,
+        /// By how much its clock is behind, in nanoseconds.
+        behind_ns: i64,
+        /// What the engine, or the connection to it, said.
+        reason: String,
+    },
     /// What a step acts on is not written down.
     #[error("{0} is not written down")]
     NoRecord(String),

@@ -1,7 +1,7 @@
 //! What each step does.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
@@ -9,7 +9,7 @@ use skep_core::plan::{Action, DiskBase, Step};
 
 use super::{Error, World, provision};
 use crate::driver::{self, Adopt, Boot, Fork};
-use crate::engine::{PROBE, Part, inside};
+use crate::engine::{self, PROBE, Part, inside};
 use crate::image::Image;
 use crate::pki::rotation;
 use crate::store::Machine;
@@ -17,6 +17,14 @@ use crate::{contexts, pki};
 
 /// How soon something is looked at again that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long certificates are refused before clocks are compared: a node whose host's clock was set follows
+/// within 15 s (`guest/clock.rs`), and a proxy has its certificate as soon as it has started anew.
+const FOLLOWS: Duration = Duration::from_secs(20);
+
+/// How far a node's clock is off, in nanoseconds, when certificates that are made there or here are no use:
+/// they begin to be valid 5 minutes before.
+const CLOCK_WRONG: u64 = 5 * 60 * 1_000_000_000;
 
 /// Starts the engine anew, on our machines and on hosts.
 const RESTART: &str = r"
@@ -354,15 +362,40 @@ impl World<'_> {
         let machine = self.machine(node)?;
         let engine = self.engine(node)?;
         let limit = self.limit(Some(node), Duration::from_secs(20));
+        let mut refused = None;
         self.poll("the engine did not answer", limit, async || match engine.part().await {
             Ok(Part::Unsettled(state)) => Ok(Err(format!("its part in the swarm is {state}"))),
             Ok(_) => Ok(Ok(())),
             Err(error) => {
                 self.driver.check_alive(&machine)?;
+                if !error.is_refused_certificate() {
+                    refused = None;
+                } else if refused.get_or_insert_with(Instant::now).elapsed() > FOLLOWS {
+                    refused = None;
+                    self.check_clock(node, &machine, &error).await?;
+                }
                 Ok(Err(crate::sys::chain(&error)))
             }
         })
         .await
+    }
+
+    /// Fails if a node's clock is so wrong that certificates are no use there.
+    async fn check_clock(
+        &self,
+        node: &NodeName,
+        machine: &Machine,
+        error: &engine::Error,
+    ) -> Result<(), Error> {
+        let limit = self.limit(Some(node), Duration::from_secs(5));
+        match self.driver.shell(machine).clock_behind(limit).await {
+            Ok(behind_ns) if behind_ns.unsigned_abs() > CLOCK_WRONG => {
+                let reason = crate::sys::chain(error);
+                Err(Error::Clock { node: node.clone(), behind_ns, reason })
+            }
+            // It says nothing, or is right: the engine is waited for as any other.
+            _ => Ok(()),
+        }
     }
 
     /// Looks again and again until the answer is `Ok`, or the time is over; the last `Err` is told.

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use skep_core::model::NodeName;
 use thiserror::Error;
+use time::OffsetDateTime;
 
 pub use ssh::{ensure_host_key, ensure_machine_ssh_key, ensure_ssh_key};
 pub use survey::{Certificate, SOON, survey};
@@ -67,9 +68,35 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// By this host's clock, a certificate that others stand on is not valid yet, or no longer.
+    #[error(
+        "{whose} is valid from {} to {}, and this host's clock says {}",
+        time_text(*begins),
+        time_text(*ends),
+        time_text(*now)
+    )]
+    OutOfTime {
+        /// Whose it is, in words.
+        whose: &'static str,
+        /// The certificate.
+        path: PathBuf,
+        /// When it begins to be valid.
+        begins: OffsetDateTime,
+        /// When it ceases to be valid.
+        ends: OffsetDateTime,
+        /// What the clock says.
+        now: OffsetDateTime,
+    },
     /// A certificate could not be made.
     #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
+}
+
+/// Writes a time as documents have it (RFC 3339, in UTC, to the second).
+#[must_use]
+pub fn time_text(time: OffsetDateTime) -> String {
+    let (hour, minute, second) = time.to_hms();
+    format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date())
 }
 
 /// What a client of the engines needs.

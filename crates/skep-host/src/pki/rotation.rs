@@ -47,6 +47,18 @@ pub fn stage(store: &Path) -> Result<Rotation, Error> {
     })
 }
 
+/// Tells whether the authority that clients go by, or their certificate, is not valid now.
+///
+/// # Errors
+///
+/// If one of them cannot be read.
+pub fn is_out_of_time(store: &Path) -> Result<bool, Error> {
+    match x509::check_clients(&certs_dir(store)) {
+        Err(Error::OutOfTime { .. }) => Ok(true),
+        checked => checked.map(|()| false),
+    }
+}
+
 /// Makes another authority with a client's certificate and writes it down; then lets clients trust
 /// both. In any later stage nothing is done.
 ///

@@ -7,11 +7,15 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::pem::parse_x509_pem;
 
 use super::x509::name_text;
-use super::{Error, certs_dir};
+use super::{Error, certs_dir, time_text};
 use crate::sys::read;
 
 /// How long before its end a certificate is worth a warning.
 pub const SOON: Duration = Duration::days(30);
+
+/// What the two that are no node's are called.
+pub(super) const AUTHORITY: &str = "the certificate authority";
+pub(super) const CLIENT: &str = "the client's certificate";
 
 /// A certificate in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,15 +43,21 @@ impl Certificate {
         self.ends - now < SOON
     }
 
-    /// Tells in words that it ends soon or has ended; none if it does not.
+    /// Tells in words that it ends soon, has ended, or has not begun; none if it is well.
     #[must_use]
     pub fn warning(&self, now: OffsetDateTime) -> Option<String> {
-        let (of, date) = (&self.of, self.ends.date());
-        let whose = match of.as_str() {
-            "authority" => "the certificate authority".to_owned(),
-            "client" => "the client's certificate".to_owned(),
+        let date = self.ends.date();
+        let whose = match self.of.as_str() {
+            "authority" => AUTHORITY.to_owned(),
+            "client" => CLIENT.to_owned(),
             node => format!("the certificate of {node}"),
         };
+        if self.begins > now {
+            let (begins, now) = (time_text(self.begins), time_text(now));
+            return Some(format!(
+                "{whose} is valid from {begins} on, and this host's clock says {now}"
+            ));
+        }
         match (self.ends - now).whole_days() {
             _ if self.ends <= now => Some(format!("{whose} ended on {date}")),
             days if self.ends_soon(now) => Some(format!("{whose} ends on {date}, in {days} days")),
@@ -86,7 +96,7 @@ pub fn survey(store: &Path) -> Result<Vec<Certificate>, Error> {
     Ok(all)
 }
 
-fn certificate(of: &str, path: &Path) -> Result<Certificate, Error> {
+pub(super) fn certificate(of: &str, path: &Path) -> Result<Certificate, Error> {
     let text = read(path)?;
     let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
     let (_, pem) = parse_x509_pem(&text).map_err(|error| damaged(error.to_string()))?;
@@ -138,6 +148,14 @@ mod tests {
         assert_eq!(
             server.warning(soon).unwrap(),
             format!("the certificate of node0 ends on {date}, in 3 days")
+        );
+        let early = server.begins - Duration::seconds(1);
+        let (begins, now) = (time_text(server.begins), time_text(early));
+        assert_eq!(
+            server.warning(early).unwrap(),
+            format!(
+                "the certificate of node0 is valid from {begins} on, and this host's clock says {now}"
+            )
         );
         let told = server.warning(server.ends).unwrap();
         assert_eq!(told, format!("the certificate of node0 ended on {date}"));

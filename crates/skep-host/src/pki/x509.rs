@@ -13,6 +13,7 @@ use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
+use super::survey::{self, AUTHORITY, CLIENT, Certificate};
 use super::{Credentials, Error, certs_dir, copy_clients, key, machine_dir, rotation};
 use crate::sys::{read, write_atomic};
 
@@ -23,7 +24,7 @@ const VALIDITY: Duration = Duration::days(1080);
 ///
 /// # Errors
 ///
-/// If a key is missing beside its certificate, or a file cannot be written.
+/// If one is there and not valid now, a key is missing beside its certificate, or a file cannot be written.
 pub fn ensure_authority(store: &Path, user: &str) -> Result<Credentials, Error> {
     let certs = certs_dir(store);
     crate::sys::make_private_dir(&certs)?;
@@ -34,7 +35,24 @@ pub fn ensure_authority(store: &Path, user: &str) -> Result<Credentials, Error> 
     if !Pair::client(&certs).is_complete()? {
         make_client(&certs, user)?;
     }
+    check_clients(&certs)?;
     Ok(Credentials::of_store(store))
+}
+
+/// Fails unless what clients go by is valid now.
+pub(super) fn check_clients(certs: &Path) -> Result<(), Error> {
+    check_time(&Pair::authority(certs).cert, AUTHORITY)?;
+    check_time(&Pair::client(certs).cert, CLIENT)
+}
+
+/// Fails unless a certificate is valid now.
+fn check_time(path: &Path, whose: &'static str) -> Result<(), Error> {
+    let now = OffsetDateTime::now_utc();
+    let Certificate { begins, ends, .. } = survey::certificate(whose, path)?;
+    match begins <= now && now < ends {
+        true => Ok(()),
+        false => Err(Error::OutOfTime { whose, path: path.to_owned(), begins, ends, now }),
+    }
 }
 
 /// Makes an authority in the place of what is there.
@@ -52,7 +70,7 @@ pub(super) fn make_client(certs: &Path, user: &str) -> Result<(), Error> {
     let mut params = leaf_params(&format!("{user}.<bootstrap>"));
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let issuer = Pair::authority(certs).issuer()?;
+    let issuer = Pair::authority(certs).valid_issuer()?;
     Pair::client(certs).write(&params.signed_by(&key, &issuer)?.pem(), &key)
 }
 
@@ -106,7 +124,7 @@ pub fn make_server(
     params.key_usages = SERVER_USES.to_vec();
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let server = Pair::server(&machine_dir(store, node));
-    server.write(&params.signed_by(&key, &ca.issuer()?)?.pem(), &key)
+    server.write(&params.signed_by(&key, &ca.valid_issuer()?)?.pem(), &key)
 }
 
 fn give_clients(store: &Path, node: &NodeName) -> Result<(), Error> {
@@ -120,11 +138,7 @@ fn give_clients(store: &Path, node: &NodeName) -> Result<(), Error> {
 ///
 /// If the file cannot be read or is no certificate.
 pub fn expiry(path: &Path) -> Result<OffsetDateTime, Error> {
-    let text = read(path)?;
-    let damaged = |reason: String| Error::Damaged { path: path.to_owned(), reason };
-    let (_, pem) = parse_x509_pem(&text).map_err(|error| damaged(error.to_string()))?;
-    let certificate = pem.parse_x509().map_err(|error| damaged(error.to_string()))?;
-    Ok(certificate.validity().not_after.to_datetime())
+    Ok(survey::certificate("", path)?.ends)
 }
 
 fn names(node: &NodeName, address: Ipv4Addr, extra: &[String]) -> Vec<String> {
@@ -202,6 +216,12 @@ impl Pair {
         let key = key::load(&self.key)?;
         let certificate = String::from_utf8_lossy(&read(&self.cert)?).into_owned();
         Issuer::from_ca_cert_pem(&certificate, key).map_err(|error| damaged(&self.cert, error))
+    }
+
+    /// Returns the authority, whose certificates nobody takes before it begins or after its end.
+    fn valid_issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
+        check_time(&self.cert, AUTHORITY)?;
+        self.issuer()
     }
 
     /// Tells whether the certificate is the authority's, still valid, and has these names.

@@ -16,8 +16,10 @@ fn fingerprints(host: &FakeHost) -> Vec<String> {
 
 async fn change(host: &FakeHost, rotate: bool) -> Result<(), String> {
     let seen = host.observe(CLUSTER).await.map_err(|error| error.to_string())?;
-    let stage = rotation::stage(host.cluster(CLUSTER).path()).unwrap();
-    let plan = if rotate { plan_rotate(&seen, stage) } else { plan_renew(&seen) };
+    let store = host.cluster(CLUSTER);
+    let stage = rotation::stage(store.path()).unwrap();
+    let out_of_time = rotation::is_out_of_time(store.path()).unwrap();
+    let plan = if rotate { plan_rotate(&seen, stage, out_of_time) } else { plan_renew(&seen) };
     let plan = plan.map_err(|error| error.to_string())?;
     let done = host.execute(CLUSTER, &plan, OnFailure::Stop, &|_| ()).await;
     done.map_err(|failures| failures[0].title.clone())

@@ -5,7 +5,7 @@ use skep_core::observed::{Observed, Rotation};
 use skep_core::plan::{Plan, plan_renew, plan_rotate};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
-use skep_host::pki::{Certificate, rotation, survey};
+use skep_host::pki::{Certificate, rotation, survey, time_text};
 use skep_host::store::ClusterDir;
 use time::OffsetDateTime;
 
@@ -13,7 +13,7 @@ use super::confirm;
 use super::converge::{carry_out, plan_error};
 use crate::cli::{Certs, CertsChange, CertsCommand, Output};
 use crate::context::Context;
-use crate::error::{CliError, Context as _};
+use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
 use crate::render::table::table;
 use crate::render::write_document;
 use crate::{out, outln};
@@ -77,6 +77,7 @@ pub(crate) fn notices(dir: &ClusterDir) -> Vec<(String, String)> {
         Err(error) => return vec![(skep_host::sys::chain(&error), format!("skep up {name}"))],
     };
     let command = |it: &Certificate| match it.of.as_str() {
+        _ if it.begins > now => IS_CLOCK_RIGHT.to_owned(),
         "authority" => format!("skep certs rotate {name}"),
         _ => format!("skep certs renew {name}"),
     };
@@ -101,11 +102,6 @@ pub(crate) fn document(it: &Certificate) -> serde_json::Value {
         "names": it.names,
         "sha256": it.fingerprint,
     })
-}
-
-fn time_text(time: OffsetDateTime) -> String {
-    let (hour, minute, second) = time.to_hms();
-    format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date())
 }
 
 fn stage(dir: &ClusterDir) -> Result<Rotation, CliError> {
@@ -169,7 +165,11 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
 fn plan(dir: &ClusterDir, seen: &Observed, rotate: bool) -> Result<Plan, CliError> {
     let stage = stage(dir)?;
     let planned = match (rotate, stage) {
-        (true, stage) => plan_rotate(seen, stage),
+        (true, stage) => {
+            let out_of_time = rotation::is_out_of_time(dir.path())
+                .context("cannot tell until when the authority is valid")?;
+            plan_rotate(seen, stage, out_of_time)
+        }
         (false, Rotation::Settled) => plan_renew(seen),
         (false, _) => {
             let text = "a change of the certificate authority was cut off and comes first";

@@ -73,9 +73,10 @@ fn remedy(check: &Check, dir: &ClusterDir) -> Option<String> {
         (Subject::Overlay, _) => format!(
             "skep logs {cluster}/NODE --service docker  # between hosts: UDP port 4789, and 7946"
         ),
-        (Subject::Clock, Some(node)) => {
-            format!("skep status {cluster} --verify  # again in half a minute: {node} sets itself")
-        }
+        // After a pause it sets itself; what somebody has set it to on purpose stays.
+        (Subject::Clock, Some(node)) => format!(
+            "skep ssh {cluster}/{node} 'sudo date -s @'$(date +%s)  # if it is so in half a minute still"
+        ),
         (Subject::Clock, None) => format!("skep status {cluster} --verify  # in half a minute"),
         (Subject::Certificate, _) => format!("skep certs renew {cluster}"),
     })

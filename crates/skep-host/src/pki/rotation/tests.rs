@@ -228,3 +228,53 @@ fn new_certificates_of_the_same_authority_meet_old_ones() {
     cluster.assert_all_answer("a new client, a new engine");
     assert_eq!(meet(&old, &cluster.given[0], NODES[0]), Ok(()), "both are valid");
 }
+
+/// Gives an authority, or the client, a certificate that is valid at other times, by the same key.
+fn shift(store: &Path, by: time::Duration) {
+    let ca = Pair::authority(&certs_dir(store));
+    let mut params = x509::params("alice");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    params.not_before += by;
+    params.not_after += by;
+    let key = super::super::key::load(&ca.key).unwrap();
+    std::fs::write(&ca.cert, params.self_signed(&key).unwrap().pem()).unwrap();
+}
+
+#[test]
+fn an_authority_out_of_time_signs_nothing_and_another_one_takes_its_place() {
+    for by in [time::Duration::days(-2000), time::Duration::days(2000)] {
+        let cluster = Cluster::new();
+        let (store, node) = (cluster.store(), NODES[0].parse().unwrap());
+        assert!(!is_out_of_time(store).unwrap());
+        shift(store, by);
+        assert!(is_out_of_time(store).unwrap());
+        let address = "10.193.0.2".parse().unwrap();
+        let refused = [
+            ensure_authority(store, "alice").map(|_| ()),
+            make_server(store, &node, address, "alice", &[]),
+            renew_client(store, "alice"),
+        ];
+        for result in refused {
+            assert!(matches!(result, Err(Error::OutOfTime { .. })), "{by}: {result:?}");
+        }
+
+        // As a change of the authority goes that was cut off while a clock was wrong.
+        for begun in [false, true] {
+            if begun {
+                prepare(store, "alice").unwrap();
+                switch(store).unwrap();
+                shift(store, by);
+                assert_eq!(stage(store).unwrap(), Rotation::Withdrawing);
+                withdraw(store).unwrap();
+            }
+            prepare(store, "alice").unwrap();
+            switch(store).unwrap();
+            assert!(!is_out_of_time(store).unwrap());
+            ensure_server(store, &node, address, "alice", &[]).unwrap();
+            withdraw(store).unwrap();
+            assert_eq!(stage(store).unwrap(), Rotation::Settled);
+            ensure_authority(store, "alice").unwrap();
+        }
+    }
+}
