@@ -6,7 +6,7 @@ use std::process::Command;
 
 use skep_core::model::ImageSpec;
 use skep_host::image::image_id;
-use skep_testkit::home::{Said, fetch};
+use skep_testkit::home::{Said, fetch, finish};
 use skep_testkit::host::can_run_machines;
 use skep_testkit::traces::Traces;
 use skep_testkit::users::OwnHost;
@@ -101,6 +101,11 @@ fn a_user_without_anybodys_leave_has_a_cluster() {
         well(host.skep_as("bob", serve));
         let page = fetch("127.0.0.1", 18080);
         assert_eq!(page.as_deref(), Some("mine\n"));
+        well(host.skep_as("bob", "registry start own"));
+        let ca = OwnHost::home("bob").join(".local/share/skep/clusters/own/certs/ca.pem");
+        let mut curl = Command::new("curl");
+        curl.args(["-fsS", "--max-time", "60", "https://127.193.0.2:5000/v2/_catalog"]);
+        assert_eq!(well(finish(curl.arg("--cacert").arg(ca))), "{\"repositories\":[]}\n");
 
         well(host.skep_as("bob", "node stop node1 --cluster own"));
         well(host.skep_as("bob", "up own --no-verify"));

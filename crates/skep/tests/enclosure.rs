@@ -89,6 +89,7 @@ async fn story() {
     enclosed.remove_link(&network.bridge).await.unwrap();
     assert_eq!(processes_with(&marks), Vec::<String>::new());
     assert!(EnclosedNetwork::of_store(store.path(), program.into()).is_none(), "nothing is left");
+    enclosed.end_if_unused().await.unwrap();
 }
 
 fn start_server(enclosed: &EnclosedNetwork) -> Child {

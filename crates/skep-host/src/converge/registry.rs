@@ -51,7 +51,12 @@ impl World<'_> {
         // Each of two registries may take that long, and the rest as long again.
         let trusted = authorities(&registries.trusted);
         shell.succeed("the set-up of the registry", &argv, trusted.as_bytes(), 3 * answer).await?;
-        Ok(())
+        match part {
+            Some(part) if *part.at.ip() == machine.record.address && !is_host => {
+                Ok(self.network.lead_to(&self.network_record()?, part.at).await?)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns what the engine's own file is to say, if it says something else.

@@ -80,6 +80,13 @@ impl EnclosedNetwork {
         }
     }
 
+    async fn await_listener(&self, at: SocketAddrV4) -> Result<(), Error> {
+        match self.processes.await_listener(at).await {
+            true => Ok(()),
+            false => Err(Error::Refused(format!("nobody listens on {at} for the nodes"))),
+        }
+    }
+
     async fn done(&self, act: Act) -> Result<(), Error> {
         self.ask(act).await.map(drop)
     }
@@ -116,6 +123,9 @@ impl EnclosedNetwork {
     ///
     /// If the namespace cannot be looked at, or a file not removed.
     pub async fn end_if_unused(&self) -> Result<(), Error> {
+        if !self.dir.exists() {
+            return Ok(());
+        }
         let _turn = Lock::take(&self.dir.join("lock")).await?;
         if self.places.all().is_empty() && !self.look().await?.has_clusters() {
             self.processes.end();
@@ -182,12 +192,20 @@ impl Network for EnclosedNetwork {
         })?;
         self.processes.ensure_forwarder()?;
         for port in ports {
-            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-            if !self.processes.await_listener(at).await {
-                return Err(Error::Refused(format!("nobody listens on {at} for the nodes")));
-            }
+            self.await_listener(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).await?;
         }
         Ok(())
+    }
+
+    async fn lead_to(&self, network: &NetworkRecord, at: SocketAddrV4) -> Result<(), Error> {
+        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        self.places.change(network, |it| {
+            if !it.services.contains(&at) {
+                it.services.push(at);
+            }
+        })?;
+        self.processes.ensure_forwarder()?;
+        self.await_listener(SocketAddrV4::new(twin(*at.ip()), at.port())).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {

@@ -16,6 +16,9 @@ pub(super) struct Noted {
     pub network: NetworkRecord,
     /// The addresses of its nodes, as far as their machines were started.
     pub nodes: Vec<Ipv4Addr>,
+    /// What else listens on nodes.
+    #[serde(default)]
+    pub services: Vec<SocketAddrV4>,
     /// Ports of the loopback, and the node that they lead to.
     pub ports: Vec<u16>,
     pub to: Option<Ipv4Addr>,
@@ -23,7 +26,13 @@ pub(super) struct Noted {
 
 impl Noted {
     pub fn new(network: &NetworkRecord) -> Self {
-        Self { network: network.clone(), nodes: Vec::new(), ports: Vec::new(), to: None }
+        Self {
+            network: network.clone(),
+            nodes: Vec::new(),
+            services: Vec::new(),
+            ports: Vec::new(),
+            to: None,
+        }
     }
 
     pub fn publication(&self) -> Option<Publication> {
@@ -32,16 +41,16 @@ impl Noted {
 
     /// Returns where to listen, and where that leads.
     pub fn ways(&self) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> {
-        let engine = |node: &Ipv4Addr| {
-            (SocketAddrV4::new(twin(*node), PORT), SocketAddrV4::new(*node, PORT))
-        };
+        let engines = self.nodes.iter().map(|node| SocketAddrV4::new(*node, PORT));
+        let twins = engines.chain(self.services.iter().copied());
+        let twins = twins.map(|to| (SocketAddrV4::new(twin(*to.ip()), to.port()), to));
         let published = self.to.into_iter().flat_map(|to| {
             let at = move |port: &u16| {
                 (SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port), SocketAddrV4::new(to, *port))
             };
             self.ports.iter().map(at)
         });
-        self.nodes.iter().map(engine).chain(published)
+        twins.chain(published)
     }
 }
 
@@ -110,8 +119,15 @@ mod tests {
             it.to = Some([10, 193, 0, 2].into());
         };
         places.change(&network, publish).unwrap();
+        let serve = |it: &mut Noted| it.services.push("10.193.0.3:5000".parse().unwrap());
+        places.change(&network, serve).unwrap();
         let ways: Vec<_> = places.all()[0].ways().map(|(at, to)| format!("{at} {to}")).collect();
-        assert_eq!(ways, ["127.193.0.2:2376 10.193.0.2:2376", "127.0.0.1:8080 10.193.0.2:8080"]);
+        let expected = [
+            "127.193.0.2:2376 10.193.0.2:2376",
+            "127.193.0.3:5000 10.193.0.3:5000",
+            "127.0.0.1:8080 10.193.0.2:8080",
+        ];
+        assert_eq!(ways, expected);
         assert!(places.has([10, 193, 0, 9].into()) && !places.has([10, 193, 1, 2].into()));
         places.forget("skep-a").unwrap();
         assert_eq!(places.all(), []);

@@ -10,7 +10,7 @@ mod ip;
 mod look;
 mod resolvers;
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -108,6 +108,16 @@ pub trait Network: Send + Sync {
         owner: &Owner,
         publication: Option<&Publication>,
     ) -> Result<(), Error>;
+
+    /// Lets programs of this host reach what listens there, on a node, at the address by which they see that
+    /// ([`Network::seen_from_here`]). Where that is the node's own there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// If nobody can listen for it.
+    async fn lead_to(&self, _network: &NetworkRecord, _at: SocketAddrV4) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Removes the rules of the network that has this bridge; none is fine.
     ///

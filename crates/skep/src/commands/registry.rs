@@ -49,7 +49,7 @@ async fn start(context: &Context, args: &RegistryStart) -> Result<(), CliError> 
     let at = address(&dir, &registry)?;
     outln!("{at}");
     if !context.quiet {
-        explain(&dir, at);
+        explain(context, &dir, at);
     }
     Ok(())
 }
@@ -192,19 +192,22 @@ fn address(dir: &ClusterDir, registry: &RegistrySpec) -> Result<SocketAddrV4, Cl
 }
 
 /// Tells how images get there.
-fn explain(dir: &ClusterDir, at: SocketAddrV4) {
+fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     let name = dir.name();
-    let ca = Credentials::of_store(dir.path()).ca;
     eprintln!("all nodes pull {at}/IMAGE; from a node's engine:");
     eprintln!("  skep docker --cluster {name} -- push {at}/IMAGE");
-    let trusted = format!("/etc/docker/certs.d/{at}/ca.crt");
-    if Path::new(&trusted).exists() {
+    let here = SocketAddrV4::new(context.network().seen_from_here(*at.ip()), at.port());
+    let trusted = format!("/etc/docker/certs.d/{here}/ca.crt");
+    if here.ip().is_loopback() {
+        eprintln!("or, as this host's docker trusts what is on the loopback, from here:");
+    } else if Path::new(&trusted).exists() {
         eprintln!("or, as this host's docker trusts it:");
     } else {
         eprintln!("or, once this host's docker trusts it, from here:");
+        let ca = Credentials::of_store(dir.path()).ca;
         eprintln!("  install -D -m 644 {} {trusted}", ca.display());
     }
-    eprintln!("  docker push {at}/IMAGE");
+    eprintln!("  docker push {here}/IMAGE");
 }
 
 async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Result<(), CliError> {

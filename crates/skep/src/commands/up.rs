@@ -54,8 +54,10 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let context = context.with_network(net)?;
     let result = bring_up_in(&context, args).await;
     if let (Some(enclosed), Ok([])) = (context.enclosed(), context.store.clusters().as_deref()) {
-        // Nothing came of it.
-        enclosed.end_if_unused().await.context("the network of this user's own")?;
+        // Nothing came of it, and why is told before what is wrong with the rest.
+        let ended = enclosed.end_if_unused().await;
+        return result
+            .and_then(|done| ended.map(|()| done).context("the network of this user's own"));
     }
     result
 }
