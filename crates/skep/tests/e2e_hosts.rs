@@ -73,7 +73,7 @@ impl PlainHost {
     fn boot(&mut self) {
         run("ip", &["tuntap", "add", TAP, "mode", "tap"]);
         run("ip", &["link", "set", TAP, "master", &self.bridge, "up"]);
-        let kernel = "console=ttyS0 quiet mitigations=off tsc=reliable";
+        let kernel = "console=ttyS0 quiet mitigations=off init_on_alloc=0 audit=0 tsc=reliable";
         let processor = "max,erms=off,fsrm=off,la57=off,mpx=off,pku=off,smap=off";
         // What it has written outlives it all the same: this host has it.
         let disk = format!(

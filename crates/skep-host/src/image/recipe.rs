@@ -49,6 +49,7 @@ macro_rules! guest_files {
 }
 
 guest_files!(
+    "containerd.toml",
     "daemon.json",
     "finish.sh",
     "init.d-docker.sh",

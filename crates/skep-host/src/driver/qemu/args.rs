@@ -164,7 +164,7 @@ impl Invocation<'_> {
         // Warnings and what is worse: the console is read when something went wrong, and each line
         // on it costs an emulated boot time.
         let mut line = "console=ttyS0 loglevel=5 root=/dev/vda rw".to_owned();
-        line.push_str(kernel_words(self.emulator));
+        line.push_str(&kernel_words(self.emulator));
         for word in &self.words {
             line.push(' ');
             line.push_str(word);
@@ -211,17 +211,24 @@ pub fn node_words(record: &NodeRecord, network: &NetworkRecord, dns: &[Ipv4Addr]
 /// Returns what kernels are told under an accelerator.
 ///
 /// Emulated code is not speculated on by the processor that the guest sees, so that its kernel's way round
-/// (`mitigations`) would only cost: an eighth of a container's start. And a guest that is slow to boot takes its
-/// cycle counter for unsteady, unless it is told, and then asks a device for the time at every turn. The counter
-/// is the host's.
+/// (`mitigations`) would only cost: an eighth of a container's start. What hardens a kernel against its own mistakes
+/// costs a seventh of the rest. Turns are longer (`setup.sh`). And a guest that is slow to boot takes its cycle
+/// counter for unsteady, unless it is told, and then asks a device for the time at every turn. The counter is the host's.
 #[must_use]
-pub const fn kernel_words(emulator: &Emulator) -> &'static str {
-    match (emulator.accelerator, emulator.steady_counter) {
-        (Accelerator::Kvm, _) => "",
-        (Accelerator::Tcg, false) => " mitigations=off",
-        (Accelerator::Tcg, true) => " mitigations=off tsc=reliable",
+pub fn kernel_words(emulator: &Emulator) -> String {
+    match emulator.accelerator {
+        Accelerator::Kvm => String::new(),
+        Accelerator::Tcg => {
+            let counter = if emulator.steady_counter { " tsc=reliable" } else { "" };
+            format!(" {EMULATED_KERNEL} skep.turns=long{counter}")
+        }
     }
 }
+
+/// What the kernel of an emulated guest does without (Linux Documentation/admin-guide/kernel-parameters.txt).
+/// Debian's docker has no profile for `AppArmor` in a node.
+const EMULATED_KERNEL: &str = "mitigations=off init_on_alloc=0 hardened_usercopy=off \
+                               randomize_kstack_offset=off apparmor=0 audit=0 nowatchdog";
 
 /// What an emulated processor lacks, as it costs time: with fast strings (`erms`, `fsrm`) memory is copied byte by
 /// byte, five levels of page tables (`la57`) make each walk longer, the registers of `mpx` and `pku` are saved at

@@ -33,6 +33,7 @@ for service in agent clock containerd docker sshd tls; do
 done
 install -m 644 "$files/stunnel.conf" "$tree/etc/skep/stunnel.conf"
 install -m 644 "$files/sshd_config" "$tree/etc/ssh/sshd_config"
+install -m 644 "$files/containerd.toml" "$tree/etc/containerd/config.toml"
 install -m 644 "$files/daemon.json" "$tree/etc/docker/daemon.json"
 install -m 755 "$files/init.d-docker.sh" "$tree/etc/init.d/docker"
 # Where scripts written for boot2docker look, and leave what the service `docker` reads.
