@@ -133,5 +133,7 @@ if [ -n "$daemon" ]; then
 	# The engine reads its mirrors and whom it does not verify anew, and goes on.
 	sv hup docker >/dev/null
 fi
+# What is written down as done has to outlive a power cut.
+sync -f /etc/docker
 printf '%s' "$wanted" >"$state.new"
 mv "$state.new" "$state"
