@@ -14,7 +14,7 @@ use skep_core::observed::HostsEntry;
 use tokio::net::TcpStream;
 
 use super::acts::{Act, Answer, ENCLOSED, MOST};
-use super::places::Places;
+use super::places::{Noted, Places};
 use super::processes::{Processes, Which};
 use super::{address_of_tap, twin, twins_taken};
 use crate::hosts::{self, Names};
@@ -78,6 +78,17 @@ impl EnclosedNetwork {
             // Who finds nobody listening there is told that then.
             let _ = self.processes.ensure_forwarder();
         }
+    }
+
+    /// Changes what is noted of a network, and has the loopback lead there.
+    async fn note(
+        &self,
+        network: &NetworkRecord,
+        change: impl FnOnce(&mut Noted) + Send,
+    ) -> Result<(), Error> {
+        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        self.places.change(network, change)?;
+        self.processes.ensure_forwarder()
     }
 
     async fn await_listener(&self, at: SocketAddrV4) -> Result<(), Error> {
@@ -186,11 +197,11 @@ impl Network for EnclosedNetwork {
             let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
             bound.map_err(|error| Error::Refused(format!("port {port} of 127.0.0.1: {error}")))?;
         }
-        self.places.change(network, |it| {
+        let lead = |it: &mut Noted| {
             it.to = publication.map(|it| it.to);
             it.ports.clone_from(&ports);
-        })?;
-        self.processes.ensure_forwarder()?;
+        };
+        self.note(network, lead).await?;
         for port in ports {
             self.await_listener(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).await?;
         }
@@ -198,13 +209,12 @@ impl Network for EnclosedNetwork {
     }
 
     async fn lead_to(&self, network: &NetworkRecord, at: SocketAddrV4) -> Result<(), Error> {
-        let _turn = Lock::take(&self.dir.join("lock")).await?;
-        self.places.change(network, |it| {
+        let add = |it: &mut Noted| {
             if !it.services.contains(&at) {
                 it.services.push(at);
             }
-        })?;
-        self.processes.ensure_forwarder()?;
+        };
+        self.note(network, add).await?;
         self.await_listener(SocketAddrV4::new(twin(*at.ip()), at.port())).await
     }
 
@@ -256,14 +266,12 @@ impl Network for EnclosedNetwork {
         let tap = Act::Tap(name.to_owned(), network.clone(), owner.clone());
         let tap = self.descriptor(tap).await?;
         if let Some(address) = address_of_tap(name) {
-            let add = |it: &mut super::places::Noted| {
+            let add = |it: &mut Noted| {
                 if !it.nodes.contains(&address) {
                     it.nodes.push(address);
                 }
             };
-            let _turn = Lock::take(&self.dir.join("lock")).await?;
-            self.places.change(network, add)?;
-            self.processes.ensure_forwarder()?;
+            self.note(network, add).await?;
         }
         Ok(tap)
     }

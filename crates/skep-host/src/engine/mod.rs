@@ -112,28 +112,19 @@ impl Error {
     /// Tells whether a certificate was refused, here or by the engine, as clocks that differ have it.
     #[must_use]
     pub fn is_refused_certificate(&self) -> bool {
-        use rustls::{AlertDescription as Alert, CertificateError as Bad, Error as Tls};
+        use rustls::{AlertDescription as Alert, Error as Tls};
         let told = std::iter::successors(Some(self as &dyn std::error::Error), |it| it.source());
-        let tls = told.filter_map(|error| {
-            // One of the transport holds what it stands for, and does not give it for its source.
-            let held = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            let held = held.and_then(|held| held.downcast_ref::<Tls>());
+        let mut tls = told.filter_map(|error| {
+            let held = error.downcast_ref().and_then(tls::held_by);
             held.or_else(|| error.downcast_ref::<Tls>())
         });
-        let is_of_time = |error: &Tls| match error {
-            Tls::InvalidCertificate(bad) => matches!(
-                bad,
-                Bad::Expired
-                    | Bad::ExpiredContext { .. }
-                    | Bad::NotValidYet
-                    | Bad::NotValidYetContext { .. }
-            ),
+        tls.any(|error| match error {
+            Tls::InvalidCertificate(problem) => tls::is_of_time(problem),
             Tls::AlertReceived(alert) => {
                 matches!(alert, Alert::BadCertificate | Alert::CertificateExpired)
             }
             _ => false,
-        };
-        tls.into_iter().any(is_of_time)
+        })
     }
 
     /// Tells whether the disk on which the engine has its images is full.

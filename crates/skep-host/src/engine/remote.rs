@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::Error;
-use super::tls::{Files, tls_config};
+use super::tls::{self, Files, tls_config};
 use crate::pki::Credentials;
 use crate::store::dm::reason;
 
@@ -144,16 +144,12 @@ fn host_of(address: &str) -> &str {
 
 fn described(address: &str, error: &std::io::Error) -> RemoteError {
     let host = host_of(address);
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let text = match (tls, error.kind()) {
+    let text = match (tls::held_by(error), error.kind()) {
         (Some(rustls::Error::InvalidCertificate(problem)), _) => match problem {
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "x509: certificate signed by unknown authority".to_owned()
             }
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => {
+            problem if tls::is_of_time(problem) => {
                 "x509: certificate has expired or is not yet valid".to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

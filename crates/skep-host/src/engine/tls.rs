@@ -12,7 +12,7 @@ use hyper::Response;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
-use rustls::RootCertStore;
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
@@ -120,6 +120,22 @@ fn connect(address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
     Ok(Connection { docker, agreed: OnceCell::new(), send })
 }
 
+/// Returns what went wrong with TLS, which an error of the transport holds and does not give for its source.
+pub(super) fn held_by(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// Tells whether a certificate is not valid yet, or no longer.
+pub(super) const fn is_of_time(problem: &CertificateError) -> bool {
+    matches!(
+        problem,
+        CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }
+    )
+}
+
 pub(super) fn tls_config(files: &Files<'_>) -> Result<rustls::ClientConfig, Error> {
     let credentials = files.credentials;
     let unusable = |path: &std::path::Path, error: rustls_pki_types::pem::Error| {
@@ -140,4 +156,25 @@ pub(super) fn tls_config(files: &Files<'_>) -> Result<rustls::ClientConfig, Erro
         .with_root_certificates(roots)
         .with_client_auth_cert(certificates(&credentials.cert, &files.cert)?, key)
         .map_err(Error::Credentials)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::AlertDescription;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_out_of_time_is_known_from_other_failures() {
+        let is_refused = |problem: rustls::Error| {
+            let source = Box::new(std::io::Error::other(problem));
+            let address = "10.193.0.2".parse().unwrap();
+            Error::Unreachable { address, source }.is_refused_certificate()
+        };
+        assert!(is_refused(rustls::Error::InvalidCertificate(CertificateError::NotValidYet)));
+        assert!(is_refused(rustls::Error::InvalidCertificate(CertificateError::Expired)));
+        assert!(is_refused(rustls::Error::AlertReceived(AlertDescription::CertificateExpired)));
+        assert!(!is_refused(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)));
+        assert!(!is_refused(rustls::Error::AlertReceived(AlertDescription::UnknownCA)));
+    }
 }
