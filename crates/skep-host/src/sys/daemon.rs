@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
 use super::cmd::{Cmd, CmdError, tail};
 use super::process::ProcessId;
@@ -18,6 +18,9 @@ pub struct Daemon {
     process: Option<ProcessId>,
 }
 
+/// What a program is started by that stops itself first.
+const HALT: &str = r#"kill -STOP $$; exec "$@""#;
+
 impl Cmd {
     /// Starts the program and lets it go on, without a terminal or a pipe of ours: what it prints goes to
     /// `log`, which is made anew. The time limit is not its.
@@ -27,15 +30,32 @@ impl Cmd {
     /// If it cannot be started.
     pub fn start(&self, log: &Path) -> Result<Daemon, CmdError> {
         let fail = |source| CmdError::Start { command: self.to_string(), source };
+        let child = self.prepared(log)?.spawn().map_err(fail)?;
+        let process = child.id().and_then(ProcessId::of);
+        Ok(Daemon { child, command: self.to_string(), log: log.to_owned(), process })
+    }
+
+    /// Returns what starts the program as [`Self::start`] does, after it has stopped itself (SIGSTOP).
+    ///
+    /// # Errors
+    ///
+    /// If the log cannot be made.
+    pub fn halting(&self, log: &Path) -> Result<std::process::Command, CmdError> {
+        let mut halting = self.clone();
+        let program = std::mem::replace(&mut halting.program, "sh".into());
+        halting.args.splice(0..0, ["-c".into(), HALT.into(), "sh".into(), program]);
+        Ok(halting.prepared(log)?.into_std())
+    }
+
+    fn prepared(&self, log: &Path) -> Result<Command, CmdError> {
+        let fail = |source| CmdError::Start { command: self.to_string(), source };
         let mut options = OpenOptions::new();
         let options = options.create(true).append(true).mode(0o600);
         let _ = std::fs::remove_file(log);
         let output = options.open(log).map_err(fail)?;
         let mut command = self.command(self.first()?, true);
         command.stdout(output.try_clone().map_err(fail)?).stderr(output);
-        let child = command.spawn().map_err(fail)?;
-        let process = child.id().and_then(ProcessId::of);
-        Ok(Daemon { child, command: self.to_string(), log: log.to_owned(), process })
+        Ok(command)
     }
 }
 

@@ -4,6 +4,7 @@
 mod asked;
 mod attached;
 mod chain;
+pub mod checkpoint;
 mod checksum;
 mod cmd;
 mod daemon;

@@ -1,0 +1,136 @@
+//! `cat` is kept and goes on: it waits for what it is told, and repeats it.
+
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::process::{Child, Command};
+
+use super::*;
+use crate::sys::ProcessId;
+
+/// The standard three.
+const INHERITED: u64 = 3;
+
+/// The ends of a process's input and output that are ours.
+struct Talk {
+    to: PipeWriter,
+    from: PipeReader,
+}
+
+impl Talk {
+    /// Gives a command its ends.
+    fn with(command: &mut Command) -> Self {
+        let ((input, to), (from, output)) = (pipe().unwrap(), pipe().unwrap());
+        command.stdin(input).stdout(output);
+        Self { to, from }
+    }
+
+    fn assert_repeats(&mut self, text: &str) {
+        self.to.write_all(text.as_bytes()).unwrap();
+        let mut said = vec![0; text.len()];
+        self.from.read_exact(&mut said).unwrap();
+        assert_eq!(said, text.as_bytes());
+    }
+}
+
+/// Ends a process when the test does.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(program: &str) -> (Ending, Talk) {
+    // Who runs the tests may have left some open.
+    crate::sys::close_inherited_on_exec().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", program]);
+    let talk = Talk::with(&mut command);
+    (Ending(command.spawn().unwrap()), talk)
+}
+
+fn go_on(from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "kill -STOP $$; exec cat"]);
+    let talk = Talk::with(&mut command);
+    let how = Restoring {
+        checkpoint: from,
+        pages,
+        shared: Path::new("/none"),
+        place: &|path| (path.to_owned(), false),
+        ioctls: &[],
+        user: None,
+    };
+    Ok((restore(command, &how)?, talk))
+}
+
+#[test]
+fn a_process_goes_on_as_often_as_is_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    let (cat, mut talk) = start("exec cat");
+    talk.assert_repeats("before\n");
+    let file = std::fs::File::create(&pages).unwrap();
+    let kept = dump(cat.0.id(), Path::new("/none"), INHERITED, &file).unwrap();
+    talk.assert_repeats("it goes on itself\n");
+    drop((cat, talk));
+
+    let text = serde_json::to_string(&kept).unwrap();
+    let kept: Checkpoint = serde_json::from_str(&text).unwrap();
+    kept.check_host().unwrap();
+    let (one, mut to_one) = go_on(&kept, &pages).unwrap();
+    let (other, mut to_other) = go_on(&kept, &pages).unwrap();
+    to_one.assert_repeats("to one\n");
+    to_other.assert_repeats("to the other\n");
+    drop(to_one);
+    to_other.assert_repeats("it is another process\n");
+    for process in [one, other] {
+        process.kill();
+    }
+}
+
+#[test]
+fn what_cannot_be_made_once_more_is_refused_and_left_alone() {
+    let (cat, mut talk) = start("exec 5<&0; exec cat");
+    talk.assert_repeats("before\n");
+    let file = tempfile::tempfile().unwrap();
+    let error = dump(cat.0.id(), Path::new("/none"), INHERITED, &file).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
+    assert!(connected(cat.0.id(), INHERITED).unwrap());
+    talk.assert_repeats("it goes on itself\n");
+}
+
+#[test]
+fn a_host_that_has_changed_is_told() {
+    let path = std::env::current_exe().unwrap();
+    let stamp = Stamp::of(&path).unwrap();
+    let kept = |kernel: String, stamp: Stamp| Checkpoint {
+        kernel,
+        vdso: Vec::new(),
+        regions: Vec::new(),
+        files: vec![(path.clone(), stamp)],
+        threads: Vec::new(),
+        descriptors: Vec::new(),
+        actions: Vec::new(),
+        filter: Vec::new(),
+        timer_slack: 0,
+    };
+    kept(kernel(), stamp.clone()).check_host().unwrap();
+    let older = Stamp { modified: (1, 0), ..stamp.clone() };
+    assert!(kept(kernel(), older).check_host().unwrap_err().ends_with(" is another one now"));
+    assert!(kept("another".into(), stamp).check_host().unwrap_err().contains("another"));
+}
+
+#[test]
+fn a_process_that_cannot_go_on_is_not_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    let (cat, mut talk) = start("exec cat");
+    talk.assert_repeats("before\n");
+    let kept =
+        dump(cat.0.id(), Path::new("/none"), INHERITED, &std::fs::File::create(&pages).unwrap());
+    std::fs::remove_file(&pages).unwrap();
+    let error = go_on(&kept.unwrap(), &pages).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("pages"), "{error}");
+}
