@@ -20,12 +20,19 @@ pub const CONSOLE_MONITOR: &str = "qmp-console.sock";
 /// The ID of the console.
 pub const CONSOLE: &str = "console";
 
+/// The name of the disk in the monitor's commands.
+pub const DISK: &str = "root";
+
 /// The ID of the guest agent's port in the monitor's events.
 pub const AGENT_PORT: &str = "agent";
 
 /// The size of the translation cache under software emulation, in MiB: all that a node runs until it is verified
 /// fits into it. Half of it costs a quarter more time, twice of it saves none (docs/measured.md).
 const TRANSLATION_CACHE: u32 = 256;
+
+/// The same for a machine that is kept with what it has translated: with what it does from its boot on, and as much again for
+/// what a copy does. The former is shared by all copies.
+const KEPT_TRANSLATION_CACHE: u32 = 512;
 
 /// The machine type. No high precision timer: nothing needs it, and it wakes an idle guest's emulator.
 pub const MACHINE: &str = "q35,hpet=off,vmport=off";
@@ -97,11 +104,12 @@ impl Invocation<'_> {
         option(
             "blockdev",
             format!(
-                "driver=qcow2,node-name=root,discard=unmap,file.driver=file,file.filename={}",
+                "driver=qcow2,node-name={DISK},discard=unmap,file.driver=file{},file.filename={}",
+                self.locking(),
                 value(&self.disk)
             ),
         );
-        option("device", "virtio-blk-pci,drive=root".into());
+        option("device", format!("virtio-blk-pci,drive={DISK}"));
         option("netdev", "tap,id=net0,fd=3".into());
         option("device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", self.mac));
         option("device", "virtio-rng-pci".into());
@@ -138,6 +146,11 @@ impl Invocation<'_> {
         }
     }
 
+    /// Many copies of a process that is kept have its disk open, to read: none may lock it.
+    fn locking(&self) -> &'static str {
+        if matches!(self.memory, Memory::Written(_)) { ",file.locking=off" } else { "" }
+    }
+
     fn memory_backend(&self) -> Option<String> {
         let (file, how) = match self.memory {
             Memory::Anonymous => return None,
@@ -155,7 +168,13 @@ impl Invocation<'_> {
     fn accel(&self) -> String {
         match self.emulator.accelerator {
             Accelerator::Kvm => "kvm".into(),
-            Accelerator::Tcg => format!("tcg,thread=multi,tb-size={TRANSLATION_CACHE}"),
+            Accelerator::Tcg => {
+                let cache = match self.memory {
+                    Memory::Written(_) => KEPT_TRANSLATION_CACHE,
+                    _ => TRANSLATION_CACHE,
+                };
+                format!("tcg,thread=multi,tb-size={cache}")
+            }
         }
     }
 

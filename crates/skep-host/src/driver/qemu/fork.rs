@@ -16,8 +16,8 @@ use super::args::{MONITOR, Memory};
 use super::launch::{self, last_words, process};
 use super::qmp::Qmp;
 use super::template::{self, Template};
-use super::{Emulator, Files, disk, power};
-use crate::driver::{Boot, Error};
+use super::{Emulator, Files, disk, kept, power};
+use crate::driver::{Boot, Error, Say};
 use crate::net::Network;
 use crate::store::Machine;
 use crate::sys::FileError;
@@ -76,13 +76,23 @@ pub(super) async fn fork(
     boot: &Boot,
     emulator: &Emulator,
     host: (&dyn Network, bool),
+    say: Say<'_>,
 ) -> Result<(), Error> {
     let template = template_of(machine)?;
     if template.manifest.emulator != *emulator {
         return Err(Error::Unfit(format!("template {} was made by another QEMU", template.id)));
     }
-    let ram = template.ram();
-    launch::start(machine, boot, emulator, Memory::Copied(&ram), host).await?;
+    let goes_on = match kept::of(&template.dir) {
+        Some(kept) => {
+            let going_on = kept::go_on(machine, boot, emulator, (&template, &kept), host).await;
+            let refused = |error| say(&format!("its emulator starts anew: {error}"));
+            going_on.map_err(refused).is_ok()
+        }
+        None => false,
+    };
+    if !goes_on {
+        launch::start(machine, boot, emulator, Memory::Copied(&template.ram()), host).await?;
+    }
     let loaded = load(&machine.dir, &template).await;
     if loaded.is_err() {
         // Half a copy is worth nothing, and its monitor would be taken for a machine's.
@@ -107,15 +117,21 @@ async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
     let limit = LOAD * emulator.accelerator.slowness();
     let loading = async {
         let mut qmp = Qmp::open(dir, MONITOR).await?;
-        leave_out_memory(&mut qmp).await?;
-        load_state(&mut qmp, &template.state()).await?;
+        let mut loads = false;
         loop {
             let status = qmp.execute("query-status", json!({})).await?;
             match status.get("status").and_then(Value::as_str) {
+                Some("inmigrate") if !loads => {
+                    leave_out_memory(&mut qmp).await?;
+                    load_state(&mut qmp, &template.state()).await?;
+                    loads = true;
+                }
                 // wait: the end is announced only to those who asked for all events.
                 Some("inmigrate") => tokio::time::sleep(Duration::from_millis(5)).await,
-                // As the template was when it was saved.
-                Some("paused") => return qmp.execute("cont", json!({})).await.map(|_| ()),
+                // As the template was when it was saved; after that, if its process goes on.
+                Some("paused" | "postmigrate") => {
+                    return qmp.execute("cont", json!({})).await.map(|_| ());
+                }
                 other => return Err(Error::Unfit(format!("the copy does not run: {other:?}"))),
             }
         }

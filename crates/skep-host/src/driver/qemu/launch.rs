@@ -116,36 +116,13 @@ pub(super) async fn start(
     (network, secluded): (&dyn Network, bool),
 ) -> Result<(), Error> {
     let files = Files::of(machine);
-    for stale in [files.process(), files.pid(), files.console()] {
-        let _ = std::fs::remove_file(stale);
-    }
-    let record = &machine.record;
     let accelerator = emulator.accelerator;
-    let invocation = Invocation {
-        emulator,
-        name: format!("skep-{}-{}", boot.owner.cluster, record.name()),
-        cpus: record.spec.cpus,
-        size: record.spec.memory,
-        memory,
-        mac: record.mac,
-        user: user_of(record.address),
-        kernel: boot.kernel.clone(),
-        initrd: boot.initrd.clone(),
-        words: node_words(record, &boot.network, &boot.resolvers),
-        disk: files.disk(),
-        pid: Some(files.pid()),
-    };
-    let tap = network.tap(&record.tap, &boot.network, &boot.owner).await?;
-    let mut command = Cmd::new(QEMU).args(invocation.args()).dir(&machine.dir).descriptor(tap);
-    if secluded {
-        command = command.secluded(places(machine, boot, memory));
-    }
+    let command = command(machine, boot, emulator, memory, (network, secluded)).await?;
     let mut daemon = command.start(&files.log())?;
     // From here on QEMU alone has the tap.
     drop(command);
     if let Some(process) = daemon.process() {
-        let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
-        write_atomic(&files.process(), 0o600, &note)?;
+        note_process(&files, process, accelerator)?;
     }
     let limit = Duration::from_secs(20) * accelerator.slowness();
     let answers = async {
@@ -170,6 +147,51 @@ pub(super) async fn start(
         power::kill(&machine.dir).await?;
     }
     started
+}
+
+/// Returns what starts a machine's process, with its tap.
+pub(super) async fn command(
+    machine: &Machine,
+    boot: &Boot,
+    emulator: &Emulator,
+    memory: Memory<'_>,
+    (network, secluded): (&dyn Network, bool),
+) -> Result<Cmd, Error> {
+    let files = Files::of(machine);
+    for stale in [files.process(), files.pid(), files.console()] {
+        let _ = std::fs::remove_file(stale);
+    }
+    let record = &machine.record;
+    let invocation = Invocation {
+        emulator,
+        name: format!("skep-{}-{}", boot.owner.cluster, record.name()),
+        cpus: record.spec.cpus,
+        size: record.spec.memory,
+        memory,
+        mac: record.mac,
+        user: user_of(record.address),
+        kernel: boot.kernel.clone(),
+        initrd: boot.initrd.clone(),
+        words: node_words(record, &boot.network, &boot.resolvers),
+        disk: files.disk(),
+        pid: Some(files.pid()),
+    };
+    let tap = network.tap(&record.tap, &boot.network, &boot.owner).await?;
+    let mut command = Cmd::new(QEMU).args(invocation.args()).dir(&machine.dir).descriptor(tap);
+    if secluded {
+        command = command.secluded(places(machine, boot, memory));
+    }
+    Ok(command)
+}
+
+/// Notes which process a machine is.
+pub(super) fn note_process(
+    files: &Files,
+    process: ProcessId,
+    accelerator: Accelerator,
+) -> Result<(), Error> {
+    let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
+    Ok(write_atomic(&files.process(), 0o600, &note)?)
 }
 
 /// Returns the directories that a machine's process has files in: its own, and those of what it is a copy of

@@ -16,6 +16,7 @@ mod bake;
 mod console;
 mod disk;
 mod fork;
+mod kept;
 mod launch;
 mod power;
 pub mod qmp;
@@ -196,10 +197,11 @@ impl Fork for Qemu {
         say: Say<'_>,
     ) -> Result<PathBuf, Error> {
         let emulator = self.choose(&image.kernel(), &image.initrd(), say).await?;
-        let id = template_id(image, shape, images, emulator);
-        let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
         let (network, secluded) = (&*self.network, self.secludes(&image.dir, say).await);
-        let making = Making { image, shape, images, emulator, network, secluded, say };
+        let keeps = !secluded && kept::is_of_use(emulator);
+        let id = template_id(image, shape, images, emulator, keeps);
+        let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
+        let making = Making { image, shape, images, emulator, keeps, network, secluded, say };
         let entries = Self::templates(&self.cache_dir);
         let (template, _) = slot.get_or_try_init(|| entries.ensure(&id, &making)).await?;
         Ok(template.disk())
@@ -216,7 +218,7 @@ impl Fork for Qemu {
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
         let secluded = self.secludes(&machine.dir, say).await;
-        fork::fork(machine, boot, emulator, (&*self.network, secluded)).await
+        fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await
     }
 }
 

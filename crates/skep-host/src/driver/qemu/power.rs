@@ -38,9 +38,9 @@ pub(super) async fn state(machine: &Machine) -> MachineState {
 /// Returns the state that QEMU's own word for it means.
 fn of_status(word: Option<&str>) -> MachineState {
     match word {
-        // A copy whose start was cut off waits for its state. A guest whose disk found no room on the
+        // A copy whose start was cut off waits for its state, or is as its template was when that had been saved. A guest whose disk found no room on the
         // host is halted, and goes on when it is told to.
-        Some("paused" | "inmigrate" | "io-error") => MachineState::Paused,
+        Some("paused" | "inmigrate" | "postmigrate" | "io-error") => MachineState::Paused,
         _ => MachineState::Running,
     }
 }
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_has_to_be_told_to_go_on_is_paused() {
-        for word in ["paused", "inmigrate", "io-error"] {
+        for word in ["paused", "inmigrate", "postmigrate", "io-error"] {
             assert_eq!(of_status(Some(word)), MachineState::Paused, "{word}");
         }
         for word in [Some("running"), Some("internal-error"), None] {

@@ -39,6 +39,17 @@ impl Qmp {
         Ok(qmp)
     }
 
+    /// Returns the number of the process whose monitor it is (SO_PEERCRED of unix(7)).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not tell.
+    pub fn process(&self) -> Result<u32, Error> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.socket);
+        let peer = peer.map_err(|error| Error::Monitor(error.into()))?;
+        Ok(peer.pid.as_raw_pid().cast_unsigned())
+    }
+
     /// Runs a command and returns its answer; events that come before it are dropped.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 //! ```text
 //! CACHE/templates/ID/ram            the guest's memory, with holes where it was never written
 //! CACHE/templates/ID/state          processors and devices
+//! CACHE/templates/ID/process        the emulator's own memory, under software emulation (`kept`)
+//! CACHE/templates/ID/process.json   and what else its process has
 //! CACHE/templates/ID/disk.qcow2     what differs from the image's root disk
 //! CACHE/templates/ID/template.json  what it was made from, and checksums
 //! ```
@@ -25,7 +27,7 @@ use super::bake::BAKE;
 use super::fork::{leave_out_memory, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
-use super::{Emulator, Files, QEMU, disk, user_of};
+use super::{Emulator, Files, QEMU, disk, kept, user_of};
 use crate::driver::{Error, Say};
 use crate::image::{Image, image_id};
 use crate::net::Network;
@@ -124,12 +126,16 @@ pub(super) fn template_id(
     shape: Shape,
     images: &[ImageSet],
     emulator: &Emulator,
+    keeps: bool,
 ) -> String {
     let (cpu, words) = (cpu(emulator), kernel_words(emulator));
     let mut machine = json!([FORMAT, image.id, shape, emulator, MACHINE, cpu, words, WARM_UP]);
     if !images.is_empty() {
         // What they are counts, not where they came from or in which order.
         machine = json!([machine, EngineImages::of(images).0, BAKE]);
+    }
+    if keeps {
+        machine = json!([machine, kept::host()]);
     }
     hex(&Sha256::digest(machine.to_string())[..8])
 }
@@ -156,6 +162,8 @@ pub(super) struct Making<'a> {
     pub shape: Shape,
     pub images: &'a [ImageSet],
     pub emulator: &'a Emulator,
+    /// Whether the emulator's process is kept too.
+    pub keeps: bool,
     /// Where the tap is from, which is connected to nothing: what matters is that a copy finds the same
     /// kind of interface.
     pub network: &'a dyn Network,
@@ -174,16 +182,29 @@ impl Kind for Making<'_> {
 
     async fn open(&self, dir: &Path) -> Option<Template> {
         let template = self.read(dir).await?;
-        let files = template.manifest.files.clone();
-        let place = dir.to_owned();
-        let whole = tokio::task::spawn_blocking(move || {
-            files.iter().all(|(name, sum)| checksum(&place.join(name)).is_ok_and(|it| it == *sum))
-        });
-        whole.await.ok()?.then_some(template)
+        if let Some(kept) = kept::of(dir)
+            && let Err(reason) = kept.check_host()
+        {
+            tracing::debug!(?dir, reason, "stale");
+            return None;
+        }
+        let files = template.manifest.files.iter().cloned();
+        let checks: Vec<_> = files
+            .map(|(name, sum)| {
+                let path = dir.join(name);
+                tokio::task::spawn_blocking(move || checksum(&path).is_ok_and(|it| it == sum))
+            })
+            .collect();
+        for whole in checks {
+            if !whole.await.ok()? {
+                return None;
+            }
+        }
+        Some(template)
     }
 
     async fn make(&self, dir: &Path) -> Result<(), Error> {
-        let needed = self.shape.memory.bytes() + ROOM;
+        let needed = self.shape.memory.bytes() + ROOM + if self.keeps { kept::ROOM } else { 0 };
         let free = crate::sys::free_space(dir)?;
         if free < needed {
             return Err(Error::Unfit(format!(
@@ -270,6 +291,9 @@ impl Making<'_> {
         (self.say)("freezing it");
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         qmp.execute("stop", json!({})).await?;
+        if self.keeps {
+            kept::prepare(dir, &mut qmp, self.shape.disk, user_of(NOBODY)).await?;
+        }
         leave_out_memory(&mut qmp).await?;
         let saving = save_state(&mut qmp, &dir.join("state")).await?;
         loop {
@@ -286,6 +310,14 @@ impl Making<'_> {
             }
         }
         saving.await?;
+        if self.keeps {
+            let process = qmp.process()?;
+            drop(qmp);
+            if let Err(error) = kept::keep(dir, process).await {
+                (self.say)(&format!("copies translate all code anew: {error}"));
+            }
+            qmp = Qmp::open(dir, MONITOR).await?;
+        }
         // It may be gone before it has answered.
         let _ = qmp.execute("quit", json!({})).await;
         Ok(())
@@ -293,7 +325,7 @@ impl Making<'_> {
 
     /// Leaves only what copies need, unwritable, with checksums.
     async fn seal(&self, dir: &Path) -> Result<(), Error> {
-        let keep = ["ram", "state", "disk.qcow2"];
+        let keep = ["ram", "state", "disk.qcow2", kept::PAGES, kept::REST];
         let fail = |path: &Path, source| FileError::new("seal", path, source);
         for entry in std::fs::read_dir(dir).map_err(|source| fail(dir, source))?.flatten() {
             if !keep.iter().any(|name| entry.file_name() == *name) {
@@ -303,6 +335,9 @@ impl Making<'_> {
         let mut files = Vec::new();
         for name in keep {
             let path = dir.join(name);
+            if !path.exists() && [kept::PAGES, kept::REST].contains(&name) {
+                continue;
+            }
             let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);
             std::fs::set_permissions(&path, read_only).map_err(|source| fail(&path, source))?;
             let file = std::fs::File::open(&path).map_err(|source| fail(&path, source))?;
@@ -370,32 +405,59 @@ mod tests {
             source: source.into(),
             images: vec![ContainerImage { id: id.into(), names: vec!["app:1".into()] }],
         };
-        let with = |set| template_id(&image("a"), SHAPE, &[set], &emulator());
+        let with = |set| template_id(&image("a"), SHAPE, &[set], &emulator(), false);
         assert_eq!(with(set("a.tar", "sha256:1")), with(set("b.tar", "sha256:1")));
-        let plain = template_id(&image("a"), SHAPE, &[], &emulator());
+        let plain = template_id(&image("a"), SHAPE, &[], &emulator(), false);
         let others = [
             with(set("a.tar", "sha256:1")),
             with(set("a.tar", "sha256:2")),
-            template_id(&image("b"), SHAPE, &[], &emulator()),
-            template_id(&image("a"), Shape { cpus: 2, ..SHAPE }, &[], &emulator()),
-            template_id(&image("a"), Shape { memory: Size::gib(2), ..SHAPE }, &[], &emulator()),
-            template_id(&image("a"), Shape { disk: Size::gib(30), ..SHAPE }, &[], &emulator()),
-            template_id(&image("a"), SHAPE, &[], &Emulator { build: "other".into(), ..emulator() }),
+            template_id(&image("b"), SHAPE, &[], &emulator(), false),
+            template_id(&image("a"), Shape { cpus: 2, ..SHAPE }, &[], &emulator(), false),
+            template_id(
+                &image("a"),
+                Shape { memory: Size::gib(2), ..SHAPE },
+                &[],
+                &emulator(),
+                false,
+            ),
+            template_id(
+                &image("a"),
+                Shape { disk: Size::gib(30), ..SHAPE },
+                &[],
+                &emulator(),
+                false,
+            ),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &[],
+                &Emulator { build: "other".into(), ..emulator() },
+                false,
+            ),
             template_id(
                 &image("a"),
                 SHAPE,
                 &[],
                 &Emulator { accelerator: Accelerator::Kvm, ..emulator() },
+                false,
             ),
             template_id(
                 &image("a"),
                 SHAPE,
                 &[],
                 &Emulator { processor: Some("another".into()), ..emulator() },
+                false,
             ),
-            template_id(&image("a"), SHAPE, &[], &Emulator { steady_counter: false, ..emulator() }),
+            template_id(&image("a"), SHAPE, &[], &emulator(), true),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &[],
+                &Emulator { steady_counter: false, ..emulator() },
+                false,
+            ),
         ];
-        assert_eq!(plain, template_id(&image("a"), SHAPE, &[], &emulator()));
+        assert_eq!(plain, template_id(&image("a"), SHAPE, &[], &emulator(), false));
         for (index, other) in others.iter().enumerate() {
             assert!(*other != plain && !others[..index].contains(other), "{index}");
         }
@@ -404,7 +466,7 @@ mod tests {
     fn making<'a>(image: &'a Image, emulator: &'a Emulator) -> Making<'a> {
         let (network, say) = (&LinuxNetwork, &|_: &str| ());
         let (shape, secluded) = (SHAPE, false);
-        Making { image, shape, images: &[], emulator, network, secluded, say }
+        Making { image, shape, images: &[], emulator, keeps: false, network, secluded, say }
     }
 
     #[tokio::test]
