@@ -3,4 +3,8 @@
 exec 2>&1
 # Containers outlive their supervisor's restart, so its own group is not theirs.
 ulimit -n 1048576
-exec containerd --log-level warn
+# What containerd starts finds runc there, in memory, for as long as containerd runs.
+runc=$(command -v runc)
+PATH=/run/skep/bin:$PATH
+export PATH
+exec /usr/lib/skep/sealed "$runc" /run/skep/bin/runc containerd --log-level warn

@@ -10,7 +10,7 @@ mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
 mount -t tmpfs -o mode=755,nosuid,nodev run /run
 mount -t tmpfs -o mode=1777,nosuid,nodev,size=50% tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep
+mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep/bin
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
