@@ -68,6 +68,7 @@ fn copies_of_one_machine_have_nothing_in_common() {
     let machine = |index: usize| home.cluster("five").join(format!("machines/node{index}"));
     for index in 0..5 {
         assert_clock_is_right(&machine(index));
+        assert_goes_on_as_kept(&machine(index));
     }
     clocks_are_right_after_a_halt(&home, &machine(2), &machine(3));
 
@@ -98,6 +99,32 @@ fn copies_of_one_machine_have_nothing_in_common() {
 
     home.run("down five -y");
     host.assert_unchanged();
+}
+
+/// An emulator that went on from its template's has that one's pages, and in each thread no more rights than it.
+fn assert_goes_on_as_kept(machine: &Path) {
+    let note = std::fs::read_to_string(machine.join("process.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_str(&note).unwrap();
+    if note["accelerator"] != "tcg" {
+        return;
+    }
+    let process = format!("/proc/{}", note["pid"]);
+    let maps = std::fs::read_to_string(format!("{process}/maps")).unwrap();
+    assert!(maps.lines().any(|line| line.contains("/templates/") && line.ends_with("/process")));
+    let own = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
+    assert_eq!(own.trim(), note["pid"].to_string());
+    let mut threads = 0;
+    for thread in std::fs::read_dir(format!("{process}/task")).unwrap().flatten() {
+        // One that has nothing to do any more may end meanwhile.
+        let Ok(status) = std::fs::read_to_string(thread.path().join("status")) else { continue };
+        for (name, value) in [("CapEff", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")]
+        {
+            assert!(status.contains(&format!("{name}:\t{value}\n")), "{name}: {status}");
+        }
+        assert!(!status.contains("Uid:\t0"), "{status}");
+        threads += 1;
+    }
+    assert!(threads >= 4, "{threads}");
 }
 
 /// A clock that is wrong stays so: it is asked again as an answer that comes late says little.

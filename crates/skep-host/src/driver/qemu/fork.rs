@@ -82,17 +82,18 @@ pub(super) async fn fork(
     if template.manifest.emulator != *emulator {
         return Err(Error::Unfit(format!("template {} was made by another QEMU", template.id)));
     }
-    let goes_on = match kept::of(&template.dir) {
-        Some(kept) => {
-            let going_on = kept::go_on(machine, boot, emulator, (&template, &kept), host).await;
-            let refused = |error| say(&format!("its emulator starts anew: {error}"));
-            going_on.map_err(refused).is_ok()
+    if let Some(kept) = kept::of(&template.dir) {
+        let goes_on = async {
+            kept::go_on(machine, boot, emulator, (&template, &kept), host).await?;
+            load(&machine.dir, &template).await
+        };
+        match goes_on.await {
+            Ok(()) => return Ok(()),
+            Err(error) => say(&format!("its emulator starts anew: {error}")),
         }
-        None => false,
-    };
-    if !goes_on {
-        launch::start(machine, boot, emulator, Memory::Copied(&template.ram()), host).await?;
+        power::kill(&machine.dir).await?;
     }
+    launch::start(machine, boot, emulator, Memory::Copied(&template.ram()), host).await?;
     let loaded = load(&machine.dir, &template).await;
     if loaded.is_err() {
         // Half a copy is worth nothing, and its monitor would be taken for a machine's.

@@ -9,6 +9,7 @@
 //! disks for changed after a state was saved, and reads them again when the guest goes on.
 
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::net::Network;
 use crate::shell::AGENT_SOCKET;
 use crate::store::Machine;
 use crate::sys::checkpoint::{self, Checkpoint, Ioctl, Restoring, connected, dump, restore};
-use crate::sys::{FileError, read_own, write_atomic};
+use crate::sys::{FileError, ProcessId, read_own, write_atomic};
 
 /// The file of the process's pages.
 pub(super) const PAGES: &str = "process";
@@ -173,7 +174,7 @@ pub(super) async fn go_on(
     drop(command);
     let (pages, below, own) = (template.dir.join(PAGES), template.disk(), files.disk());
     let checkpoint = kept.checkpoint.clone();
-    let user = user_of(machine.record.address);
+    let (user, accelerator) = (user_of(machine.record.address), emulator.accelerator);
     let ioctls = tap_settings(emulator.version);
     let restored = tokio::task::spawn_blocking(move || {
         let place = |path: &Path| match path.file_name() {
@@ -181,6 +182,13 @@ pub(super) async fn go_on(
             Some(name) if Some(name) == below.file_name() => (below.clone(), false),
             Some(name) if Some(name) == ram.file_name() => (ram.clone(), false),
             _ => (path.to_owned(), false),
+        };
+        let note = |process: ProcessId| {
+            // As QEMU itself does when it starts.
+            let own = format!("{}\n", process.pid);
+            write_atomic(&files.pid(), 0o600, own.as_bytes())
+                .and_then(|()| launch::note_process(&files, process, accelerator))
+                .map_err(io::Error::other)
         };
         restore(
             halting,
@@ -191,13 +199,11 @@ pub(super) async fn go_on(
                 place: &place,
                 ioctls: &ioctls,
                 user,
+                note: &note,
             },
         )
     });
     let restored = restored.await.expect("restoring does not panic");
-    let process = restored
-        .map_err(|source| FileError::new("go on from", &template.dir.join(REST), source))?;
-    launch::note_process(&files, process, emulator.accelerator)?;
-    // As QEMU itself does when it starts.
-    Ok(write_atomic(&files.pid(), 0o600, format!("{}\n", process.pid).as_bytes())?)
+    let rest = template.dir.join(REST);
+    Ok(restored.map_err(|source| FileError::new("go on from", &rest, source))?)
 }

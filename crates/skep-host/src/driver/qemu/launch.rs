@@ -16,7 +16,7 @@ use crate::driver::{Boot, Error};
 use crate::net::Network;
 use crate::shell::AgentShell;
 use crate::store::Machine;
-use crate::sys::{Cmd, CmdError, Output, ProcessId, read_own, tail, write_atomic};
+use crate::sys::{Cmd, CmdError, FileError, Output, ProcessId, read_own, tail, write_atomic};
 
 /// The oldest QEMU that is supported: Debian 12's.
 pub const OLDEST: QemuVersion = QemuVersion::new(7, 2);
@@ -189,9 +189,9 @@ pub(super) fn note_process(
     files: &Files,
     process: ProcessId,
     accelerator: Accelerator,
-) -> Result<(), Error> {
+) -> Result<(), FileError> {
     let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
-    Ok(write_atomic(&files.process(), 0o600, &note)?)
+    write_atomic(&files.process(), 0o600, &note)
 }
 
 /// Returns the directories that a machine's process has files in: its own, and those of what it is a copy of

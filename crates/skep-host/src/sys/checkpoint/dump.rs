@@ -59,6 +59,7 @@ fn keep(
     let regions = doing(|| "keep its memory".into(), maps::save(traced, &maps, shared, pages))?;
     let stamped = |path: PathBuf| Stamp::of(&path).map(|stamp| (path, stamp));
     let files = maps::files(&regions).into_iter().map(stamped).collect::<io::Result<_>>()?;
+    let heap = maps::heap(&maps).ok_or_else(|| unfit("it has no heap"))?;
     let kernels = maps.iter().filter(|map| map.is_kernels() && map.name != "[vsyscall]");
     let vdso = kernels.map(|map| (map.name.clone(), map.start, map.end)).collect();
     traced.call_through_vdso(&maps)?;
@@ -67,6 +68,7 @@ fn keep(
         kernel: kernel(),
         vdso,
         regions,
+        heap,
         files,
         threads,
         descriptors,

@@ -122,6 +122,13 @@ pub(super) fn save(
     Ok(regions)
 }
 
+/// Returns where the memory is that grows by brk(2).
+pub(super) fn heap(maps: &[Map]) -> Option<(u64, u64)> {
+    let mut parts = maps.iter().filter(|map| map.name == "[heap]");
+    let first = parts.next()?;
+    Some((first.start, parts.next_back().unwrap_or(first).end))
+}
+
 /// Returns the files of programs and libraries that are mapped.
 pub(super) fn files(regions: &[Region]) -> Vec<PathBuf> {
     let file = |region: &Region| match &region.content {

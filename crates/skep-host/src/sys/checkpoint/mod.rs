@@ -45,6 +45,8 @@ pub struct Checkpoint {
     /// Where the kernel's own mappings were: name, start, end.
     vdso: Vec<(String, u64, u64)>,
     regions: Vec<Region>,
+    /// Where the memory was that grows by brk(2): start and end.
+    heap: (u64, u64),
     /// The programs and libraries of which parts are mapped, each with what tells whether it is the same.
     files: Vec<(PathBuf, Stamp)>,
     /// The first one is the process's own.

@@ -20,9 +20,6 @@ const ROOM: u64 = 4 * PAGE;
 /// From where on that room is looked for: below anything that is usually mapped.
 const LOW: u64 = 0x1000_0000;
 
-/// The number from which on descriptors are put that are needed for a moment: above all that a process has.
-const HIGH: u64 = 900;
-
 /// How many connections a socket may keep waiting.
 const BACKLOG: u64 = 16;
 
@@ -56,31 +53,26 @@ pub struct Restoring<'a> {
     pub ioctls: &'a [Ioctl],
     /// The user and group that it becomes.
     pub user: Option<u32>,
+    /// Is told which process it is before it runs: it is killed if we end until then, and goes on if we end later.
+    pub note: &'a dyn Fn(ProcessId) -> io::Result<()>,
 }
 
-/// Starts a program that goes on as the process of a checkpoint did, and lets it run. The command has to stop itself
+/// Starts a program that goes on as the process of a checkpoint did. The command has to stop itself
 /// (SIGSTOP) and then to start the program that it was, with what is inherited as it was.
 ///
 /// # Errors
 ///
 /// If the program cannot be started, traced, or given what it had; then there is none.
-pub fn restore(mut command: Command, how: &Restoring<'_>) -> io::Result<ProcessId> {
+pub fn restore(mut command: Command, how: &Restoring<'_>) -> io::Result<()> {
     let mut child = command.spawn()?;
     let made = Traced::take_at_exec(child.id().cast_signed())
         .and_then(|traced| Making::new(traced, how)?.finish());
-    let process = ProcessId::of(child.id());
-    match (made, process) {
-        (Ok(()), Some(process)) => {
-            // Whoever started it has to hear of its end, or it would stay in the list of processes.
-            std::thread::spawn(move || child.wait());
-            Ok(process)
-        }
-        (made, _) => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(made.err().unwrap_or_else(|| io::Error::other("it ended at once")))
-        }
+    if made.is_err() {
+        let _ = child.kill();
     }
+    // Whoever started it has to hear of its end, or it would stay in the list of processes.
+    std::thread::spawn(move || child.wait());
+    made
 }
 
 /// A process that is being made.
@@ -133,6 +125,7 @@ impl<'a> Making<'a> {
     /// Makes it what it was, and lets it go on.
     fn finish(self) -> io::Result<()> {
         self.map_memory()?;
+        self.move_heap()?;
         self.open_descriptors()?;
         for (signal, action) in &self.from.actions {
             let data = self.put(action)?;
@@ -148,6 +141,8 @@ impl<'a> Making<'a> {
         let pid = self.traced.pid;
         self.traced.call(libc::SYS_munmap, &[self.room, ROOM])?;
         self.traced.set_registers(pid, &self.from.threads[0].registers)?;
+        let process = ProcessId::of(pid.cast_unsigned());
+        (self.how.note)(process.ok_or_else(|| io::Error::other("it has ended"))?)?;
         self.traced.release(&threads)
     }
 
@@ -172,6 +167,8 @@ impl<'a> Making<'a> {
 
     fn map_memory(&self) -> io::Result<()> {
         let mut files = BTreeMap::new();
+        // Above all that it had.
+        let high = self.from.descriptors.last().map_or(3, |last| last.number + 1);
         let read = libc::O_RDONLY.cast_unsigned().into();
         for region in &self.from.regions {
             let (path, offset) = match &region.content {
@@ -186,7 +183,7 @@ impl<'a> Making<'a> {
             let file = match files.get(path) {
                 Some(file) => *file,
                 None => {
-                    let to = HIGH + files.len() as u64;
+                    let to = high + files.len() as u64;
                     self.number(self.open(path, read)?, to, CLOSE_ON_EXEC)?;
                     files.insert(path, to);
                     to
@@ -213,6 +210,30 @@ impl<'a> Making<'a> {
             .traced
             .call(libc::SYS_mmap, &[start, end - start, protection, fixed(flags), file, offset]);
         doing(|| format!("map its memory at {start:x}"), mapped).map(|_| ())
+    }
+
+    /// Tells the kernel where memory grows by brk(2). Where it would have begun in this process is chance; from above the
+    /// old place, brk(2) would seem to succeed and give nothing.
+    fn move_heap(&self) -> io::Result<()> {
+        let (start, end) = self.from.heap;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.traced.pid))?;
+        // What is not moved stays as proc_pid_stat(5) has it, where the first field here is the third one.
+        let fields = &stat[stat.rfind(')').map_or(0, |at| at + 1)..];
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        let field = |number: usize| {
+            let value = fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+            value.ok_or_else(|| unfit("the kernel does not tell where its code is"))
+        };
+        // struct prctl_mm_map (PR_SET_MM(2const)): code, data, heap, stack, arguments, environment; no auxiliary
+        // vector, and no other program.
+        let (code, data) = ([field(26)?, field(27)?], [field(45)?, field(46)?]);
+        let words = [field(28)?, field(48)?, field(49)?, field(50)?, field(51)?];
+        let map = [&code[..], &data, &[start, end], &words, &[0, NO_PROGRAM]].concat();
+        let map: Vec<u8> = map.into_iter().flat_map(u64::to_ne_bytes).collect();
+        let option = libc::PR_SET_MM.cast_unsigned().into();
+        let what = libc::PR_SET_MM_MAP.cast_unsigned().into();
+        let args = [option, what, self.put(&map)?, map.len() as u64, 0];
+        self.call("move its heap", libc::SYS_prctl, &args).map(|_| ())
     }
 
     fn open_descriptors(&self) -> io::Result<()> {
@@ -400,6 +421,9 @@ impl<'a> Making<'a> {
         doing(|| what.to_owned(), self.traced.call(number, args))
     }
 }
+
+/// An auxiliary vector of no length, and no descriptor of a program: two numbers of four bytes.
+const NO_PROGRAM: u64 = 0xffff_ffff << 32;
 
 /// No descriptor.
 const NONE: u64 = u64::MAX;

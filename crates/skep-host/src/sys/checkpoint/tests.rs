@@ -1,5 +1,6 @@
 //! `cat` is kept and goes on: it waits for what it is told, and repeats it.
 
+use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::process::{Child, Command};
 
@@ -24,10 +25,14 @@ impl Talk {
     }
 
     fn assert_repeats(&mut self, text: &str) {
+        self.assert_answers(text, text);
+    }
+
+    fn assert_answers(&mut self, text: &str, answer: &str) {
         self.to.write_all(text.as_bytes()).unwrap();
-        let mut said = vec![0; text.len()];
+        let mut said = vec![0; answer.len()];
         self.from.read_exact(&mut said).unwrap();
-        assert_eq!(said, text.as_bytes());
+        assert_eq!(String::from_utf8_lossy(&said), answer);
     }
 }
 
@@ -51,9 +56,14 @@ fn start(program: &str) -> (Ending, Talk) {
 }
 
 fn go_on(from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
+    go_on_as("cat", from, pages)
+}
+
+fn go_on_as(program: &str, from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
     let mut command = Command::new("sh");
-    command.args(["-c", "kill -STOP $$; exec cat"]);
+    command.args(["-c", &format!("kill -STOP $$; exec {program}")]);
     let talk = Talk::with(&mut command);
+    let made = Cell::new(None);
     let how = Restoring {
         checkpoint: from,
         pages,
@@ -61,8 +71,13 @@ fn go_on(from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
         place: &|path| (path.to_owned(), false),
         ioctls: &[],
         user: None,
+        note: &|process| {
+            made.set(Some(process));
+            Ok(())
+        },
     };
-    Ok((restore(command, &how)?, talk))
+    restore(command, &how)?;
+    Ok((made.get().unwrap(), talk))
 }
 
 #[test]
@@ -90,6 +105,27 @@ fn a_process_goes_on_as_often_as_is_wanted() {
     }
 }
 
+/// Where a new process's own memory would have grown is chance, above or below the old place.
+#[test]
+fn memory_grows_wherever_the_kernel_had_put_a_new_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    // A shell that has to allocate memory for what it is told to do.
+    let (shell, mut talk) = start("exec sh");
+    talk.assert_answers("echo before\n", "before\n");
+    let file = std::fs::File::create(&pages).unwrap();
+    let kept = dump(shell.0.id(), Path::new("/none"), INHERITED, &file).unwrap();
+    // Many small pieces: large ones would be mapped.
+    let piece = "x".repeat(100);
+    let script =
+        format!("i=0; while [ $i -lt 3000 ]; do eval v$i={piece}; i=$((i+1)); done; echo $i");
+    for _ in 0..20 {
+        let (process, mut talk) = go_on_as("sh", &kept, &pages).unwrap();
+        talk.assert_answers(&format!("{script}\n"), "3000\n");
+        process.kill();
+    }
+}
+
 #[test]
 fn what_cannot_be_made_once_more_is_refused_and_left_alone() {
     let (cat, mut talk) = start("exec 5<&0; exec cat");
@@ -109,6 +145,7 @@ fn a_host_that_has_changed_is_told() {
         kernel,
         vdso: Vec::new(),
         regions: Vec::new(),
+        heap: (0, 0),
         files: vec![(path.clone(), stamp)],
         threads: Vec::new(),
         descriptors: Vec::new(),
