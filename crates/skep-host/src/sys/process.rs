@@ -58,11 +58,17 @@ fn stat(pid: u32) -> Option<Stat> {
 }
 
 fn parse_stat(text: &str) -> Option<Stat> {
-    // The second field is the program's name in parentheses, which may itself hold `)` and blanks.
-    let mut fields = text[text.rfind(')')? + 1..].split_ascii_whitespace();
+    let mut fields = stat_fields(text)?;
     let state = fields.next()?.chars().next()?;
     let threads = fields.nth(16)?.parse().ok()?;
     Some(Stat { state, threads, start: fields.nth(1)?.parse().ok()? })
+}
+
+/// Returns the fields of a line of /proc/PID/stat from the third one on (proc_pid_stat(5)). The second is the program's
+/// name in parentheses, which may itself hold `)` and blanks.
+#[must_use]
+pub fn stat_fields(text: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
+    Some(text.rsplit_once(')')?.1.split_ascii_whitespace())
 }
 
 /// Returns the ID of this boot of the host (random(4)).

@@ -13,7 +13,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use skep_core::model::Size;
 use tokio::time::Instant;
@@ -72,19 +71,6 @@ fn tap_settings(version: QemuVersion) -> [Ioctl; 2] {
     ]
 }
 
-/// A process that was kept.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Kept {
-    checkpoint: Checkpoint,
-}
-
-impl Kept {
-    /// Tells what has changed on this host so that no process can go on from here.
-    pub(super) fn check_host(&self) -> Result<(), String> {
-        self.checkpoint.check_host()
-    }
-}
-
 /// Tells whether to keep a process is of use, and can be done: only root may read which system calls a process is kept
 /// from, and copies are to be kept from the same.
 pub(super) fn is_of_use(emulator: &Emulator) -> bool {
@@ -97,7 +83,7 @@ pub(super) fn host() -> [String; 2] {
 }
 
 /// Returns the process that was kept in a template's directory, if one was.
-pub(super) fn of(template: &Path) -> Option<Kept> {
+pub(super) fn of(template: &Path) -> Option<Checkpoint> {
     serde_json::from_slice(&read_own(&template.join(REST)).ok()?).ok()
 }
 
@@ -146,7 +132,7 @@ pub(super) async fn keep(dir: &Path, process: u32) -> Result<(), Error> {
         .expect("keeping does not panic")
         .map_err(fail("keep the emulator's process in", &pages));
     let written = kept.and_then(|checkpoint| {
-        let text = serde_json::to_vec(&Kept { checkpoint }).expect("plain values");
+        let text = serde_json::to_vec(&checkpoint).expect("plain values");
         write_atomic(&rest, 0o600, &text)
     });
     if written.is_err() {
@@ -160,7 +146,7 @@ pub(super) async fn go_on(
     machine: &Machine,
     boot: &Boot,
     emulator: &Emulator,
-    (template, kept): (&Template, &Kept),
+    (template, kept): (&Template, &Checkpoint),
     host: (&dyn Network, bool),
 ) -> Result<(), Error> {
     let files = Files::of(machine);
@@ -173,7 +159,7 @@ pub(super) async fn go_on(
     // From here on QEMU alone has the tap.
     drop(command);
     let (pages, below, own) = (template.dir.join(PAGES), template.disk(), files.disk());
-    let checkpoint = kept.checkpoint.clone();
+    let checkpoint = kept.clone();
     let (user, accelerator) = (user_of(machine.record.address), emulator.accelerator);
     let ioctls = tap_settings(emulator.version);
     let restored = tokio::task::spawn_blocking(move || {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::launch::process;
+use crate::sys::stat_fields;
 
 /// What a machine's process takes of the host (proc(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +48,9 @@ pub fn usage(dir: &Path) -> Option<Usage> {
     })
 }
 
-/// Returns the time in user and kernel mode of a line of /proc/PID/stat. The program's name in it may
-/// have blanks and parentheses.
+/// Returns the time in user and kernel mode of a line of /proc/PID/stat.
 fn cpu_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut fields = stat_fields(stat)?.skip(11);
     let mut ticks = || fields.next()?.parse::<u64>().ok();
     Some(ticks()? + ticks()?)
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::unfit;
+use super::{unfit, value_of};
 
 /// The state of a unix socket that listens (`__SO_ACCEPTCON` of the kernel's include/linux/net.h).
 const LISTENS: u64 = 1 << 16;
@@ -122,7 +122,7 @@ struct Info(String);
 
 impl Info {
     fn value(&self, key: &str) -> Option<&str> {
-        self.0.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
+        value_of(&self.0, key)
     }
 
     fn number(&self, key: &str, radix: u32) -> io::Result<u64> {

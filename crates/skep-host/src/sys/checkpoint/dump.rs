@@ -10,7 +10,7 @@ use super::descriptors::descriptors;
 use super::filter::filter;
 use super::maps::{self, Map};
 use super::trace::Traced;
-use super::{Checkpoint, Stamp, Thread, doing, kernel, unfit};
+use super::{Checkpoint, Stamp, Thread, doing, kernel, unfit, value_of};
 
 /// Where the GNU C library keeps a thread's number, from the thread's own address on: `tid` of its `struct pthread`
 /// (nptl/descr.h), on this architecture.
@@ -81,7 +81,7 @@ fn keep(
 fn thread(traced: &Traced, number: i32) -> io::Result<Thread> {
     let registers = traced.registers(number)?;
     let status = std::fs::read_to_string(format!("/proc/{}/task/{number}/status", traced.pid))?;
-    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let field = |name| value_of(&status, name);
     let blocked = field("SigBlk:").and_then(|text| u64::from_str_radix(text, 16).ok());
     // The last one is that in the innermost namespace, which is where it lives (proc_pid_status(5)).
     let own: Option<u32> =

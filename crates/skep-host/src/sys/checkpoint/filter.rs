@@ -4,7 +4,7 @@ use std::io;
 
 use nix::libc;
 
-use super::{doing, unfit};
+use super::{doing, unfit, value_of};
 
 /// PTRACE_SECCOMP_GET_FILTER (ptrace(2)).
 const GET_FILTER: u32 = 0x420c;
@@ -13,7 +13,7 @@ const GET_FILTER: u32 = 0x420c;
 #[allow(unsafe_code)]
 pub(super) fn filter(pid: i32) -> io::Result<Vec<u64>> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let field = |name| value_of(&status, name);
     match (field("Seccomp:"), field("Seccomp_filters:")) {
         (Some("0"), _) => return Ok(Vec::new()),
         (Some("2"), Some("1")) => {}

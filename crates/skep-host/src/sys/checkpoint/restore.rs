@@ -12,7 +12,7 @@ use super::descriptors::{CLOSE_ON_EXEC, Kind};
 use super::maps::Map;
 use super::trace::Traced;
 use super::{Checkpoint, Content, PAGE, Region, Thread, doing, unfit};
-use crate::sys::ProcessId;
+use crate::sys::{ProcessId, stat_fields};
 
 /// The room that a process needs for being made: a page of code, and some of data.
 const ROOM: u64 = 4 * PAGE;
@@ -217,11 +217,10 @@ impl<'a> Making<'a> {
     fn move_heap(&self) -> io::Result<()> {
         let (start, end) = self.from.heap;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.traced.pid))?;
-        // What is not moved stays as proc_pid_stat(5) has it, where the first field here is the third one.
-        let fields = &stat[stat.rfind(')').map_or(0, |at| at + 1)..];
-        let fields: Vec<_> = fields.split_whitespace().collect();
+        // What is not moved stays as proc_pid_stat(5) has it.
         let field = |number: usize| {
-            let value = fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+            let value =
+                stat_fields(&stat).and_then(|mut it| it.nth(number - 3)?.parse::<u64>().ok());
             value.ok_or_else(|| unfit("the kernel does not tell where its code is"))
         };
         // struct prctl_mm_map (PR_SET_MM(2const)): code, data, heap, stack, arguments, environment; no auxiliary

@@ -31,127 +31,33 @@ const AGAIN_FOR_THE_REST: i64 = -516;
 /// What a program sees when a signal has broken into a system call.
 const EINTR: i64 = -4;
 
-/// The registers that a thread needs to go on after a system call; those of floating point are not among them, as
-/// no caller of a function relies on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Registers {
-    r15: u64,
-    r14: u64,
-    r13: u64,
-    r12: u64,
-    rbp: u64,
-    rbx: u64,
-    r11: u64,
-    r10: u64,
-    r9: u64,
-    r8: u64,
-    rax: u64,
-    rcx: u64,
-    rdx: u64,
-    rsi: u64,
-    rdi: u64,
-    rip: u64,
-    eflags: u64,
-    pub(super) rsp: u64,
-    pub(super) fs_base: u64,
-}
-
-impl Registers {
-    fn of(it: &user_regs_struct) -> Self {
-        let &user_regs_struct {
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rip,
-            eflags,
-            rsp,
-            fs_base,
-            ..
-        } = it;
-        Self {
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rip,
-            eflags,
-            rsp,
-            fs_base,
+/// Defines [`Registers`] by their names, which the kernel's structure has as well.
+macro_rules! registers {
+    ($($name:ident),*) => {
+        /// The registers that a thread needs to go on after a system call; those of floating point are not among them, as
+        /// no caller of a function relies on them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        pub(super) struct Registers {
+            $(pub(super) $name: u64),*
         }
-    }
 
-    /// Returns all registers of a thread, with these in them, so that it goes on there and in no system call.
-    fn within(&self, mut all: user_regs_struct) -> user_regs_struct {
-        let Self {
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rip,
-            eflags,
-            rsp,
-            fs_base,
-        } = *self;
-        all = user_regs_struct {
-            r15,
-            r14,
-            r13,
-            r12,
-            rbp,
-            rbx,
-            r11,
-            r10,
-            r9,
-            r8,
-            rax,
-            rcx,
-            rdx,
-            rsi,
-            rdi,
-            rip,
-            eflags,
-            rsp,
-            fs_base,
-            ..all
-        };
-        all.orig_rax = u64::MAX;
-        all
-    }
+        impl Registers {
+            fn of(it: &user_regs_struct) -> Self {
+                Self { $($name: it.$name),* }
+            }
+
+            /// Returns all registers of a thread, with these in them, so that it goes on there and in no system call.
+            fn within(&self, all: user_regs_struct) -> user_regs_struct {
+                user_regs_struct { $($name: self.$name,)* orig_rax: u64::MAX, ..all }
+            }
+        }
+    };
 }
+
+registers!(
+    r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, rip, eflags, rsp,
+    fs_base
+);
 
 /// A process of which the calling thread holds every thread; all that is done to it has to be done by this one.
 #[derive(Debug)]
