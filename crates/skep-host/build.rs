@@ -9,7 +9,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=guest");
-    for program in ["identity", "clock", "ask", "sealed", "probe"] {
+    for program in ["identity", "clock", "ask", "sealed", "runtime", "probe"] {
         build(program);
     }
 }

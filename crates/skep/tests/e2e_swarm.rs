@@ -40,6 +40,7 @@ fn a_newcomer_gets_a_swarm_uses_it_and_leaves_no_trace() {
     assert_eq!(home.run("up quickstart --dry-run"), "nothing to do\n");
 
     machines_have_no_rights(&home);
+    no_engine_is_started_for_a_hook(&home);
     a_way_in_for_every_habit(&home);
     a_name_answers_for_all(&home);
     logs_can_be_read(&home);
@@ -54,6 +55,18 @@ fn a_newcomer_gets_a_swarm_uses_it_and_leaves_no_trace() {
     assert!(!home.cluster("quickstart").exists());
     assert_eq!(home.try_run("down quickstart -y").code, 0, "there is nothing to remove any more");
     host.assert_unchanged();
+}
+
+/// The program that tells the engine of a container's network is the small one, in the bundle of every task.
+fn no_engine_is_started_for_a_hook(home: &Home) {
+    let hooks = "sudo sh -c 'cd /run/containerd/io.containerd.runtime.v2.task/moby && \
+                 grep -oh \"prestart.:[^,]*\" */config.json || true'";
+    let said = |node| finish(&mut home.command(["ssh", node, "--", hooks])).stdout;
+    let hooks = said("node0") + &said("node1");
+    assert!(!hooks.is_empty(), "the service runs");
+    for hook in hooks.lines() {
+        assert_eq!(hook, r#"prestart":[{"path":"/usr/lib/skep/runtime""#);
+    }
 }
 
 /// What runs guests is not root and not the other machine, starts nothing, and has no descriptor beside

@@ -70,20 +70,23 @@ guest_files!(
 );
 
 /// The programs that run in guests, by their names, as build.rs has built them: one makes a guest the
-/// node that it is told to be, one keeps its clock, one asks its engine, one keeps runc in memory.
+/// node that it is told to be, one keeps its clock, one asks its engine, one keeps runc in memory, one is
+/// what containerd knows as runc.
 pub(super) const PROGRAMS: &[(&str, &[u8])] = &[
     ("identity", include_bytes!(concat!(env!("OUT_DIR"), "/identity"))),
     ("clock", include_bytes!(concat!(env!("OUT_DIR"), "/clock"))),
     ("ask", include_bytes!(concat!(env!("OUT_DIR"), "/ask"))),
     ("sealed", include_bytes!(concat!(env!("OUT_DIR"), "/sealed"))),
+    ("runtime", include_bytes!(concat!(env!("OUT_DIR"), "/runtime"))),
 ];
 
 /// Their sources, which are what the address counts: compilers differ in what they make of them.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     include_str!("../../guest/ask.rs"),
     include_str!("../../guest/identity.rs"),
     include_str!("../../guest/clock.rs"),
     include_str!("../../guest/sealed.rs"),
+    include_str!("../../guest/runtime.rs"),
     include_str!("../../guest/kernel.rs"),
 ];
 
@@ -133,6 +136,10 @@ mod clock;
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../../guest/identity.rs"]
 mod identity;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../../guest/runtime.rs"]
+mod runtime;
 #[cfg(test)]
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../../guest/sealed.rs"]

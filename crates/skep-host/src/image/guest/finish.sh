@@ -16,7 +16,9 @@ install -d "$tree/usr/lib/skep" "$tree/etc/skep/sv" "$tree/var/lib/skep"
 install -d -m 700 "$tree/etc/docker/tls"
 install -m 755 "$files/setup.sh" "$tree/usr/lib/skep/setup"
 install -m 755 "$files/shutdown.sh" "$tree/usr/lib/skep/shutdown"
-install -m 755 "$files/identity" "$files/clock" "$files/ask" "$files/sealed" "$tree/usr/lib/skep/"
+for program in identity clock ask sealed runtime; do
+	install -m 755 "$files/$program" "$tree/usr/lib/skep/"
+done
 install -m 755 "$files/power.sh" "$tree/usr/lib/skep/power"
 for name in poweroff halt reboot shutdown; do
 	ln -sf /usr/lib/skep/power "$tree/usr/sbin/$name"

@@ -3,8 +3,10 @@
 exec 2>&1
 # Containers outlive their supervisor's restart, so its own group is not theirs.
 ulimit -n 1048576
-# What containerd starts finds runc there, in memory, for as long as containerd runs.
+# What containerd starts finds our runtime there, and that finds runc, in memory, for as long as containerd runs.
 runc=$(command -v runc)
+ln -sf "$runc" /run/skep/runc
+ln -sf /usr/lib/skep/runtime /run/skep/bin/runc
 PATH=/run/skep/bin:$PATH
 export PATH
-exec /usr/lib/skep/sealed "$runc" /run/skep/bin/runc containerd --log-level warn
+exec /usr/lib/skep/sealed "$runc" /run/skep/runc containerd --log-level warn
