@@ -1,5 +1,6 @@
 //! What a machine takes of the host.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use super::launch::process;
 use crate::sys::stat_fields;
 
 /// What a machine's process takes of the host (proc(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Usage {
     /// Memory that no other process has, in KiB.
     pub private_kib: u64,
@@ -15,8 +16,20 @@ pub struct Usage {
     pub proportional_kib: u64,
     /// Processor time that it has used since it was started.
     pub cpu: Duration,
-    /// How often its threads have begun to wait since it was started: an idle machine's wake-ups.
-    pub waits: u64,
+    /// How often each of its threads, by its number, has begun to wait since that was started.
+    pub waits: BTreeMap<u64, u64>,
+}
+
+impl Usage {
+    /// Returns how often its threads have begun to wait since it was looked at before: an idle machine's wake-ups. Threads that
+    /// have ended since then are left out.
+    #[must_use]
+    pub fn waits_since(&self, before: &Self) -> u64 {
+        let new = |(thread, waits): (&u64, &u64)| {
+            waits.saturating_sub(before.waits.get(thread).copied().unwrap_or(0))
+        };
+        self.waits.iter().map(new).sum()
+    }
 }
 
 /// Returns what the machine that has this directory takes; none if it does not run.
@@ -29,17 +42,14 @@ pub fn usage(dir: &Path) -> Option<Usage> {
         line.split_whitespace().nth(1)?.parse::<u64>().ok()
     };
     let private = ["Private_Clean:", "Private_Dirty:"].into_iter().filter_map(field).sum();
-    let mut waits = 0;
-    let mut ticks = 0;
-    for task in std::fs::read_dir(proc.join("task")).ok()?.flatten() {
-        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"));
-        waits += line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0);
-        ticks += std::fs::read_to_string(task.path().join("stat"))
-            .ok()
-            .and_then(|stat| cpu_ticks(&stat))
-            .unwrap_or(0);
-    }
+    let waits = |task: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
+        let waits = line.split_whitespace().nth(1)?.parse().ok()?;
+        Some((task.file_name().to_str()?.parse().ok()?, waits))
+    };
+    let waits = std::fs::read_dir(proc.join("task")).ok()?.flatten().filter_map(waits).collect();
+    let ticks = cpu_ticks(&std::fs::read_to_string(proc.join("stat")).ok()?)?;
     Some(Usage {
         private_kib: private,
         proportional_kib: field("Pss:")?,
@@ -58,6 +68,18 @@ fn cpu_ticks(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_that_has_ended_takes_nothing_away() {
+        let usage = |waits: &[(u64, u64)]| Usage {
+            private_kib: 0,
+            proportional_kib: 0,
+            cpu: Duration::ZERO,
+            waits: waits.iter().copied().collect(),
+        };
+        let before = usage(&[(1, 100), (2, 5000)]);
+        assert_eq!(usage(&[(1, 130), (3, 4)]).waits_since(&before), 34);
+    }
 
     #[test]
     fn time_is_read_past_a_name_with_blanks() {

@@ -78,7 +78,7 @@ impl Idle {
             private_mib: after.private_kib >> 10,
             proportional_mib: after.proportional_kib >> 10,
             cpu_percent: (after.cpu.saturating_sub(before.cpu)).as_secs_f64() / seconds * 100.0,
-            wakeups_per_s: float(after.waits.saturating_sub(before.waits)) / seconds,
+            wakeups_per_s: float(after.waits_since(before)) / seconds,
         };
         Self { nodes: before.iter().zip(after).map(node).collect() }
     }
@@ -262,7 +262,7 @@ mod tests {
                 private_kib: kib << 10,
                 proportional_kib: kib << 11,
                 cpu: Duration::from_millis(cpu),
-                waits,
+                waits: [(1, waits)].into(),
             };
             let before = [usage(100, 0, 0), usage(90, 0, 0), usage(95, 0, 0)];
             let after = [usage(110, 500, 1000), usage(90, 250, 500), usage(96, 100, 10)];
