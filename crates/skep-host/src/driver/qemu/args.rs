@@ -244,10 +244,11 @@ pub fn kernel_words(emulator: &Emulator) -> String {
     }
 }
 
-/// What the kernel of an emulated guest does without (Linux Documentation/admin-guide/kernel-parameters.txt).
-/// Debian's docker has no profile for `AppArmor` in a node.
-const EMULATED_KERNEL: &str = "mitigations=off init_on_alloc=0 hardened_usercopy=off \
-                               randomize_kstack_offset=off apparmor=0 nowatchdog";
+/// What the kernel of an emulated guest does without (Linux Documentation/admin-guide/kernel-parameters.txt): hardening; `AppArmor`,
+/// as Debian's docker has no profile for it in a node; timers finer than the 4 ms of its clock's tick, each of which
+/// wakes the emulator by itself; and to break into its own work for a program that waits.
+const EMULATED_KERNEL: &str = "mitigations=off init_on_alloc=0 hardened_usercopy=off randomize_kstack_offset=off \
+                               apparmor=0 nowatchdog highres=off preempt=none";
 
 /// What an emulated processor lacks, as it costs time: with fast strings (`erms`, `fsrm`) memory is copied byte by
 /// byte, five levels of page tables (`la57`) make each walk longer, the registers of `mpx` and `pku` are saved at
