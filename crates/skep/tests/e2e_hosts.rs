@@ -251,7 +251,10 @@ fn it_is_a_node_like_any_other(home: &Home, host: &PlainHost) {
 }
 
 fn another_host_key_is_refused(home: &Home, host: &PlainHost) {
-    let pinned = home.cluster("mixed").join("machines/box/known_hosts");
+    let machine = home.cluster("mixed").join("machines/box");
+    let pinned = machine.join("known_hosts");
+    // A connection that is kept for the next command was to the host itself.
+    eventually("the connection ends", BOOT, || (!machine.join("ssh.sock").exists()).then_some(()));
     let own = std::fs::read_to_string(&pinned).unwrap();
     let other = std::fs::read_to_string(host.key().with_extension("pub")).unwrap();
     std::fs::write(&pinned, format!("{} {other}", host.address)).unwrap();
