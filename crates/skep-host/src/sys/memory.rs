@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::FileError;
+use super::{FileError, value_of};
 
 /// Lets [`peak_memory_kib`] count from now on.
 ///
@@ -18,8 +18,7 @@ pub fn forget_peak_memory() -> Result<(), FileError> {
 #[must_use]
 pub fn peak_memory_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    value_of(&status, "VmHWM")?.trim_end_matches(" kB").parse().ok()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub use hex::hex;
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
 pub use memory::{forget_peak_memory, peak_memory_kib};
-pub use process::{ProcessId, boot_id, stat_fields};
+pub use process::{ProcessId, boot_id, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
 pub use quote::shell_quoted;
 pub use random::fill_random;

@@ -71,6 +71,13 @@ pub fn stat_fields(text: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     Some(text.rsplit_once(')')?.1.split_ascii_whitespace())
 }
 
+/// Returns the value of the kernel's line `KEY: VALUE` among others, as of /proc/PID/status and /proc/cpuinfo (proc(5)).
+#[must_use]
+pub fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let mut lines = text.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(name, _)| name.trim_end() == key).map(|(_, value)| value.trim())
+}
+
 /// Returns the ID of this boot of the host (random(4)).
 ///
 /// # Errors
@@ -83,6 +90,14 @@ pub fn boot_id() -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_is_that_of_the_whole_key() {
+        let text = "Seccomp_filters:\t1\nmodel name\t: a: b\nSeccomp:\t2\n\nnone";
+        assert_eq!(value_of(text, "Seccomp"), Some("2"));
+        assert_eq!(value_of(text, "model name"), Some("a: b"));
+        assert_eq!((value_of(text, "model"), value_of(text, "none")), (None, None));
+    }
 
     #[test]
     fn a_number_alone_is_not_the_process() {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use skep_core::model::ClusterName;
 use skep_host::driver::qemu::{Qemu, Usage, template_of, usage};
-use skep_host::sys::make_private_dir;
+use skep_host::sys::{make_private_dir, value_of};
 
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;
@@ -229,10 +229,8 @@ impl Measuring<'_> {
             Some(format!("{}, {}", manifest.emulator.accelerator.as_str(), manifest.emulator.build))
         });
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let field = |text: &str, key: &str| {
-            let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default();
-            line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
-        };
+        let field =
+            |text: &str, key: &str| value_of(text, key).map(str::to_owned).unwrap_or_default();
         let memory = field(&read("/proc/meminfo"), "MemTotal");
         let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);

@@ -109,13 +109,10 @@ pub async fn choose(
 /// Returns what guests under KVM see of the host's processor: its model and features (proc(5)).
 pub fn processor() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = |key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    };
-    let features = line("flags").unwrap_or_default();
+    let line = |key| crate::sys::value_of(&text, key).unwrap_or_default();
+    let features = line("flags");
     let digest = crate::sys::hex(&<sha2::Sha256 as sha2::Digest>::digest(features)[..8]);
-    format!("{}, features {digest}", line("model name").unwrap_or_default())
+    format!("{}, features {digest}", line("model name"))
 }
 
 /// Tells whether the host's kernel trusts the processor's cycle counter: it no longer offers it as a clock

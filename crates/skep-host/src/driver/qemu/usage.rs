@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::launch::process;
-use crate::sys::stat_fields;
+use crate::sys::{stat_fields, value_of};
 
 /// What a machine's process takes of the host (proc(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,22 +37,18 @@ impl Usage {
 pub fn usage(dir: &Path) -> Option<Usage> {
     let proc = Path::new("/proc").join(process(dir)?.pid.to_string());
     let memory = std::fs::read_to_string(proc.join("smaps_rollup")).ok()?;
-    let field = |name: &str| {
-        let line = memory.lines().find(|line| line.starts_with(name))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()
-    };
-    let private = ["Private_Clean:", "Private_Dirty:"].into_iter().filter_map(field).sum();
+    let field = |name| value_of(&memory, name)?.trim_end_matches(" kB").parse::<u64>().ok();
+    let private = ["Private_Clean", "Private_Dirty"].into_iter().filter_map(field).sum();
     let waits = |task: std::fs::DirEntry| {
         let status = std::fs::read_to_string(task.path().join("status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:"))?;
-        let waits = line.split_whitespace().nth(1)?.parse().ok()?;
+        let waits = value_of(&status, "voluntary_ctxt_switches")?.parse().ok()?;
         Some((task.file_name().to_str()?.parse().ok()?, waits))
     };
     let waits = std::fs::read_dir(proc.join("task")).ok()?.flatten().filter_map(waits).collect();
     let ticks = cpu_ticks(&std::fs::read_to_string(proc.join("stat")).ok()?)?;
     Some(Usage {
         private_kib: private,
-        proportional_kib: field("Pss:")?,
+        proportional_kib: field("Pss")?,
         cpu: Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()),
         waits,
     })

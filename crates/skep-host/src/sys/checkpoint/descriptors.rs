@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
-use super::{unfit, value_of};
+use super::unfit;
+use crate::sys::value_of;
 
 /// The state of a unix socket that listens (`__SO_ACCEPTCON` of the kernel's include/linux/net.h).
 const LISTENS: u64 = 1 << 16;
@@ -74,13 +75,11 @@ pub(super) fn descriptors(pid: i32, inherited: u64) -> io::Result<Vec<Descriptor
             Kind::Inherited
         } else {
             match target.to_str() {
-                Some("anon_inode:[eventfd]") if info.value("eventfd-semaphore:") != Some("1") => {
-                    Kind::Event { count: info.number("eventfd-count:", 16)? }
+                Some("anon_inode:[eventfd]") if info.value("eventfd-semaphore") != Some("1") => {
+                    Kind::Event { count: info.number("eventfd-count", 16)? }
                 }
-                Some("anon_inode:[signalfd]") => {
-                    Kind::Signal { mask: info.number("sigmask:", 16)? }
-                }
-                Some("anon_inode:[eventpoll]") if info.value("tfd:").is_none() => Kind::Epoll,
+                Some("anon_inode:[signalfd]") => Kind::Signal { mask: info.number("sigmask", 16)? },
+                Some("anon_inode:[eventpoll]") if info.value("tfd").is_none() => Kind::Epoll,
                 Some(name) if name.starts_with('/') => Kind::File { path: target },
                 Some(name) => match sockets.get(name) {
                     Some(path) => Kind::Listening { path: path.clone() },
@@ -89,7 +88,7 @@ pub(super) fn descriptors(pid: i32, inherited: u64) -> io::Result<Vec<Descriptor
                 None => return Err(unfit("it has a file open whose name is no text")),
             }
         };
-        found.push(Descriptor { number, flags: info.number("flags:", 8)?, kind });
+        found.push(Descriptor { number, flags: info.number("flags", 8)?, kind });
     }
     found.sort_by_key(|descriptor| descriptor.number);
     Ok(found)

@@ -10,7 +10,8 @@ use super::descriptors::descriptors;
 use super::filter::filter;
 use super::maps::{self, Map};
 use super::trace::Traced;
-use super::{Checkpoint, Stamp, Thread, doing, kernel, unfit, value_of};
+use super::{Checkpoint, Stamp, Thread, doing, kernel, unfit};
+use crate::sys::value_of;
 
 /// Where the GNU C library keeps a thread's number, from the thread's own address on: `tid` of its `struct pthread`
 /// (nptl/descr.h), on this architecture.
@@ -82,10 +83,10 @@ fn thread(traced: &Traced, number: i32) -> io::Result<Thread> {
     let registers = traced.registers(number)?;
     let status = std::fs::read_to_string(format!("/proc/{}/task/{number}/status", traced.pid))?;
     let field = |name| value_of(&status, name);
-    let blocked = field("SigBlk:").and_then(|text| u64::from_str_radix(text, 16).ok());
+    let blocked = field("SigBlk").and_then(|text| u64::from_str_radix(text, 16).ok());
     // The last one is that in the innermost namespace, which is where it lives (proc_pid_status(5)).
     let own: Option<u32> =
-        field("NSpid:").and_then(|text| text.split_whitespace().last()?.parse().ok());
+        field("NSpid").and_then(|text| text.split_whitespace().last()?.parse().ok());
     let number_at = registers.fs_base + NUMBER;
     let mut known = [0; 4];
     traced.read(number_at, &mut known)?;

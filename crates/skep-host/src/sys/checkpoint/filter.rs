@@ -4,7 +4,8 @@ use std::io;
 
 use nix::libc;
 
-use super::{doing, unfit, value_of};
+use super::{doing, unfit};
+use crate::sys::value_of;
 
 /// PTRACE_SECCOMP_GET_FILTER (ptrace(2)).
 const GET_FILTER: u32 = 0x420c;
@@ -14,7 +15,7 @@ const GET_FILTER: u32 = 0x420c;
 pub(super) fn filter(pid: i32) -> io::Result<Vec<u64>> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name| value_of(&status, name);
-    match (field("Seccomp:"), field("Seccomp_filters:")) {
+    match (field("Seccomp"), field("Seccomp_filters")) {
         (Some("0"), _) => return Ok(Vec::new()),
         (Some("2"), Some("1")) => {}
         _ => return Err(unfit("it has more than one filter of system calls")),

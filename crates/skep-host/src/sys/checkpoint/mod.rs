@@ -136,11 +136,6 @@ pub fn kernel() -> String {
     format!("{} {}", name.release().to_string_lossy(), name.version().to_string_lossy())
 }
 
-/// Returns the value of a line of the kernel's that begins with a key.
-fn value_of<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
-}
-
 /// Returns an error that says what a process has or is that cannot be kept.
 fn unfit(reason: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, reason.into())
