@@ -2,9 +2,9 @@
 //!
 //! The engine has runc tell it which network namespace a container was given, by a hook that is the engine's own
 //! program, started once more for the sake of one line to a socket. To start that program takes, emulated, half a second
-//! of the three that a container's start takes, and tens of milliseconds on a processor. The hook is made to be this program,
-//! which says the same line (`sandbox_externalkey_unix.go` of moby's libnetwork). Whatever else a bundle asks for, or if this is
-//! not how the engine asks for it, stays as it is.
+//! of the two that a short container takes. The hook is made to be this program, which says the same line
+//! (`sandbox_externalkey_unix.go` of moby's libnetwork). Whatever else a bundle asks for, or if this is not how the
+//! engine asks for it, stays as it is.
 //!
 //! Started by the hook's name it is the hook, and by any other it is runc, with its arguments.
 

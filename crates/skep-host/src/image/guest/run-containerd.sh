@@ -5,7 +5,6 @@ exec 2>&1
 ulimit -n 1048576
 # What containerd starts finds our runtime there, and that finds runc, in memory, for as long as containerd runs.
 runc=$(command -v runc)
-ln -sf "$runc" /run/skep/runc
 ln -sf /usr/lib/skep/runtime /run/skep/bin/runc
 PATH=/run/skep/bin:$PATH
 export PATH
