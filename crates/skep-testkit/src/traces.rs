@@ -17,11 +17,13 @@ impl Traces {
         Self(BTreeMap::from([
             ("processes of machines", machines()),
             ("interfaces", interfaces()),
+            ("processes of skep", left_processes()),
             ("routes", output("ip", &["route"])),
+            ("routing rules", output("ip", &["rule"])),
             ("nftables", output("nft", &["list", "ruleset"])),
             ("iptables", without_counters(&output("iptables-save", &[]))),
             ("/etc/hosts", file("/etc/hosts")),
-            ("forwarding", file("/proc/sys/net/ipv4/ip_forward")),
+            ("forwarding", switches()),
             ("mounts", file("/proc/mounts")),
         ]))
     }
@@ -53,6 +55,39 @@ fn machines() -> String {
         let program = Path::new(words[0].as_ref()).file_name();
         if program.is_some_and(|name| name.to_string_lossy().starts_with("qemu-system")) {
             lines.push(words.join(" "));
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+/// Returns the command lines of what skep started and nobody ended: its own processes in the background, and any
+/// process that is stopped, as one is between its start and being taken over.
+fn left_processes() -> String {
+    let mut lines = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let program = Path::new(words[0].as_ref()).file_name().unwrap_or_default();
+        let in_background =
+            program == "skep" && words.get(1).is_some_and(|it| it.starts_with("--"));
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let is_stopped = status.lines().any(|it| it.starts_with("State:") && it.contains("stop"));
+        if in_background || is_stopped {
+            lines.push(words.join(" "));
+        }
+    }
+    lines.sort();
+    lines.join("\n")
+}
+
+/// Returns the switches for forwarding, and for the loopback's addresses, of all interfaces.
+fn switches() -> String {
+    let mut lines = vec![];
+    for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf").into_iter().flatten().flatten() {
+        for name in ["forwarding", "route_localnet"] {
+            let value = std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+            lines.push(format!("{}.{name} {}", entry.file_name().display(), value.trim()));
         }
     }
     lines.sort();

@@ -2,10 +2,18 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use skep_testkit::home::{Home, say};
 use skep_testkit::host::can_run_machines;
 use skep_testkit::traces::Traces;
+
+/// How often `up` is killed before it may end.
+const KILLS: usize = 6;
+
+/// The spans from which instants are drawn: how long `up` of two copies, and `down`, take under emulation.
+const UP: Duration = Duration::from_secs(3);
+const DOWN: Duration = Duration::from_millis(700);
 
 #[test]
 fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
@@ -14,13 +22,10 @@ fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
     }
     let host = Traces::look();
     let home = Home::new(env!("CARGO_BIN_EXE_skep"));
-    // Early, while machines start, and while the swarm forms; each line is the end of a step, or how
-    // far one is, so a line is a moment.
-    for (from, to) in [(0, 6), (4, 12), (2, 11)] {
-        let lines = from + random() % (to - from);
-        let up = home.command(["up", "k", "-n", "2", "--no-verify"]);
-        // The last may have little left to do.
-        assert!(kill_after(up, lines) || from == 2, "it told no {lines} lines");
+    // Instants of the clock, not printed lines: those are only the ends of steps. Each `up` goes on where the one
+    // before was killed, so later ones reach further.
+    for _ in 0..KILLS {
+        kill_within(home.command(["up", "k", "-n", "2", "--no-verify"]), UP);
         assert_eq!(home.try_run("ls").code, 0);
         assert_eq!(home.try_run("up k --dry-run").code, 0);
     }
@@ -37,7 +42,7 @@ fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
     let members = home.run("docker -- node ls --format {{.Hostname}}");
     assert_eq!(members, "node0\nnode1\n", "no member twice");
 
-    kill_after(home.command(["down", "k", "-y"]), random() % 5);
+    kill_within(home.command(["down", "k", "-y"]), DOWN);
     home.run("down k -y");
     host.assert_unchanged();
 }
@@ -65,13 +70,20 @@ fn a_killed_image_build_leaves_nothing_that_counts() {
     host.assert_unchanged();
 }
 
-/// Kills a command when it has told so many lines, or lets it end if it does not tell as many.
-fn kill_after(command: Command, lines: usize) -> bool {
-    let mut told = 0;
-    kill_at(command, |_| {
-        told += 1;
-        told > lines
-    })
+/// Kills a command at a random instant of a span, or lets it end if it is done before that.
+fn kill_within(mut command: Command, span: Duration) {
+    let after = span.mul_f64(f64::from(random()) / f64::from(u32::MAX));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let began = Instant::now();
+    while began.elapsed() < after && child.try_wait().unwrap().is_none() {
+        // wait: for the chosen instant
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let ended = child.try_wait().unwrap().is_some();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let how = if ended { "it ended before it was killed" } else { "killed" };
+    say(&format!("{how}: {:.3} s of {:.1} s", after.as_secs_f64(), span.as_secs_f64()));
 }
 
 /// Kills a command at a line that it tells; says whether there was one.
@@ -98,8 +110,8 @@ fn kill_at(mut command: Command, mut moment: impl FnMut(&str) -> bool) -> bool {
     killed
 }
 
-fn random() -> usize {
+fn random() -> u32 {
     let mut bytes = [0; 4];
     std::fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
-    u32::from_le_bytes(bytes) as usize
+    u32::from_le_bytes(bytes)
 }
