@@ -37,6 +37,9 @@ const KEPT_TRANSLATION_CACHE: u32 = 512;
 /// The machine type. No high precision timer: nothing needs it, and it wakes an idle guest's emulator.
 pub const MACHINE: &str = "q35,hpet=off,vmport=off";
 
+/// From this version on QEMU maps a file privately, to write, that it has open only to read (`rom=off`).
+pub const SHARES_MEMORY: QemuVersion = QemuVersion::new(8, 2);
+
 /// Where a machine's memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory<'a> {
@@ -44,7 +47,7 @@ pub enum Memory<'a> {
     Anonymous,
     /// In a file, to be copied from when the machine is frozen.
     Written(&'a Path),
-    /// A private copy of what is in a file: pages that are not changed are shared by all copies.
+    /// A private copy of what is in a file: pages that are not changed are shared by all copies, from [`SHARES_MEMORY`] on.
     Copied(&'a Path),
 }
 
@@ -155,10 +158,11 @@ impl Invocation<'_> {
         let (file, how) = match self.memory {
             Memory::Anonymous => return None,
             Memory::Written(file) => (file, "share=on"),
-            // What would punch a hole into the file, and so into all copies, is refused: from 8.2 on.
-            Memory::Copied(file) if self.emulator.version >= QemuVersion::new(8, 2) => {
+            // Nothing that QEMU does reaches the file, and so all copies: it is open to read only.
+            Memory::Copied(file) if self.emulator.version >= SHARES_MEMORY => {
                 (file, "share=off,readonly=on,rom=off")
             }
+            // This one is the machine's own (`fork`).
             Memory::Copied(file) => (file, "share=off"),
         };
         let (size, file) = (self.size.as_mib(), value(file));

@@ -4,7 +4,7 @@
 //! is first written to. What is not memory (registers, the state of devices) is read from a second
 //! file, as if a machine moved here from elsewhere (QEMU docs/devel/migration).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::args::{MONITOR, Memory};
+use super::args::{MONITOR, Memory, SHARES_MEMORY};
 use super::launch::{self, last_words, process};
 use super::qmp::Qmp;
 use super::template::{self, Template};
@@ -20,10 +20,13 @@ use super::{Emulator, Files, disk, kept, power};
 use crate::driver::{Boot, Error, Say};
 use crate::net::Network;
 use crate::store::Machine;
-use crate::sys::FileError;
+use crate::sys::{Cmd, FileError, set_mode};
 
 /// How long the state may take to be read: it is a few hundred KiB.
 const LOAD: Duration = Duration::from_secs(10);
+
+/// How long a copy of the memory may take: its size is that of a template's `ram`, some 100 MiB, on a slow disk.
+const COPY: Duration = Duration::from_secs(120);
 
 /// Leaves the memory out of a state, as it is in a file that both ends map.
 pub(super) async fn leave_out_memory(qmp: &mut Qmp) -> Result<(), Error> {
@@ -93,13 +96,39 @@ pub(super) async fn fork(
         }
         power::kill(&machine.dir).await?;
     }
-    launch::start(machine, boot, emulator, Memory::Copied(&template.ram()), host).await?;
+    let ram = memory_file(machine, &template).await?;
+    let started = launch::start(machine, boot, emulator, Memory::Copied(&ram), host).await;
+    // QEMU has mapped its own copy, or has ended: nobody opens the file again.
+    let _ = std::fs::remove_file(Files::of(machine).memory());
+    started?;
     let loaded = load(&machine.dir, &template).await;
     if loaded.is_err() {
         // Half a copy is worth nothing, and its monitor would be taken for a machine's.
         power::kill(&machine.dir).await?;
     }
     loaded
+}
+
+/// Returns the file from which the copy's QEMU maps its memory.
+///
+/// From 8.2 on QEMU opens it only to read (`readonly=on,rom=off`), and all copies share the template's. Older ones
+/// open it to write, even to map it privately (`file_ram_open` in softmmu/physmem.c). An ordinary user's is refused that, as
+/// the template's files are read-only; root's would hold what the memory of all its machines is made of, open for
+/// writing. So an old QEMU gets a copy of its own, which takes as much of the disk as the template's machine had used.
+async fn memory_file(machine: &Machine, template: &Template) -> Result<PathBuf, Error> {
+    if template.manifest.emulator.version >= SHARES_MEMORY {
+        return Ok(template.ram());
+    }
+    let own = Files::of(machine).memory();
+    // It keeps the holes, and shares the blocks where the file system can do that.
+    let copy =
+        Cmd::new("cp").args(["--remove-destination", "--sparse=auto", "--reflink=auto", "--"]);
+    let copied = copy.arg(template.ram()).arg(&own).timeout(COPY).run().await;
+    let writable = copied.map_err(Error::from).and_then(|_| Ok(set_mode(&own, 0o600)?));
+    if writable.is_err() {
+        let _ = std::fs::remove_file(&own);
+    }
+    writable.map(|()| own)
 }
 
 /// Lets a copy go on whose start was cut off before its state was read.
@@ -142,5 +171,66 @@ async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
         Ok(Err(_)) if process(dir).is_none() => Err(Error::Died(last_words(&files))),
         Ok(result) => result,
         Err(_) => Err(Error::NoGuest { limit_s: limit.as_secs(), console: last_words(&files) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::qemu::{Accelerator, QemuVersion};
+    use crate::store::fixtures;
+    use skep_core::model::{Shape, Size};
+    use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+
+    fn template(dir: &Path, version: QemuVersion) -> Template {
+        let emulator = Emulator {
+            version,
+            build: String::new(),
+            accelerator: Accelerator::Kvm,
+            processor: None,
+            steady_counter: true,
+        };
+        let manifest = template::Manifest {
+            format: 1,
+            image: "a".into(),
+            shape: Shape { cpus: 1, memory: Size::gib(1), disk: Size::gib(20) },
+            emulator,
+            files: Vec::new(),
+            images: Vec::new(),
+            spec: None,
+        };
+        Template { id: "0".into(), dir: dir.to_owned(), manifest }
+    }
+
+    #[tokio::test]
+    async fn a_qemu_that_opens_memory_to_write_gets_a_copy_of_its_own() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            let dir = place.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            dir
+        };
+        let (cache, own) = (dir("template"), dir("node0"));
+        let ram = std::fs::File::create(cache.join("ram")).unwrap();
+        ram.set_len(64 << 20).unwrap();
+        ram.write_all_at(b"what the guest wrote", 32 << 20).unwrap();
+        set_mode(&cache.join("ram"), 0o400).unwrap();
+        let machine = Machine { dir: own, record: fixtures::node() };
+
+        let new = template(&cache, QemuVersion::new(8, 2));
+        assert_eq!(memory_file(&machine, &new).await.unwrap(), new.ram());
+        let old = template(&cache, QemuVersion::new(7, 2));
+        // What a skep that was killed has left does not matter.
+        std::fs::write(Files::of(&machine).memory(), "stale").unwrap();
+        let copy = memory_file(&machine, &old).await.unwrap();
+        let (copied, shared) = (copy.metadata().unwrap(), old.ram().metadata().unwrap());
+        assert_ne!(copied.ino(), shared.ino());
+        assert_eq!((copied.mode() & 0o7777, shared.mode() & 0o7777), (0o600, 0o400));
+        assert!(copied.blocks() * 512 < 8 << 20, "the holes are kept: {}", copied.blocks());
+        assert!(std::fs::read(&copy).unwrap() == std::fs::read(old.ram()).unwrap());
+
+        std::fs::remove_file(old.ram()).unwrap();
+        assert!(memory_file(&machine, &old).await.is_err());
+        assert!(!copy.exists(), "half a copy is not left");
     }
 }

@@ -158,7 +158,9 @@ pub(super) async fn command(
     (network, secluded): (&dyn Network, bool),
 ) -> Result<Cmd, Error> {
     let files = Files::of(machine);
-    for stale in [files.process(), files.pid(), files.console()] {
+    let mut stale = vec![files.process(), files.pid(), files.console(), files.memory()];
+    stale.retain(|file| !matches!(memory, Memory::Copied(ram) if ram == file));
+    for stale in stale {
         let _ = std::fs::remove_file(stale);
     }
     let record = &machine.record;

@@ -104,6 +104,11 @@ impl Files {
         self.0.join("disk.qcow2")
     }
 
+    /// A copy of the template's memory, only while a QEMU starts that cannot share it.
+    pub(super) fn memory(&self) -> PathBuf {
+        self.0.join("ram")
+    }
+
     pub(super) fn console(&self) -> PathBuf {
         self.0.join("console.log")
     }
