@@ -17,6 +17,7 @@ pub mod driver;
 pub mod enclosure;
 pub mod engine;
 pub mod firewall;
+pub mod forwarder;
 pub mod hosts;
 pub mod image;
 pub mod net;

@@ -1,10 +1,13 @@
-//! skep as the processes that a network of a user's own needs; see [`skep_host::enclosure`].
+//! skep as a process of its own, which forwards to nodes or acts in a namespace; see [`skep_host::forwarder`] and
+//! [`skep_host::enclosure`].
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use skep_host::enclosure::{ENCLOSED, FORWARD, forward, serve_enclosed};
+use skep_host::enclosure::{ENCLOSED, EnclosedNetwork, FORWARD, serve_enclosed};
+use skep_host::forwarder::{FORWARD_PORTS, forward};
+use skep_host::sys::dial_through;
 
 use crate::error::code;
 
@@ -14,7 +17,12 @@ pub fn run(line: &[String]) -> Option<ExitCode> {
     let words: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
     let (word, dir) = match words[..] {
         [ENCLOSED] => (ENCLOSED, None),
-        [FORWARD, dir] => (FORWARD, Some(dir)),
+        [FORWARD, dir] => {
+            let program = std::env::current_exe().unwrap_or_else(|_| "skep".into());
+            dial_through(EnclosedNetwork::of_dir(Path::new(dir), program));
+            (FORWARD, Some(dir))
+        }
+        [FORWARD_PORTS, dir] => (FORWARD_PORTS, Some(dir)),
         _ => return None,
     };
     skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());

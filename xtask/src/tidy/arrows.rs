@@ -4,12 +4,13 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "sys",
     "bundle",
     "store",
     "pki",
     "firewall",
+    "forwarder",
     "net",
     "hosts",
     "contexts",

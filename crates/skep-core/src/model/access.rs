@@ -36,7 +36,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// How many ports one cluster may have: all have to fit into a name of a chain, which has 256 bytes.
+    /// How many ports one cluster may have: each is a descriptor of the process that listens.
     pub const MOST: usize = 32;
 
     /// Returns the name that tells all of it, by which it is seen again.

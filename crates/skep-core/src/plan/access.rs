@@ -31,7 +31,7 @@ fn plan_ports(
     let mut ports = record.access.ports.clone();
     ports.sort_unstable();
     ports.dedup();
-    // Only over a bridge: what leaves the host by another interface may not come from its loopback.
+    // Hosts have ports and a loopback of their own; what they publish is reached there.
     let machines: Vec<_> = nodes.iter().filter(|it| it.spec.host.is_none()).cloned().collect();
     if machines.is_empty() && !ports.is_empty() {
         let why = "ports of the loopback lead to virtual machines alone, and the cluster has none";
@@ -40,8 +40,7 @@ fn plan_ports(
     let to = target(None, true, &machines, up).filter(|_| !ports.is_empty());
     let wanted = to.map(|node| Publication { ports, to: node.address });
     let label = wanted.as_ref().map(Publication::label);
-    let remade = !seen.bridge || !seen.firewall;
-    if label != seen.published || wanted.is_some() && remade {
+    if label != seen.published {
         let network = record.network.clone();
         let action = Action::PublishPorts { network, publication: wanted };
         plan.push(Step::cluster(action, needs.to_vec()));

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::NetworkRecord;
 use skep_core::observed::HostsEntry;
 
 use super::PROGRAM;
@@ -95,16 +95,6 @@ impl Network for BrokeredNetwork {
 
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
         self.done(Act::EnsureFirewall(Place::of(network, owner))).await
-    }
-
-    async fn publish(
-        &self,
-        network: &NetworkRecord,
-        owner: &Owner,
-        publication: Option<&Publication>,
-    ) -> Result<(), Error> {
-        let publication = publication.map(Into::into);
-        self.done(Act::Publish { place: Place::of(network, owner), publication }).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {

@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{Hostname, NetworkRecord, Publication};
+use skep_core::model::{Hostname, NetworkRecord};
 use thiserror::Error;
 
-use super::request::{Act, Name, Place, Published};
+use super::request::{Act, Name, Place};
 use super::serve::Grants;
 use crate::net::{BRIDGE, HostNetwork, TAP};
 
@@ -25,10 +25,6 @@ pub(super) struct Seen<'a> {
     pub host: &'a HostNetwork,
     /// What whoever set it up lets users do.
     pub grants: &'a Grants,
-    /// The lowest port that an ordinary user may listen on.
-    pub lowest_port: u16,
-    /// The ports of the loopback on which something listens, of those that are asked for.
-    pub listening: &'a [u16],
     /// The names that the host's file of names has for other reasons than this cluster's block.
     pub names: &'a [String],
 }
@@ -56,16 +52,6 @@ pub(super) enum Refusal {
     NoBridge(String),
     #[error("{0} is no node's address in that network")]
     NoNode(Ipv4Addr),
-    #[error("a cluster has 1 to {} ports", Publication::MOST)]
-    Ports,
-    #[error(
-        "port {port} is below {lowest}, from where ordinary users may have them (ip_unprivileged_port_start)"
-    )]
-    LowPort { port: u16, lowest: u16 },
-    #[error("something on this host listens on port {0}")]
-    PortInUse(u16),
-    #[error("port {0} leads to another cluster")]
-    PortTaken(u16),
     #[error("names in /etc/hosts are not for ordinary users; sudo skep setup --hosts allows them")]
     NoNames,
     #[error("a cluster has at most {NAMES} names")]
@@ -84,13 +70,6 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
         // Whether it is still needed is seen by who does it.
         Act::EnsureForwarding | Act::RestoreForwarding => Ok(()),
         Act::EnsureBridge(place) | Act::EnsureFirewall(place) => network(place, user, seen),
-        Act::Publish { place, publication } => {
-            network(place, user, seen)?;
-            match publication {
-                Some(it) => published(&place.network, it, seen),
-                None => Ok(()),
-            }
-        }
         Act::RemoveLink(name) | Act::RemoveFirewall(name) => removal(name, user, seen),
         Act::Tap { name, place } => {
             network(place, user, seen)?;
@@ -103,10 +82,9 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
 /// Tells whether an act gives a user a network.
 pub(super) fn place_of(act: &Act) -> Option<&Place> {
     match act {
-        Act::EnsureBridge(place)
-        | Act::EnsureFirewall(place)
-        | Act::Publish { place, .. }
-        | Act::Tap { place, .. } => Some(place),
+        Act::EnsureBridge(place) | Act::EnsureFirewall(place) | Act::Tap { place, .. } => {
+            Some(place)
+        }
         _ => None,
     }
 }
@@ -185,31 +163,6 @@ fn is_node(address: Ipv4Addr, network: &NetworkRecord) -> bool {
     let subnet = network.subnet;
     let reserved = [network.gateway(), subnet.network(), subnet.broadcast()];
     subnet.contains(&address) && !reserved.contains(&address)
-}
-
-fn published(network: &NetworkRecord, wanted: &Published, seen: &Seen<'_>) -> Result<(), Refusal> {
-    let Published { ports, to } = wanted;
-    if !is_node(*to, network) {
-        return Err(Refusal::NoNode(*to));
-    }
-    if !(1..=Publication::MOST).contains(&ports.len()) {
-        return Err(Refusal::Ports);
-    }
-    let rules = seen.host.rules();
-    for &port in ports {
-        let holders: Vec<_> =
-            rules.published_ports().filter(|it| it.0 == port).map(|it| it.1).collect();
-        if port < seen.lowest_port || port == 0 {
-            return Err(Refusal::LowPort { port, lowest: seen.lowest_port });
-        }
-        if holders.iter().any(|table| *table != network.bridge) {
-            return Err(Refusal::PortTaken(port));
-        }
-        if holders.is_empty() && seen.listening.contains(&port) {
-            return Err(Refusal::PortInUse(port));
-        }
-    }
-    Ok(())
 }
 
 fn names(wanted: &[Name], user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {

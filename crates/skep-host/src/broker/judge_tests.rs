@@ -26,8 +26,7 @@ fn claim(user: u32, subnet: &str) -> Claim {
     Claim { user, cluster: "demo".into(), subnet: subnet.parse().unwrap() }
 }
 
-/// A host with a cluster of root's, one of Alice's that leads port 8080 to a node, and one of hers that has
-/// no bridge since the host was started.
+/// A host with a cluster of root's, one of Alice's, and one of hers that has no bridge since the host was started.
 fn host() -> HostNetwork {
     let bridges = [
         (network("skep-root", "10.193.0.0/24"), owner(0)),
@@ -38,12 +37,11 @@ fn host() -> HostNetwork {
     let tables = BTreeMap::from(
         ["skep-root", "skep-alice", "skep-stray"].map(|name| (name.to_owned(), "0".to_owned())),
     );
-    let published = BTreeMap::from([("skep-alice".into(), "10.193.1.2-8080".into())]);
     let claims = Claims::from([
         ("skep-alice".into(), claim(ALICE, "10.193.1.0/24")),
         ("skep-asleep".into(), claim(ALICE, "10.193.2.0/24")),
     ]);
-    HostNetwork::of(bridges, tables, published).with_claims(claims)
+    HostNetwork::of(bridges, tables).with_claims(claims)
 }
 
 fn grants() -> Grants {
@@ -53,8 +51,7 @@ fn grants() -> Grants {
 fn judged_with(grants: &Grants, act: &Act, user: u32) -> Result<(), String> {
     let names = ["localhost", "this-host", "taken.example"].map(str::to_owned);
     let host = host();
-    let seen =
-        Seen { host: &host, grants, lowest_port: 1024, listening: &[5432, 8080], names: &names };
+    let seen = Seen { host: &host, grants, names: &names };
     judge(act, user, &seen).map_err(|refusal| refusal.to_string())
 }
 
@@ -73,7 +70,6 @@ fn a_user_has_networks_of_his_own() {
         Act::EnsureBridge(place("skep-alice", "10.193.1.0/24")),
         Act::EnsureBridge(place("skep-asleep", "10.193.2.0/24")),
         Act::EnsureFirewall(place("skep-new", "10.193.3.0/24")),
-        Act::Publish { place: place("skep-alice", "10.193.1.0/24"), publication: None },
         Act::RemoveLink("skep-alice".into()),
         Act::RemoveFirewall("skep-alice".into()),
         Act::RemoveLink("skep-gone".into()),
@@ -86,12 +82,10 @@ fn a_user_has_networks_of_his_own() {
 #[test]
 fn what_is_anothers_stays_so() {
     let his = |act: fn(Place) -> Act| act(place("skep-alice", "10.193.1.0/24"));
-    let publication = Some(Published { ports: vec![9000], to: [10, 193, 1, 2].into() });
     let place_of_hers = place("skep-alice", "10.193.1.0/24");
     for act in [
         his(Act::EnsureBridge),
         his(Act::EnsureFirewall),
-        Act::Publish { place: place_of_hers.clone(), publication },
         Act::Tap { name: "skt0ac10102".into(), place: place_of_hers },
         Act::EnsureBridge(place("skep-root", "10.193.0.0/24")),
         Act::EnsureFirewall(place("skep-stray", "10.193.5.0/24")),
@@ -188,27 +182,6 @@ fn taps_are_of_nodes_in_the_network() {
 }
 
 #[test]
-fn ports_are_free_and_not_the_hosts() {
-    let publish = |ports: &[u16], to: [u8; 4]| Act::Publish {
-        place: place("skep-alice", "10.193.1.0/24"),
-        publication: Some(Published { ports: ports.to_vec(), to: to.into() }),
-    };
-    assert_eq!(judged(&publish(&[8080, 9000], [10, 193, 1, 2]), ALICE), Ok(()));
-    refused(&publish(&[80], [10, 193, 1, 2]), ALICE, "port 80 is below 1024");
-    refused(&publish(&[0], [10, 193, 1, 2]), ALICE, "port 0 is below");
-    refused(&publish(&[5432], [10, 193, 1, 2]), ALICE, "something on this host listens");
-    refused(&publish(&[9000], [10, 193, 1, 1]), ALICE, "no node's address");
-    refused(&publish(&[9000], [127, 0, 0, 1]), ALICE, "no node's address");
-    refused(&publish(&[9000], [10, 193, 0, 2]), ALICE, "no node's address");
-    refused(&publish(&[], [10, 193, 1, 2]), ALICE, "a cluster has 1 to");
-    refused(&publish(&[9000; 33], [10, 193, 1, 2]), ALICE, "a cluster has 1 to");
-    let place = place("skep-new", "10.193.3.0/24");
-    let publication = Some(Published { ports: vec![8080], to: [10, 193, 3, 2].into() });
-    let other = Act::Publish { place, publication };
-    refused(&other, MALLORY, "port 8080 leads to another cluster");
-}
-
-#[test]
 fn names_are_new_and_lead_to_own_nodes() {
     let names = |name: &str, address: [u8; 4]| Act::Names {
         cluster: "demo".parse().unwrap(),
@@ -240,7 +213,7 @@ fn one_user_does_not_take_all_subnets() {
         .collect();
     let host = host().with_claims(claims);
     let grants = grants();
-    let seen = Seen { host: &host, grants: &grants, lowest_port: 1024, listening: &[], names: &[] };
+    let seen = Seen { host: &host, grants: &grants, names: &[] };
     let act = Act::EnsureBridge(place("skep-new", "10.193.3.0/24"));
     assert_eq!(judge(&act, MALLORY, &seen), Err(Refusal::TooMany));
     assert_eq!(judge(&act, ALICE, &seen), Ok(()));

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skep_core::model::{ClusterName, NetworkRecord, Publication};
+use skep_core::model::{ClusterName, NetworkRecord};
 use skep_core::observed::HostsEntry;
 
 use crate::firewall::Rules;
@@ -12,7 +12,7 @@ use crate::net::claims::Claims;
 use crate::store::Owner;
 
 /// The number of the protocol: another one is another skep's.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// The longest request or answer, in bytes.
 pub(super) const MOST: usize = 64 << 10;
@@ -35,10 +35,6 @@ pub(super) enum Act {
     Look,
     EnsureBridge(Place),
     EnsureFirewall(Place),
-    Publish {
-        place: Place,
-        publication: Option<Published>,
-    },
     RemoveLink(String),
     RemoveFirewall(String),
     EnsureForwarding,
@@ -78,26 +74,6 @@ impl Place {
     /// Returns whose it is, if that user says so.
     pub(super) fn owner(&self, user: u32) -> Owner {
         Owner { cluster: self.cluster.clone(), store: self.store.clone(), user }
-    }
-}
-
-/// Ports of the loopback, and the node that they lead to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Published {
-    pub ports: Vec<u16>,
-    pub to: Ipv4Addr,
-}
-
-impl From<&Publication> for Published {
-    fn from(it: &Publication) -> Self {
-        Self { ports: it.ports.clone(), to: it.to }
-    }
-}
-
-impl From<&Published> for Publication {
-    fn from(it: &Published) -> Self {
-        Self { ports: it.ports.clone(), to: it.to }
     }
 }
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
-use skep_core::model::Publication;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -15,7 +14,7 @@ use super::judge::{Refusal, Seen, judge, place_of};
 use super::request::{Act, Answer, MOST, PROTOCOL, Request};
 use crate::hosts;
 use crate::net::claims::{self, Claim};
-use crate::net::{self, HostNetwork, LinuxNetwork, Network, TURN, listens};
+use crate::net::{self, HostNetwork, LinuxNetwork, Network, TURN};
 use crate::store::Owner;
 use crate::sys::{FileError, Lock, LockError, chain, read_own, receive};
 
@@ -151,11 +150,6 @@ async fn look(state: &Path) -> Result<HostNetwork, Undone> {
 async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
     let host = look(state).await?;
     let grants = Grants::read(state)?;
-    let ports = match act {
-        Act::Publish { publication: Some(it), .. } => &it.ports[..],
-        _ => &[],
-    };
-    let ports = ports.iter().copied().take(Publication::MOST + 1);
     let names = match act {
         Act::Names { cluster, store, .. } => {
             let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
@@ -165,13 +159,7 @@ async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
         }
         _ => Vec::new(),
     };
-    let seen = Seen {
-        host: &host,
-        grants: &grants,
-        lowest_port: net::lowest_port(),
-        listening: &ports.filter(|port| listens(*port)).collect::<Vec<_>>(),
-        names: &names,
-    };
+    let seen = Seen { host: &host, grants: &grants, names: &names };
     judge(act, user, &seen)?;
     if let Some(place) = place_of(act)
         && !host.claims().contains_key(&place.network.bridge)
@@ -189,11 +177,6 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
         Act::EnsureBridge(it) => LinuxNetwork.ensure_bridge(&it.network, &it.owner(user)).await?,
         Act::EnsureFirewall(it) => {
             LinuxNetwork.ensure_firewall(&it.network, &it.owner(user)).await?;
-        }
-        Act::Publish { place, publication } => {
-            let publication = publication.as_ref().map(Publication::from);
-            let owner = place.owner(user);
-            LinuxNetwork.publish(&place.network, &owner, publication.as_ref()).await?;
         }
         Act::Tap { name, place } => {
             let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;

@@ -105,7 +105,10 @@ impl World<'_> {
                 let credentials = self.credentials();
                 contexts::remove(docker, Path::new(config), &self.owner(), &credentials).await?;
             }
-            Action::RemoveFirewall(name) => self.network.remove_firewall(name).await?,
+            Action::RemoveFirewall(name) => {
+                self.network.unpublish(name, &self.owner()).await?;
+                self.network.remove_firewall(name).await?;
+            }
             Action::RemoveLink(name) => self.network.remove_link(name).await?,
             Action::RemoveCluster => {
                 if !self.settings.other_clusters {

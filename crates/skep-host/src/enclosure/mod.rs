@@ -19,24 +19,17 @@
 //! the namespace as descriptors.
 
 mod acts;
-mod forward;
 mod network;
-mod places;
 mod processes;
 
 use std::net::Ipv4Addr;
 
+pub use crate::forwarder::twin;
 pub use acts::{ENCLOSED, serve_enclosed};
-pub use forward::{FORWARD, forward};
 pub use network::EnclosedNetwork;
 
-/// Returns the address of the host's loopback that leads to a node: the whole of 127.0.0.0/8 is the host's, so
-/// the rest of the node's own address is free there.
-#[must_use]
-pub fn twin(address: Ipv4Addr) -> Ipv4Addr {
-    let [_, b, c, d] = address.octets();
-    Ipv4Addr::new(127, b, c, d)
-}
+/// The word by which skep is told to forward into the namespace.
+pub const FORWARD: &str = "--forward";
 
 /// Returns the addresses of nodes of a pool in 10.0.0.0/8 on whose twins somebody listens for an engine.
 fn twins_taken() -> Vec<Ipv4Addr> {

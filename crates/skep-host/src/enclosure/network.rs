@@ -1,7 +1,7 @@
 //! The side outside of the namespaces.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -14,9 +14,9 @@ use skep_core::observed::HostsEntry;
 use tokio::net::TcpStream;
 
 use super::acts::{Act, Answer, ENCLOSED, MOST};
-use super::places::{Noted, Places};
 use super::processes::{Processes, Which};
-use super::{address_of_tap, twin, twins_taken};
+use super::{FORWARD, address_of_tap, twins_taken};
+use crate::forwarder::{self, Forwarder, Noted, Places, twin};
 use crate::hosts::{self, Names};
 use crate::net::{Error, HostNetwork, Network};
 use crate::store::Owner;
@@ -28,6 +28,7 @@ pub struct EnclosedNetwork {
     dir: PathBuf,
     places: Places,
     processes: Processes,
+    forwarder: Forwarder,
 }
 
 impl EnclosedNetwork {
@@ -50,9 +51,15 @@ impl EnclosedNetwork {
     }
 
     fn new(store: &Path, program: PathBuf) -> Self {
-        let dir = store.join("network");
-        let (places, processes) = (Places::new(&dir), Processes::new(&dir, program));
-        Self { dir, places, processes }
+        Self::of_dir(&store.join("network"), program)
+    }
+
+    /// Returns the network that a directory tells of.
+    #[must_use]
+    pub fn of_dir(dir: &Path, program: PathBuf) -> Self {
+        let places = Places::new(dir);
+        let forwarder = Forwarder::new(dir, program.clone(), FORWARD);
+        Self { dir: dir.to_owned(), places, processes: Processes::new(dir, program), forwarder }
     }
 
     /// Tries whether there can be such networks for this user.
@@ -72,11 +79,9 @@ impl EnclosedNetwork {
 
     /// Sees to it that the loopback's addresses of nodes lead to them, if they are up.
     pub fn ensure_ways(&self) {
-        if self.processes.find(Which::Keeper).is_some()
-            && self.processes.find(Which::Forwarder).is_none()
-        {
+        if self.processes.find(Which::Keeper).is_some() && self.forwarder.find().is_none() {
             // Who finds nobody listening there is told that then.
-            let _ = self.processes.ensure_forwarder();
+            let _ = self.forwarder.ensure();
         }
     }
 
@@ -85,17 +90,10 @@ impl EnclosedNetwork {
         &self,
         network: &NetworkRecord,
         change: impl FnOnce(&mut Noted) + Send,
-    ) -> Result<(), Error> {
+    ) -> Result<usize, Error> {
         let _turn = Lock::take(&self.dir.join("lock")).await?;
         self.places.change(network, change)?;
-        self.processes.ensure_forwarder()
-    }
-
-    async fn await_listener(&self, at: SocketAddrV4) -> Result<(), Error> {
-        match self.processes.await_listener(at).await {
-            true => Ok(()),
-            false => Err(Error::Refused(format!("nobody listens on {at} for the nodes"))),
-        }
+        Ok(self.forwarder.ensure()?)
     }
 
     async fn done(&self, act: Act) -> Result<(), Error> {
@@ -139,6 +137,7 @@ impl EnclosedNetwork {
         }
         let _turn = Lock::take(&self.dir.join("lock")).await?;
         if self.places.all().is_empty() && !self.look().await?.has_clusters() {
+            self.forwarder.end();
             self.processes.end();
             remove_tree(&self.dir)?;
         }
@@ -172,8 +171,8 @@ impl Network for EnclosedNetwork {
     async fn remove_link(&self, name: &str) -> Result<(), Error> {
         self.done_if_there(Act::RemoveLink(name.to_owned())).await?;
         self.places.forget(name)?;
-        if self.processes.find(Which::Forwarder).is_some() {
-            self.processes.ensure_forwarder()?;
+        if self.forwarder.find().is_some() {
+            self.forwarder.ensure()?;
         }
         self.end_if_unused().await
     }
@@ -182,29 +181,28 @@ impl Network for EnclosedNetwork {
         self.done(Act::EnsureFirewall(network.clone(), owner.clone())).await
     }
 
-    /// Ports of the host's loopback are not in the namespace: a process listens on them.
     async fn publish(
         &self,
         network: &NetworkRecord,
-        owner: &Owner,
+        _owner: &Owner,
         publication: Option<&Publication>,
     ) -> Result<(), Error> {
-        self.ensure_firewall(network, owner).await?;
-        let before = self.places.all().into_iter().find(|it| it.network == *network);
-        let had = before.map(|it| it.ports).unwrap_or_default();
         let ports = publication.map(|it| it.ports.clone()).unwrap_or_default();
-        for port in ports.iter().filter(|port| !had.contains(port)) {
-            let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, *port));
-            bound.map_err(|error| Error::Refused(format!("port {port} of 127.0.0.1: {error}")))?;
-        }
-        let lead = |it: &mut Noted| {
-            it.to = publication.map(|it| it.to);
-            it.ports.clone_from(&ports);
-        };
-        self.note(network, lead).await?;
+        forwarder::check_free(&ports, &self.forwarder.listens())?;
+        let begin = self.note(network, |it| it.lead(publication)).await?;
         for port in ports {
-            self.await_listener(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).await?;
+            let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+            self.forwarder.await_listener(at, begin).await?;
         }
+        Ok(())
+    }
+
+    async fn published(&self, network: &NetworkRecord, _owner: &Owner) -> Option<String> {
+        forwarder::published(&self.places, &self.forwarder, network)
+    }
+
+    /// They go with what is written down of the network.
+    async fn unpublish(&self, _bridge: &str, _owner: &Owner) -> Result<(), Error> {
         Ok(())
     }
 
@@ -214,8 +212,9 @@ impl Network for EnclosedNetwork {
                 it.services.push(at);
             }
         };
-        self.note(network, add).await?;
-        self.await_listener(SocketAddrV4::new(twin(*at.ip()), at.port())).await
+        let begin = self.note(network, add).await?;
+        let at = SocketAddrV4::new(twin(*at.ip()), at.port());
+        Ok(self.forwarder.await_listener(at, begin).await?)
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
@@ -242,19 +241,10 @@ impl Network for EnclosedNetwork {
         };
         // What is taken on the loopback belongs to another user's cluster, or to one of another store.
         let others = twins_taken().into_iter().filter(|address| !self.places.has(*address));
-        let seen = others.fold(seen, |seen, address| {
+        Ok(others.fold(seen, |seen, address| {
             let subnet = Ipv4Net::new(address, 24).expect("24 is a length").trunc();
             seen.with_subnet(subnet, "the loopback")
-        });
-        if self.processes.find(Which::Forwarder).is_none() {
-            return Ok(seen);
-        }
-        let labels = self
-            .places
-            .all()
-            .into_iter()
-            .filter_map(|it| Some((it.network.bridge.clone(), it.publication()?.label())));
-        Ok(seen.with_published(labels.collect()))
+        }))
     }
 
     async fn tap(

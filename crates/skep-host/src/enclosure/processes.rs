@@ -3,10 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
-use tokio::time::Instant;
-
-use super::FORWARD;
 use crate::net::Error;
 use crate::sys::{Cmd, CmdError, FileError, ProcessId, read_own, tail, write_atomic};
 
@@ -44,7 +40,6 @@ pub(super) struct Processes {
 pub(super) enum Which {
     Keeper,
     WayOut,
-    Forwarder,
 }
 
 impl Which {
@@ -52,7 +47,6 @@ impl Which {
         match self {
             Self::Keeper => "keeper",
             Self::WayOut => "way-out",
-            Self::Forwarder => "forwarder",
         }
     }
 }
@@ -132,38 +126,9 @@ impl Processes {
         }
     }
 
-    /// Has the forwarder listen as is noted, starting it if need be.
-    pub fn ensure_forwarder(&self) -> Result<(), Error> {
-        if let Some(forwarder) = self.find(Which::Forwarder) {
-            if let Some(pid) = Pid::from_raw(forwarder.pid.cast_signed()) {
-                let _ = rustix::process::kill_process(pid, Signal::HUP);
-            }
-            return Ok(());
-        }
-        let forward = Cmd::new(&self.program).arg(FORWARD).arg(&self.dir);
-        let daemon = forward.start(&self.log(Which::Forwarder))?;
-        match daemon.process() {
-            Some(process) => Ok(self.note(Which::Forwarder, process)?),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits until something listens on an address of the loopback; returns whether it did.
-    pub async fn await_listener(&self, at: std::net::SocketAddrV4) -> bool {
-        let end = Instant::now() + LIMIT;
-        while tokio::net::TcpStream::connect(at).await.is_err() {
-            if Instant::now() >= end || self.find(Which::Forwarder).is_none() {
-                return false;
-            }
-            // wait: who listens announces nothing
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        true
-    }
-
     /// Ends all of them.
     pub fn end(&self) {
-        for which in [Which::Forwarder, Which::WayOut, Which::Keeper] {
+        for which in [Which::WayOut, Which::Keeper] {
             if let Some(process) = self.find(which) {
                 process.kill();
             }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::NetworkRecord;
 use thiserror::Error;
 
 pub use opening::{
@@ -40,8 +40,6 @@ pub enum Error {
 pub struct Rules {
     /// Tables of skep, by name, each with the digest of its owner.
     tables: BTreeMap<String, String>,
-    /// Where ports of the loopback lead, by table.
-    published: BTreeMap<String, String>,
     /// Whether bridges need rules in iptables too.
     iptables: bool,
     /// Bridges that have rules there.
@@ -51,23 +49,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Returns the rules of tables, by name, each with the digest of its owner, and with where ports lead.
+    /// Returns the rules of tables, by name, each with the digest of its owner.
     #[must_use]
-    pub fn of(tables: BTreeMap<String, String>, published: BTreeMap<String, String>) -> Self {
-        Self { tables, published, ..Self::default() }
-    }
-
-    /// Adds where ports of the loopback lead, by table.
-    #[must_use]
-    pub fn with_published(mut self, published: BTreeMap<String, String>) -> Self {
-        self.published.extend(published);
-        self
-    }
-
-    /// Returns where ports of the loopback lead by the rules of the network that has this bridge.
-    #[must_use]
-    pub fn published(&self, bridge: &str) -> Option<&str> {
-        self.published.get(bridge).map(String::as_str)
+    pub fn of(tables: BTreeMap<String, String>) -> Self {
+        Self { tables, ..Self::default() }
     }
 
     /// Tells whether the network that has this bridge has all its rules.
@@ -83,19 +68,9 @@ impl Rules {
         self.tables.contains_key(name)
     }
 
-    /// Returns the ports of the loopback that lead somewhere, each with the table that says so.
-    pub fn published_ports(&self) -> impl Iterator<Item = (u16, &str)> {
-        self.published.iter().flat_map(|(table, label)| {
-            // After the address; see Publication::label().
-            let ports = label.split('-').skip(1).filter_map(|port| port.parse().ok());
-            ports.map(move |port| (port, table.as_str()))
-        })
-    }
-
     /// Leaves out the tables that are not among these.
     pub fn retain(&mut self, tables: impl Fn(&str) -> bool) {
         self.tables.retain(|name, _| tables(name));
-        self.published.retain(|name, _| tables(name));
         self.accepted.retain(|name| tables(name));
     }
 
@@ -144,17 +119,13 @@ pub const SHELL: [&str; 3] = ["sh", "-c", "script=$(cat) && eval \"$script\""];
 /// How long a script may take: firewalld loads all its rules anew.
 pub const SCRIPT: Duration = Duration::from_secs(120);
 
-/// Makes the rules of a network, with ports of the loopback that lead to a node, if any do.
+/// Makes the rules of a network.
 ///
 /// # Errors
 ///
 /// If nft is missing or refuses.
-pub async fn ensure(
-    network: &NetworkRecord,
-    owner: &str,
-    publication: Option<&Publication>,
-) -> Result<(), Error> {
-    nft::apply(&nft::render(network, owner, publication)).await?;
+pub async fn ensure(network: &NetworkRecord, owner: &str) -> Result<(), Error> {
+    nft::apply(&nft::render(network, owner)).await?;
     if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {
         iptables::ensure(&place, &network.bridge).await?;
     }
@@ -204,7 +175,6 @@ pub async fn look() -> Result<Rules, Error> {
     }
     Ok(Rules {
         tables: nft::owned_tables(&chains),
-        published: nft::published(&chains),
         obstacles,
         accepted: iptables::accepted(&listing),
         iptables: place.is_some_and(|place| !place.is_idle()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::NetworkRecord;
 
 use super::Error;
 use crate::sys::Cmd;
@@ -11,9 +11,6 @@ use crate::sys::Cmd;
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
 /// would say it better, but nft 1.0 leaves it out of its lists.
 const OWNER: &str = "owner-";
-
-/// What the name of an empty chain begins with that says where ports of the loopback lead.
-const PUBLISH: &str = "publish-";
 
 /// A chain, as `nft -j list chains` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -29,13 +26,8 @@ pub(super) struct Chain {
 
 /// Returns the rules of a network, as one transaction for `nft -f -`: what was there is replaced.
 #[must_use]
-pub(super) fn render(
-    network: &NetworkRecord,
-    owner: &str,
-    publication: Option<&Publication>,
-) -> String {
+pub(super) fn render(network: &NetworkRecord, owner: &str) -> String {
     let NetworkRecord { subnet, bridge } = network;
-    let publish = publication.map(|it| render_publication(bridge, it)).unwrap_or_default();
     format!(
         r#"table ip {bridge} {{
 }}
@@ -47,33 +39,7 @@ table ip {bridge} {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
 	}}
-{publish}}}
-"#
-    )
-}
-
-/// Returns the chains that lead ports of the loopback to a node. What guests themselves send to a loopback
-/// address is dropped before translation: the bridge has to let such addresses pass, but the host's alone.
-fn render_publication(bridge: &str, publication: &Publication) -> String {
-    let label = publication.label();
-    let Publication { ports, to } = publication;
-    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-    let ports = ports.join(", ");
-    format!(
-        r#"	chain {PUBLISH}{label} {{
-	}}
-	chain guests {{
-		type filter hook prerouting priority raw; policy accept;
-		iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-	}}
-	chain output {{
-		type nat hook output priority -100; policy accept;
-		ip daddr 127.0.0.1 tcp dport {{ {ports} }} dnat to {to}
-	}}
-	chain loopback {{
-		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
-	}}
+}}
 "#
     )
 }
@@ -114,16 +80,6 @@ pub(super) fn owned_tables(chains: &[Chain]) -> BTreeMap<String, String> {
     chains.iter().filter_map(owned).collect()
 }
 
-/// Returns where ports of the loopback lead, by table of ours.
-pub(super) fn published(chains: &[Chain]) -> BTreeMap<String, String> {
-    let label = |chain: &Chain| {
-        let label = chain.name.strip_prefix(PUBLISH)?;
-        let ours = chain.family == "ip" && chain.table.starts_with("skep-");
-        ours.then(|| (chain.table.clone(), label.to_owned()))
-    };
-    chains.iter().filter_map(label).collect()
-}
-
 /// Returns chains that drop what is forwarded and are neither ours nor iptables'.
 pub(super) fn obstacles(chains: &[Chain]) -> Vec<String> {
     let drops = |chain: &&Chain| {
@@ -157,12 +113,7 @@ mod tests {
     fn the_rules_of_a_network() {
         let network =
             NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        insta::assert_snapshot!(render(&network, "0123456789ab", None));
-        let publication = Publication { ports: vec![80, 443], to: "10.193.0.2".parse().unwrap() };
-        insta::assert_snapshot!(
-            "the_rules_of_a_network_with_ports",
-            render(&network, "0123456789ab", Some(&publication))
-        );
+        insta::assert_snapshot!(render(&network, "0123456789ab"));
     }
 
     #[test]
@@ -179,7 +130,6 @@ mod tests {
                        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let chains = parse(output).unwrap();
         assert_eq!(owned_tables(&chains), [("skep-demo".into(), "ab12".into())].into());
-        assert_eq!(published(&chains), [("skep-demo".into(), "10.193.0.2-80-443".into())].into());
         assert_eq!(obstacles(&chains), ["inet my forward"]);
         assert!(guards(&chains).is_empty());
         let firewalld = |name: &str| Chain {

@@ -41,7 +41,6 @@ impl HostNetwork {
     pub fn of(
         bridges: impl IntoIterator<Item = (NetworkRecord, Owner)>,
         tables: BTreeMap<String, String>,
-        published: BTreeMap<String, String>,
     ) -> Self {
         let link = |(network, owner): (NetworkRecord, Owner)| Link {
             ifalias: Some(owner.mark()),
@@ -54,7 +53,7 @@ impl HostNetwork {
             ifname: network.bridge,
         };
         let links = bridges.into_iter().map(link).collect();
-        Self { links, rules: Rules::of(tables, published), ..Self::default() }
+        Self { links, rules: Rules::of(tables), ..Self::default() }
     }
 
     /// Looks at what everybody may see; what else there is has to come from whoever may see it.
@@ -76,12 +75,6 @@ impl HostNetwork {
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
         Self { rules, ..self }
-    }
-
-    /// Adds where ports of the loopback lead, by the bridges of clusters.
-    #[must_use]
-    pub fn with_published(self, published: BTreeMap<String, String>) -> Self {
-        Self { rules: self.rules.with_published(published), ..self }
     }
 
     /// Adds a subnet that something else of that name stands for.
@@ -155,12 +148,6 @@ impl HostNetwork {
     #[must_use]
     pub fn has_firewall(&self, network: &NetworkRecord) -> bool {
         self.rules.has(&network.bridge)
-    }
-
-    /// Returns where ports of the loopback lead by a cluster's rules.
-    #[must_use]
-    pub fn published(&self, network: &NetworkRecord) -> Option<String> {
-        self.rules.published(&network.bridge).map(str::to_owned)
     }
 
     /// Returns what carries an owner's mark and is not part of its recorded network.

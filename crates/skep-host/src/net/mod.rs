@@ -22,6 +22,7 @@ pub use look::HostNetwork;
 pub use resolvers::resolvers;
 
 use crate::firewall;
+use crate::forwarder::{self, PublishedPorts};
 use crate::store::Owner;
 use crate::sys::{CmdError, FileError, Lock, LockError};
 
@@ -55,6 +56,9 @@ pub enum Error {
     /// The firewall.
     #[error(transparent)]
     Firewall(#[from] firewall::Error),
+    /// Ports of the loopback.
+    #[error(transparent)]
+    Forwarder(#[from] forwarder::Error),
     /// A lock could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -96,18 +100,34 @@ pub trait Network: Send + Sync {
     /// If the rights are missing, or a firewall tool is.
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error>;
 
-    /// Lets ports of the host's loopback lead to a node, and no others; with no publication, none do. The
-    /// rules of the network are made anew with it.
+    /// Lets ports of the host's loopback lead to a node, and no others; with no publication, none do. A process of
+    /// this user's listens on them.
     ///
     /// # Errors
     ///
-    /// If the rights are missing, or a firewall tool is.
+    /// If a port is taken, or below those that this user may have.
     async fn publish(
         &self,
         network: &NetworkRecord,
         owner: &Owner,
         publication: Option<&Publication>,
-    ) -> Result<(), Error>;
+    ) -> Result<(), Error> {
+        Ok(published_ports(owner).publish(network, publication).await?)
+    }
+
+    /// Returns where ports of the host's loopback lead, as [`Publication::label`] says it, if they do.
+    async fn published(&self, network: &NetworkRecord, owner: &Owner) -> Option<String> {
+        published_ports(owner).published(network)
+    }
+
+    /// Lets no port of the host's loopback lead to the network that has this bridge; none is fine.
+    ///
+    /// # Errors
+    ///
+    /// If what is written down of them cannot be removed.
+    async fn unpublish(&self, bridge: &str, owner: &Owner) -> Result<(), Error> {
+        Ok(published_ports(owner).forget(bridge).await?)
+    }
 
     /// Lets programs of this host reach what listens there, on a node, at the address by which they see that
     /// ([`Network::seen_from_here`]). Where that is the node's own there is nothing to do.
@@ -198,23 +218,8 @@ impl Network for LinuxNetwork {
 
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
         spare(&network.bridge, Some(owner.user))?;
-        Ok(firewall::ensure(network, &owner.digest(), None).await?)
-    }
-
-    async fn publish(
-        &self,
-        network: &NetworkRecord,
-        owner: &Owner,
-        publication: Option<&Publication>,
-    ) -> Result<(), Error> {
-        if publication.is_some() {
-            // Else the kernel takes packets from 127.0.0.1 on a bridge for forged ones. The rules keep
-            // guests' out.
-            let file = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
-            let written = std::fs::write(&file, "1");
-            written.map_err(|error| FileError::new("write", Path::new(&file), error))?;
-        }
-        Ok(firewall::ensure(network, &owner.digest(), publication).await?)
+        refuse_loopback(&network.bridge)?;
+        Ok(firewall::ensure(network, &owner.digest()).await?)
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
@@ -262,6 +267,18 @@ impl Network for LinuxNetwork {
     }
 }
 
+/// Has a bridge accept no loopback addresses: an earlier version of skep had it accept them, for published ports, and
+/// with them guests reach services that listen on 127.0.0.1. Without a bridge there is nothing to do.
+fn refuse_loopback(bridge: &str) -> Result<(), Error> {
+    let file = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
+    match std::fs::write(&file, "0") {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError::new("write", Path::new(&file), error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Refuses to touch a network that was given to a user, unless it is done for that user.
 fn spare(bridge: &str, user: Option<u32>) -> Result<(), Error> {
     // Without the right to read claims there is none to touch a network either.
@@ -303,6 +320,11 @@ fn open_tap(name: &str) -> Result<OwnedFd, Error> {
     crate::sys::open_tap(name).map_err(|source| Error::Tap { name: name.to_owned(), source })
 }
 
+fn published_ports(owner: &Owner) -> PublishedPorts {
+    let program = std::env::current_exe().unwrap_or_else(|_| "skep".into());
+    PublishedPorts::of_store(&owner.store, program)
+}
+
 /// Returns the address by which another sees this host; no packet is sent for it.
 #[must_use]
 pub fn source_to(other: Ipv4Addr) -> Option<Ipv4Addr> {
@@ -317,7 +339,7 @@ pub fn source_to(other: Ipv4Addr) -> Option<Ipv4Addr> {
 /// Tells whether something on this host listens on a TCP port of the loopback.
 #[must_use]
 pub fn listens(port: u16) -> bool {
-    let bound = std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port));
+    let bound = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 

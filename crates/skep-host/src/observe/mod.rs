@@ -115,7 +115,10 @@ impl Observer<'_> {
             bridge: network.is_some_and(|network| host.has_bridge(network)),
             firewall: network.is_some_and(|network| host.has_firewall(network)),
             hosts_entries: hosts::read_block(self.hosts_file, &owner)?,
-            published: network.and_then(|network| host.published(network)),
+            published: match network {
+                Some(network) => self.network.published(network, &owner).await,
+                None => None,
+            },
             docker_config,
             context,
             cluster,

@@ -34,7 +34,6 @@ impl Network for FakeHost {
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
         self.act(injected, |state| {
             state.tables.insert(network.bridge.clone(), owner.digest());
-            state.published.remove(&network.bridge);
             Ok(())
         })
     }
@@ -42,11 +41,10 @@ impl Network for FakeHost {
     async fn publish(
         &self,
         network: &NetworkRecord,
-        owner: &Owner,
+        _owner: &Owner,
         publication: Option<&Publication>,
     ) -> Result<(), Error> {
         self.act(injected, |state| {
-            state.tables.insert(network.bridge.clone(), owner.digest());
             match publication {
                 Some(it) => state.published.insert(network.bridge.clone(), it.label()),
                 None => state.published.remove(&network.bridge),
@@ -55,10 +53,20 @@ impl Network for FakeHost {
         })
     }
 
+    async fn published(&self, network: &NetworkRecord, _owner: &Owner) -> Option<String> {
+        self.state().published.get(&network.bridge).cloned()
+    }
+
+    async fn unpublish(&self, bridge: &str, _owner: &Owner) -> Result<(), Error> {
+        self.act(injected, |state| {
+            state.published.remove(bridge);
+            Ok(())
+        })
+    }
+
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         self.act(injected, |state| {
             state.tables.remove(name);
-            state.published.remove(name);
             Ok(())
         })
     }
@@ -79,11 +87,7 @@ impl Network for FakeHost {
 
     async fn look(&self) -> Result<HostNetwork, Error> {
         self.act(injected, |state| {
-            Ok(HostNetwork::of(
-                state.bridges.values().cloned(),
-                state.tables.clone(),
-                state.published.clone(),
-            ))
+            Ok(HostNetwork::of(state.bridges.values().cloned(), state.tables.clone()))
         })
     }
 

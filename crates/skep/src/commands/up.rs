@@ -183,14 +183,18 @@ fn publishes(seen: &Observed, port: u16) -> bool {
     seen.cluster.as_ref().is_some_and(|cluster| cluster.access.ports.contains(&port))
 }
 
-/// Refuses ports of the loopback on which something on this host listens: it would not be reached any more.
+/// Refuses ports of the loopback on which nothing of this user's can listen.
 fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
     let mut new = spec.access.ports.iter().filter(|port| !publishes(seen, **port));
-    match new.find(|port| skep_host::net::listens(**port)) {
-        Some(port) => {
-            Err(CliError::usage(format!("something on this host listens on port {port}"))
-                .hint(format!("ss -ltnp 'sport = :{port}'")))
-        }
+    if let Some(port) = new.clone().find(|port| skep_host::net::listens(**port)) {
+        return Err(CliError::usage(format!("something on this host listens on port {port}"))
+            .hint(format!("ss -ltnp 'sport = :{port}'  # shows it")));
+    }
+    let lowest = skep_host::net::lowest_port();
+    match new.find(|port| **port < lowest && !skep_host::firewall::is_root()) {
+        Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
+            .hint(format!("a port from {lowest} on"))
+            .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))),
         None => Ok(()),
     }
 }
@@ -226,13 +230,7 @@ fn check_enclosed(
             "names in /etc/hosts lead nowhere with --net user: nodes are reached by the loopback";
         return Err(CliError::usage(message).hint("--publish PORT, for http://localhost:PORT"));
     }
-    let lowest = skep_host::net::lowest_port();
-    match spec.access.ports.iter().find(|port| **port < lowest && !publishes(seen, **port)) {
-        Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
-            .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))
-            .hint(format!("a port from {lowest} on"))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Looks whether hosts that are to become nodes can, before anything is touched.

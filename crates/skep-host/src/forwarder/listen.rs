@@ -1,22 +1,18 @@
-//! Ports of the host's loopback that lead to nodes in the namespace.
+//! What the process does: listen and copy.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
-use super::network::connect;
 use super::places::Places;
-use super::processes::Processes;
+use crate::sys::dial;
 
-/// The word by which skep is told to do that.
-pub const FORWARD: &str = "--forward";
-
-/// Listens as is noted in a directory, and again as is noted then at each SIGHUP; says what does not go.
+/// Listens as a directory says, and reads the directory again at each SIGHUP. `say` gets what cannot be done.
 ///
 /// # Errors
 ///
@@ -24,26 +20,30 @@ pub const FORWARD: &str = "--forward";
 pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
     let mut changes = signal(SignalKind::hangup())?;
     let places = Places::new(dir);
-    let processes = Processes::new(dir, std::env::current_exe()?);
     let mut open: BTreeMap<(SocketAddrV4, SocketAddrV4), JoinHandle<()>> = BTreeMap::new();
     loop {
         let wanted: Vec<_> =
             places.all().iter().flat_map(|it| it.ways().collect::<Vec<_>>()).collect();
-        open.retain(|way, listener| {
-            let stays = wanted.contains(way) && !listener.is_finished();
-            if !stays {
+        let unwanted: Vec<_> = open
+            .iter()
+            .filter(|(way, listener)| !wanted.contains(way) || listener.is_finished())
+            .map(|(way, _)| *way)
+            .collect();
+        for way in unwanted {
+            if let Some(listener) = open.remove(&way) {
                 listener.abort();
+                // Its port is free only when it has ended; the next one may want the same.
+                let _ = listener.await;
             }
-            stays
-        });
+        }
         for (at, to) in wanted {
             if open.contains_key(&(at, to)) {
                 continue;
             }
             match TcpListener::bind(at).await {
                 Ok(listener) => {
-                    let listening = tokio::spawn(listen(listener, to, processes.clone(), say));
-                    open.insert((at, to), listening);
+                    let dir = dir.to_owned();
+                    open.insert((at, to), tokio::spawn(listen(listener, to, dir, say)));
                 }
                 Err(error) => say(format!("{at}: {error}")),
             }
@@ -52,10 +52,12 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
     }
 }
 
-async fn listen(listener: TcpListener, to: SocketAddrV4, processes: Processes, say: fn(String)) {
+async fn listen(listener: TcpListener, to: SocketAddrV4, dir: PathBuf, say: fn(String)) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(carry(stream, to, processes.clone()))),
+            // Who removes a store by hand ends no process; this one has nothing to forward then.
+            Ok(_) if !dir.is_dir() => std::process::exit(0),
+            Ok((stream, _)) => drop(tokio::spawn(carry(stream, to))),
             Err(error) => {
                 say(format!("{to}: {error}"));
                 // wait: until there are descriptors again, of which nobody tells.
@@ -66,9 +68,9 @@ async fn listen(listener: TcpListener, to: SocketAddrV4, processes: Processes, s
 }
 
 /// Carries what comes to a node, and what it answers, until both are done.
-async fn carry(mut near: TcpStream, to: SocketAddrV4, processes: Processes) {
+async fn carry(mut near: TcpStream, to: SocketAddrV4) {
     // Who gets no answer sees the connection end.
-    let Ok(mut far) = connect(&processes, to).await else { return };
+    let Ok(mut far) = dial(*to.ip(), to.port()).await else { return };
     let _ = near.set_nodelay(true);
     let _ = far.set_nodelay(true);
     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;

@@ -1,4 +1,4 @@
-//! What is noted of networks in the namespace.
+//! What is written down of networks, and of what is forwarded to them.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use skep_core::model::{NetworkRecord, Publication};
 
 use super::twin;
-use crate::engine::PORT;
 use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
 
-/// What is noted of a network.
+/// The port of a node's engine, which every directory that has nodes forwards to.
+const ENGINE: u16 = 2376;
+
+/// What is written down of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Noted {
+pub struct Noted {
+    /// The network.
     pub network: NetworkRecord,
     /// The addresses of its nodes, as far as their machines were started.
     pub nodes: Vec<Ipv4Addr>,
@@ -21,11 +24,12 @@ pub(super) struct Noted {
     pub services: Vec<SocketAddrV4>,
     /// Ports of the loopback, and the node that they lead to.
     pub ports: Vec<u16>,
+    /// That node; none if no port is published.
     pub to: Option<Ipv4Addr>,
 }
 
 impl Noted {
-    pub fn new(network: &NetworkRecord) -> Self {
+    fn new(network: &NetworkRecord) -> Self {
         Self {
             network: network.clone(),
             nodes: Vec::new(),
@@ -35,13 +39,21 @@ impl Noted {
         }
     }
 
+    /// Has ports of the loopback lead to a node, and no others; with no publication, none do.
+    pub fn lead(&mut self, publication: Option<&Publication>) {
+        self.to = publication.map(|it| it.to);
+        self.ports = publication.map(|it| it.ports.clone()).unwrap_or_default();
+    }
+
+    /// Returns where ports of the loopback lead.
+    #[must_use]
     pub fn publication(&self) -> Option<Publication> {
         Some(Publication { ports: self.ports.clone(), to: self.to? })
     }
 
     /// Returns where to listen, and where that leads.
     pub fn ways(&self) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> {
-        let engines = self.nodes.iter().map(|node| SocketAddrV4::new(*node, PORT));
+        let engines = self.nodes.iter().map(|node| SocketAddrV4::new(*node, ENGINE));
         let twins = engines.chain(self.services.iter().copied());
         let twins = twins.map(|to| (SocketAddrV4::new(twin(*to.ip()), to.port()), to));
         let published = self.to.into_iter().flat_map(|to| {
@@ -54,13 +66,15 @@ impl Noted {
     }
 }
 
-/// The notes of all networks.
+/// What is written down of all networks of a directory.
 #[derive(Debug, Clone)]
-pub(super) struct Places {
+pub struct Places {
     dir: PathBuf,
 }
 
 impl Places {
+    /// Returns those of a directory.
+    #[must_use]
     pub fn new(dir: &Path) -> Self {
         Self { dir: dir.join("networks") }
     }
@@ -69,7 +83,8 @@ impl Places {
         self.dir.join(format!("{bridge}.json"))
     }
 
-    /// Returns all of them; one that cannot be read is left out.
+    /// Returns all of them, by the names of their bridges; one that cannot be read is left out.
+    #[must_use]
     pub fn all(&self) -> Vec<Noted> {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let read = |path: PathBuf| serde_json::from_slice(&read_own(&path).ok()?).ok();
@@ -78,7 +93,11 @@ impl Places {
         all
     }
 
-    /// Changes what is noted of a network, which it makes if there is nothing yet.
+    /// Changes what is written down of a network, which may be nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be written to.
     pub fn change(
         &self,
         network: &NetworkRecord,
@@ -92,11 +111,17 @@ impl Places {
         write_atomic(&self.file(&network.bridge), 0o600, &text)
     }
 
+    /// Removes what is written down of a network; nothing is fine.
+    ///
+    /// # Errors
+    ///
+    /// If the directory cannot be written to.
     pub fn forget(&self, bridge: &str) -> Result<(), FileError> {
         remove_file(&self.file(bridge))
     }
 
     /// Tells whether an address is of one of these networks.
+    #[must_use]
     pub fn has(&self, address: Ipv4Addr) -> bool {
         self.all().iter().any(|noted| noted.network.subnet.contains(&address))
     }
@@ -114,11 +139,8 @@ mod tests {
         let network = NetworkRecord { subnet, bridge: "skep-a".into() };
         assert_eq!(places.all(), []);
         places.change(&network, |it| it.nodes.push([10, 193, 0, 2].into())).unwrap();
-        let publish = |it: &mut Noted| {
-            it.ports = vec![8080];
-            it.to = Some([10, 193, 0, 2].into());
-        };
-        places.change(&network, publish).unwrap();
+        let publication = Publication { ports: vec![8080], to: [10, 193, 0, 2].into() };
+        places.change(&network, |it| it.lead(Some(&publication))).unwrap();
         let serve = |it: &mut Noted| it.services.push("10.193.0.3:5000".parse().unwrap());
         places.change(&network, serve).unwrap();
         let ways: Vec<_> = places.all()[0].ways().map(|(at, to)| format!("{at} {to}")).collect();
