@@ -174,7 +174,7 @@ pub struct Up {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// If it fails, leave what was made.
+    /// If it fails before there is a swarm, keep what was made; later it is always kept.
     #[arg(long)]
     pub no_rollback: bool,
 }

@@ -238,6 +238,7 @@ impl Context {
                 resolvers: resolvers(Path::new("/")),
                 user: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
                 timeout: waiting.and_then(|waiting| waiting.timeout),
+                load_file: "/proc/loadavg".into(),
                 forwarding_file: self.store.forwarding_file(),
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
                 other_clusters: true,

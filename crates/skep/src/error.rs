@@ -66,10 +66,17 @@ impl CliError {
     #[must_use]
     pub fn from_failures(failures: &[Failure]) -> Self {
         let message = failures.iter().map(describe).collect::<Vec<_>>().join("\n");
-        let codes = failures.iter().map(|failure| exit_code(&failure.error));
-        let code = codes.max_by_key(|code| u8::from(*code == code::HOST)).unwrap_or(code::FAILED);
-        let hints = failures.iter().flat_map(hints).collect();
-        Self { code, message, hints }
+        let codes: Vec<u8> = failures.iter().map(|failure| exit_code(&failure.error)).collect();
+        // A time limit is the reason only where nothing else went wrong.
+        let code = [code::HOST, code::FAILED, code::TIMEOUT];
+        let code = code.into_iter().find(|code| codes.contains(code)).unwrap_or(code::FAILED);
+        let mut unique: Vec<String> = Vec::new();
+        for hint in failures.iter().flat_map(hints) {
+            if !unique.contains(&hint) {
+                unique.push(hint);
+            }
+        }
+        Self { code, message, hints: unique }
     }
 }
 

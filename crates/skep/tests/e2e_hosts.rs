@@ -133,7 +133,7 @@ impl PlainHost {
         let words =
             ["node", "add", "box", "--label", "kind=host", "--user", "admin", "--key", &key];
         let mut words: Vec<_> = words.iter().map(|it| (*it).to_owned()).collect();
-        words.extend(["--address".to_owned(), self.address.clone(), "--no-rollback".to_owned()]);
+        words.extend(["--address".to_owned(), self.address.clone()]);
         words
     }
 }

@@ -6,6 +6,7 @@
 
 mod access;
 mod action;
+mod aftermath;
 mod certs;
 mod down;
 mod hosts;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use access::plan_follow;
 pub use action::{Action, DiskBase, Step};
+pub use aftermath::{Aftermath, Attempt, Standing, plan_aftermath};
 pub use certs::{plan_renew, plan_rotate};
 pub use down::{plan_down, plan_down_parting};
 pub use hosts::plan_hostnames;
@@ -41,7 +43,7 @@ pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
 pub use registry::{plan_registry_change, plan_trust};
 pub use settings::{plan_idle_stop, plan_settings};
-pub use up::{Birth, UpOptions, Verify, plan_record, plan_reservation, plan_up, reservation};
+pub use up::{Birth, UpOptions, Verify, plan_reservation, plan_up, reservation};
 
 use crate::model::{ClusterName, NodeName, Size, SpecError};
 
@@ -61,6 +63,20 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Returns for each step whether nothing of the plan is of use without it: what forms the swarm, and all that
+    /// this needs. In a plan for a swarm that exists there is none.
+    #[must_use]
+    pub fn vital_steps(&self) -> Vec<bool> {
+        let mut vital = vec![false; self.steps.len()];
+        for (index, step) in self.steps.iter().enumerate().rev() {
+            vital[index] |= matches!(step.action, Action::InitSwarm);
+            if vital[index] {
+                step.needs.iter().for_each(|need| vital[*need] = true);
+            }
+        }
+        vital
     }
 
     fn push(&mut self, step: Step) -> usize {

@@ -132,16 +132,6 @@ pub fn reservation(plan: Plan) -> Plan {
     Plan { steps: kept(plan.steps, &wanted), look_again: true, warnings: Vec::new() }
 }
 
-/// Plans what makes the record of a cluster another one, and nothing else.
-#[must_use]
-pub fn plan_record(seen: &Observed, record: &ClusterRecord) -> Plan {
-    let mut plan = Plan::default();
-    if seen.cluster.as_ref() != Some(record) {
-        plan.push(Step::cluster(Action::RecordCluster(record.clone()), vec![]));
-    }
-    plan
-}
-
 pub(super) fn cluster_record(
     spec: &ClusterSpec,
     seen: &Observed,

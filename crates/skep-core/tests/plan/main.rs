@@ -1,6 +1,7 @@
 //! Tests of the planner: its plans as they are printed, and what comes of carrying them out.
 
 mod access;
+mod aftermath;
 mod carry_out;
 mod certs;
 mod errors;

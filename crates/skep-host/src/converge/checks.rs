@@ -20,6 +20,9 @@ use crate::sys::chain;
 /// How soon the tasks on an overlay are asked again whether they see each other.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// After how long what connections to a port said is told, and others are begun.
+const FETCH_ROUND: Duration = Duration::from_secs(30);
+
 impl World<'_> {
     /// Verifies a cluster that is up, whatever comes out. A service is made for it and removed again.
     pub async fn verify(&self, what: &Verifiable) -> Vec<Check> {
@@ -30,6 +33,13 @@ impl World<'_> {
         checks
     }
 
+    /// Returns how long a network may take until it is as it should be. Engines that missed what another one told
+    /// of its tasks compare all they know after 30 s (memberlist's push/pull), and the next comparison may be with
+    /// one that missed it as well.
+    pub(super) fn verification_limit(&self, node: Option<&NodeName>) -> Duration {
+        self.limit_from(node, Duration::from_secs(20), Duration::from_secs(90))
+    }
+
     /// Fetches the probe service through a node's address.
     pub(super) async fn fetch_through(
         &self,
@@ -38,13 +48,12 @@ impl World<'_> {
         limit: Duration,
     ) -> Result<(), Error> {
         let address = self.record(node)?.address;
-        let late = |error: std::io::Error| Error::Late {
-            what: format!("port {} did not answer through {node} ({address})", probe.port),
-            limit,
-            last: error.to_string(),
-        };
-        fetch_soon(address, probe.port, limit).await.map_err(late)?;
-        Ok(())
+        let what = format!("port {} did not answer through {node} ({address})", probe.port);
+        self.poll(&what, limit, async || {
+            let answer = fetch_soon(address, probe.port, limit.min(FETCH_ROUND)).await;
+            Ok(answer.map(|_| ()).map_err(|error| error.to_string()))
+        })
+        .await
     }
 
     /// Waits until a task of the probe service finds and reaches one on another node; whichever is asked.
@@ -53,7 +62,7 @@ impl World<'_> {
         node: &NodeName,
         probe: &ProbeService,
     ) -> Result<String, Error> {
-        let limit = self.limit(Some(node), Duration::from_secs(20));
+        let limit = self.verification_limit(Some(node));
         let address = self.record(node)?.address;
         let what = "two nodes did not find each other on an overlay network";
         self.poll(what, limit, async || {
@@ -102,7 +111,7 @@ impl World<'_> {
         let looked = async {
             let probe = manager.probe(PROBE).await?;
             let ingress = join_all(what.members.iter().map(async |node| {
-                let limit = self.limit(Some(node), Duration::from_secs(20));
+                let limit = self.verification_limit(Some(node));
                 let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
                     Ok(()) => (Verdict::Well, "a published port answers".to_owned()),
                     Err(error) => (Verdict::Wrong, chain(&error)),

@@ -1,6 +1,7 @@
 //! Steps that change who belongs to a swarm, and as what.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use skep_core::model::{Availability, NodeName, Role};
@@ -9,23 +10,163 @@ use skep_core::observed::{EngineState, Member};
 use super::{Error, World};
 use crate::engine::{self, Engine, Part};
 
+/// How seldom a join that does not end is looked at.
+const JOIN_PAUSE: Duration = Duration::from_secs(2);
+
+/// How far a node has come into the swarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Its engine is in no swarm.
+    Outside,
+    /// Its engine is joining.
+    Asked,
+    /// The managers have an entry of it.
+    Listed,
+    /// It is a member.
+    Joined,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outside => "its engine did not begin to join",
+            Self::Asked => "its engine is joining",
+            Self::Listed => "the managers know it, and its engine is still joining",
+            Self::Joined => "it has joined",
+        })
+    }
+}
+
+/// Tells whether what was asked for may succeed later. An engine that calls a request wrong stays with that;
+/// whatever else it says, or does not say, may be due to a moment's load.
+fn may_pass(error: &engine::Error) -> bool {
+    match error {
+        engine::Error::Refused { status, .. } => !(400..500).contains(status),
+        engine::Error::Unreachable { .. }
+        | engine::Error::Timeout { .. }
+        | engine::Error::Garbled(_)
+        | engine::Error::BrokenOff { .. } => !error.is_refused_certificate(),
+        _ => false,
+    }
+}
+
 impl World<'_> {
+    /// Has a node join the swarm. A join that fails is tried again, with a new token and through whichever manager
+    /// answers then: managers that are busy, or elect a leader, refuse for a while.
     pub(super) async fn join(
         &self,
+        index: usize,
         node: &NodeName,
         role: Role,
         through: &[NodeName],
     ) -> Result<(), Error> {
+        let machine = self.machine(node)?;
+        let mut stage = Stage::Outside;
+        let mut pause = Duration::from_millis(50);
+        let mut told = String::new();
+        let limit = self.limit_from(Some(node), Duration::from_secs(20), Duration::from_secs(90));
+        self.poll_moving("it did not join the swarm", limit, async |moved| {
+            let now = match self.advance_join(node, role, through).await {
+                Ok(Stage::Joined) => return Ok(Ok(())),
+                Ok(now) => Ok(now),
+                Err(Error::Engine(error)) if !may_pass(&error) => return Err(error.into()),
+                Err(error @ (Error::Engine(_) | Error::NoManager(_))) => {
+                    self.driver.check_alive(&machine)?;
+                    Err(crate::sys::chain(&error))
+                }
+                Err(error) => return Err(error),
+            };
+            let text = match now {
+                Ok(now) => {
+                    if now > stage {
+                        stage = now;
+                        moved();
+                    }
+                    now.to_string()
+                }
+                Err(text) => text,
+            };
+            if text != told {
+                self.progress(index, text.clone());
+                told.clone_from(&text);
+            }
+            // wait: an engine announces neither a join's progress nor that it may be tried again.
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(JOIN_PAUSE);
+            Ok(Err(text))
+        })
+        .await
+    }
+
+    /// Asks for a join, or looks how far one has come.
+    async fn advance_join(
+        &self,
+        node: &NodeName,
+        role: Role,
+        through: &[NodeName],
+    ) -> Result<Stage, Error> {
         let engine = self.engine(node)?;
-        if matches!(engine.part().await?, Part::Worker | Part::Manager) {
-            return Ok(());
+        match engine.part().await? {
+            Part::Worker | Part::Manager => return Ok(Stage::Joined),
+            Part::None => {}
+            Part::Unsettled(state) if state == "error" => {
+                // It has given up, and takes no other request before it has left.
+                self.forget_lost_entries(node, through).await?;
+                engine.leave_swarm(true).await?;
+            }
+            Part::Unsettled(_) => {
+                let members = self.manager(through).await?.members().await?;
+                let is_listed = members.iter().any(|member| member.is_node(node));
+                return Ok(if is_listed { Stage::Listed } else { Stage::Asked });
+            }
         }
-        let manager = self.manager(through).await?;
-        let token = manager.join_token(role).await?;
+        let token = self.manager(through).await?.join_token(role).await?;
         let managers: Vec<_> =
             through.iter().filter_map(|name| Some(self.record(name).ok()?.address)).collect();
-        let address = self.record(node)?.address;
-        Ok(engine.join_swarm(address, &managers, &token).await?)
+        engine.join_swarm(self.record(node)?.address, &managers, &token).await?;
+        Ok(match engine.part().await? {
+            Part::Worker | Part::Manager => Stage::Joined,
+            Part::None => Stage::Outside,
+            Part::Unsettled(_) => Stage::Asked,
+        })
+    }
+
+    /// Has the swarm forget what a join left that failed: a manager's entry would count for the majority.
+    async fn forget_lost_entries(
+        &self,
+        node: &NodeName,
+        through: &[NodeName],
+    ) -> Result<(), Error> {
+        let manager = self.manager(through).await?;
+        let members = manager.members().await?;
+        for member in members.iter().filter(|member| member.is_node(node) && !member.ready) {
+            if member.role == Role::Manager {
+                demote(manager.as_ref(), &member.id).await?;
+            }
+            manager.forget_member(&member.id, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Does something until it succeeds or fails for a reason that does not pass.
+    pub(super) async fn insist<T>(
+        &self,
+        what: &str,
+        node: Option<&NodeName>,
+        mut work: impl AsyncFnMut() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let limit = self.limit_from(node, Duration::from_secs(20), Duration::from_secs(60));
+        self.poll(what, limit, async || match work().await {
+            Ok(done) => Ok(Ok(done)),
+            Err(Error::Engine(error)) if !may_pass(&error) => Err(error.into()),
+            Err(error @ (Error::Engine(_) | Error::NoManager(_))) => {
+                // wait: what refuses for a while is not asked all the time.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                Ok(Err(crate::sys::chain(&error)))
+            }
+            Err(error) => Err(error),
+        })
+        .await
     }
 
     pub(super) async fn configure_member(
@@ -36,9 +177,12 @@ impl World<'_> {
         unset: &[String],
         through: &[NodeName],
     ) -> Result<(), Error> {
-        let id = self.member_id(node).await?;
-        let manager = self.manager(through).await?;
-        Ok(manager.configure_member(&id, role, set, unset).await?)
+        self.insist("its entry in the swarm was not changed", Some(node), async || {
+            let id = self.member_id(node).await?;
+            let manager = self.manager(through).await?;
+            Ok(manager.configure_member(&id, role, set, unset).await?)
+        })
+        .await
     }
 
     pub(super) async fn set_availability(
@@ -47,9 +191,12 @@ impl World<'_> {
         availability: Availability,
         through: &[NodeName],
     ) -> Result<(), Error> {
-        let id = self.member_id(node).await?;
-        let manager = self.manager(through).await?;
-        Ok(manager.set_availability(&id, availability.as_str()).await?)
+        self.insist("its availability was not changed", Some(node), async || {
+            let id = self.member_id(node).await?;
+            let manager = self.manager(through).await?;
+            Ok(manager.set_availability(&id, availability.as_str()).await?)
+        })
+        .await
     }
 
     /// Waits until no task runs on a node any more; how long one may take to stop is its service's word.
@@ -152,9 +299,11 @@ impl World<'_> {
         nodes: &[NodeName],
         through: &[NodeName],
     ) -> Result<(), Error> {
-        let limit = self.limit(nodes.first(), Duration::from_secs(20));
+        let limit =
+            self.limit_from(nodes.first(), Duration::from_secs(20), Duration::from_secs(60));
         let mut told = String::new();
-        self.poll("not all nodes became Ready", limit, async || {
+        let mut fewest = nodes.len();
+        self.poll_moving("not all nodes became Ready", limit, async |moved| {
             let swarm = match self.manager(through).await {
                 Ok(manager) => manager.members().await,
                 Err(error) => return Ok(Err(error.to_string())),
@@ -165,6 +314,10 @@ impl World<'_> {
             };
             if missing.is_empty() {
                 return Ok(Ok(()));
+            }
+            if missing.len() < fewest {
+                fewest = missing.len();
+                moved();
             }
             let text = format!("not Ready: {}", missing.join(", "));
             if text != told {

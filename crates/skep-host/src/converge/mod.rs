@@ -9,6 +9,7 @@ mod images;
 mod machines;
 mod members;
 mod options;
+mod patience;
 mod provision;
 mod ready;
 mod registry;
@@ -41,6 +42,9 @@ use crate::pki::{self, Credentials};
 use crate::shell;
 use crate::store::{self, LockedCluster, Machine, Owner};
 use crate::{contexts, firewall, hosts};
+
+/// How long an engine may take for a call at least: it works on a join for 20 s before it answers.
+const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Everything that steps act on.
 pub struct World<'a> {
@@ -75,6 +79,8 @@ pub struct Settings {
     pub user: String,
     /// How long anything that is waited for may take; none for the driver's own measure.
     pub timeout: Option<Duration>,
+    /// Where the kernel tells how busy this host is, `/proc/loadavg`; a busy host stretches limits that nobody set.
+    pub load_file: PathBuf,
     /// Where it is remembered that skep switched forwarding on.
     pub forwarding_file: PathBuf,
     /// How many nodes may be busy starting or joining at the same time.
@@ -90,6 +96,9 @@ pub enum OnFailure {
     Stop,
     /// Those that do not need it are done.
     GoOn,
+    /// Those that do not need it are done, unless no swarm can come of the plan any more: then all are given up
+    /// at once.
+    GoOnForSwarm,
 }
 
 /// A step that failed.
@@ -213,6 +222,7 @@ pub async fn execute(
     (world.events)(Event::PlanStarted { steps: plan.steps.len() });
     let mut open: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
     let mut dropped = vec![false; plan.steps.len()];
+    let vital = plan.vital_steps();
     let mut ready = Ready::new(plan, world.settings.at_once);
     let mut running = FuturesUnordered::new();
     let mut failures = Vec::new();
@@ -229,7 +239,12 @@ pub async fn execute(
         ready.ended(done);
         if let Err(failure) = result {
             failures.push(failure);
-            if on_failure == OnFailure::Stop {
+            let stops = match on_failure {
+                OnFailure::Stop => true,
+                OnFailure::GoOn => false,
+                OnFailure::GoOnForSwarm => vital[done],
+            };
+            if stops {
                 // What runs is dropped where it is: every step can be run again.
                 break;
             }
@@ -329,7 +344,8 @@ impl World<'_> {
     fn engine(&self, node: &NodeName) -> Result<Box<dyn Engine>, Error> {
         let machine = self.machine(node)?;
         let credentials = Credentials::of_node(self.cluster.dir(), node);
-        let patience = Duration::from_secs(10) * self.driver.slowness(&machine);
+        let native = Duration::from_secs(10) * self.driver.slowness(&machine);
+        let patience = native.max(PATIENCE).mul_f64(self.slowdown().min(4.0));
         Ok(self.engines.engine(machine.record.address, &credentials, patience)?)
     }
 
@@ -339,6 +355,23 @@ impl World<'_> {
             let machine = node.and_then(|node| self.machine(node).ok());
             native * machine.map_or(1, |machine| self.driver.slowness(&machine))
         })
+    }
+
+    /// Returns [`Self::limit`], or `floor` if that is longer: for what a protocol's own timers bound, which no
+    /// processor makes faster. A limit that the user set holds as it is.
+    fn limit_from(&self, node: Option<&NodeName>, native: Duration, floor: Duration) -> Duration {
+        match self.settings.timeout {
+            Some(limit) => limit,
+            None => self.limit(node, native).max(floor),
+        }
+    }
+
+    /// Returns by how much this host's load stretches limits; a limit that the user set is not stretched.
+    fn slowdown(&self) -> f64 {
+        match self.settings.timeout {
+            Some(_) => 1.0,
+            None => patience::slowdown(&self.settings.load_file),
+        }
     }
 
     fn progress(&self, step: usize, text: impl Into<String>) {

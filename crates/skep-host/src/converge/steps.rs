@@ -7,6 +7,7 @@ use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
+use super::patience::Patience;
 use super::{Error, World, provision};
 use crate::driver::{self, Adopt, Boot, Fork};
 use crate::engine::{self, PROBE, Part, inside};
@@ -189,7 +190,7 @@ impl World<'_> {
             Action::UpgradeEngine => self.upgrade_engine(index, node).await?,
             Action::AwaitEngine => self.await_engine(node).await?,
             Action::InitSwarm => self.init_swarm(node).await?,
-            Action::JoinSwarm { role, through } => self.join(node, *role, through).await?,
+            Action::JoinSwarm { role, through } => self.join(index, node, *role, through).await?,
             Action::ConfigureMember { role, availability, set, unset, through } => {
                 self.configure_member(node, *role, set, unset, through).await?;
                 if let Some(availability) = availability {
@@ -350,7 +351,10 @@ impl World<'_> {
             }
         }
         self.await_engine(node).await?;
-        Ok(self.engine(node)?.init_swarm(address).await?)
+        self.insist("the swarm was not formed", Some(node), async || {
+            Ok(self.engine(node)?.init_swarm(address).await?)
+        })
+        .await
     }
 
     async fn restart_engine(&self, node: &NodeName) -> Result<(), Error> {
@@ -408,10 +412,23 @@ impl World<'_> {
         limit: Duration,
         mut look: impl AsyncFnMut() -> Result<Result<T, String>, Error>,
     ) -> Result<T, Error> {
+        self.poll_moving(what, limit, async |_| look().await).await
+    }
+
+    /// Does so, and begins the limit again whenever `look` calls the function that it is given: something has
+    /// come a step nearer. That may happen only a bounded number of times.
+    pub(super) async fn poll_moving<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut look: impl AsyncFnMut(&(dyn Fn() + Send + Sync)) -> Result<Result<T, String>, Error>,
+    ) -> Result<T, Error> {
+        let patience = Patience::new(limit, || self.slowdown());
+        let moved = || patience.moved();
         let mut last = String::from("no answer");
         let looking = async {
             loop {
-                match look().await? {
+                match look(&moved).await? {
                     Ok(value) => return Ok(value),
                     Err(text) => last = text,
                 }
@@ -419,9 +436,11 @@ impl World<'_> {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         };
-        match tokio::time::timeout(limit, looking).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Late { what: what.to_owned(), limit, last }),
-        }
+        let done = tokio::select! {
+            result = looking => Some(result),
+            () = patience.is_over() => None,
+        };
+        let late = || Error::Late { what: what.to_owned(), limit: patience.waited(), last };
+        done.unwrap_or_else(|| Err(late()))
     }
 }

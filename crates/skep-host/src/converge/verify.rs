@@ -2,7 +2,6 @@
 //! each other.
 
 use std::path::Path;
-use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 use skep_core::model::NodeName;
@@ -138,7 +137,7 @@ impl World<'_> {
             }
             probe => probe?,
         };
-        let limit = self.limit(nodes.first(), Duration::from_secs(20));
+        let limit = self.verification_limit(nodes.first());
         let answers = join_all(nodes.iter().map(async |node| {
             self.fetch_through(node, &probe, limit).await?;
             self.progress(index, format!("{node} answers"));

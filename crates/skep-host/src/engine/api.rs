@@ -263,7 +263,7 @@ impl Engine for ApiEngine {
         managers: &[Ipv4Addr],
         token: &str,
     ) -> Result<(), Error> {
-        if self.is_member().await? {
+        if self.part().await? != Part::None {
             return Ok(());
         }
         let managers = managers.iter().map(|address| format!("{address}:{SWARM_PORT}"));
@@ -276,16 +276,7 @@ impl Engine for ApiEngine {
         };
         let join =
             self.call("join the swarm", |docker| async move { docker.join_swarm(request).await });
-        match join.await {
-            // After 20 s the engine answers that it goes on trying; and so it does.
-            Ok(()) | Err(Error::Refused { status: 503, .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let wait = self.wait_for("join the swarm");
-        while !self.is_member().await? {
-            wait.pause().await?;
-        }
-        Ok(())
+        join.await
     }
 
     async fn leave_swarm(&self, force: bool) -> Result<(), Error> {

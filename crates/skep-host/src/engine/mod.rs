@@ -223,7 +223,8 @@ pub trait Engine: Send + Sync {
     /// Returns the secret that lets another engine join in that role.
     async fn join_token(&self, role: Role) -> Result<String, Error>;
 
-    /// Joins a swarm and waits until it is joined; being a member already is fine.
+    /// Asks the engine to join a swarm, unless it is in one or joining already. It answers when it has joined, with an
+    /// error, or after 20 s with one that says that it goes on; [`Engine::part`] tells how far it is.
     async fn join_swarm(
         &self,
         advertise: Ipv4Addr,

@@ -1,6 +1,6 @@
 //! Engines and their swarms: a majority of managers has to run for anything to be decided.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use skep_host::oci::Source;
 use skep_host::pki::Credentials;
 
 use super::machines::PROVISIONED;
-use super::{FakeHost, State, Upload as Broken, act};
+use super::{FakeHost, Join, State, Upload as Broken, act};
 
 /// On the machine's disk: the swarm and the ID that the engine has in it.
 const MEMBERSHIP: &str = "membership";
@@ -150,6 +150,9 @@ fn add_member(state: &mut State, swarm: &str, dir: &Path, role: Role) {
 #[async_trait]
 impl Engine for FakeEngine {
     async fn part(&self) -> Result<Part, Error> {
+        if self.act(|state, dir| Ok(state.given_up.contains(dir)))? {
+            return Ok(Part::Unsettled("error".to_owned()));
+        }
         Ok(match self.state().await? {
             EngineState::Member { control: true, .. } => Part::Manager,
             EngineState::Member { .. } => Part::Worker,
@@ -197,6 +200,22 @@ impl Engine for FakeEngine {
     ) -> Result<(), Error> {
         self.act(|state, dir| {
             assert!(!managers.is_empty(), "nobody to join through");
+            match state.joins.get_mut(dir).and_then(VecDeque::pop_front) {
+                None => {}
+                Some(Join::Refused) => return Err(refused("rpc error: the managers are busy")),
+                Some(Join::Forbidden) => {
+                    let message = "invalid join token".to_owned();
+                    return Err(Error::Refused { status: 400, message });
+                }
+                Some(Join::GivenUp) => {
+                    let (role, swarm) = token.split_once(':').expect("a token of ours");
+                    let role = if role == "manager" { Role::Manager } else { Role::Worker };
+                    add_member(state, swarm, dir, role);
+                    let _ = std::fs::remove_file(dir.join(MEMBERSHIP));
+                    state.given_up.insert(dir.to_owned());
+                    return Err(refused("Timeout was reached before node joined"));
+                }
+            }
             if membership(dir).is_none() {
                 let (role, swarm) = token.split_once(':').expect("a token of ours");
                 let role = if role == "manager" { Role::Manager } else { Role::Worker };
@@ -207,7 +226,8 @@ impl Engine for FakeEngine {
     }
 
     async fn leave_swarm(&self, _force: bool) -> Result<(), Error> {
-        self.act(|_, dir| {
+        self.act(|state, dir| {
+            state.given_up.remove(dir);
             let _ = std::fs::remove_file(dir.join(MEMBERSHIP));
             Ok(())
         })

@@ -253,6 +253,7 @@ impl NodeShell for FakeShell {
         act(&self.state, injected, |state| {
             assert!(state.running.contains(&self.dir), "a machine that is off was spoken to");
             match argv[0] {
+                PROGRAM if state.unfit.contains(&self.dir) => return Err(injected()),
                 PROGRAM => {
                     assert!(!stdin.is_empty(), "keys are delivered on the standard input");
                     std::fs::write(self.dir.join(PROVISIONED), "").expect("a file");

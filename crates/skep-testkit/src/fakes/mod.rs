@@ -52,6 +52,17 @@ pub enum Upload {
     Dies,
 }
 
+/// What becomes of a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// The managers are busy, and refuse.
+    Refused,
+    /// It goes on after the engine's answer, fails then, and leaves an entry of a member that never was.
+    GivenUp,
+    /// It can never succeed.
+    Forbidden,
+}
+
 /// What a process that was killed ends with: see [`killable`].
 struct Killed;
 
@@ -87,6 +98,12 @@ pub(crate) struct State {
     pub running: BTreeSet<PathBuf>,
     /// What becomes of the engines of machines with these directories when they are given images.
     pub uploads: BTreeMap<PathBuf, Upload>,
+    /// What becomes of joins of the machines with these directories, one after the other; then they succeed.
+    pub joins: BTreeMap<PathBuf, VecDeque<Join>>,
+    /// Machines whose engines have given a join up, and take no other before they have left.
+    pub given_up: BTreeSet<PathBuf>,
+    /// Directories of machines that cannot be set up.
+    pub unfit: BTreeSet<PathBuf>,
     /// Hosts that were set up, each for an owner.
     pub adopted: BTreeMap<Ipv4Addr, String>,
     /// Whom hosts let in.
@@ -185,6 +202,17 @@ impl FakeHost {
             Some(upload) => drop(uploads.insert(dir, upload)),
             None => drop(uploads.remove(&dir)),
         }
+    }
+
+    /// Sets what becomes of a node's next joins; later ones succeed.
+    pub fn set_joins(&self, cluster: &ClusterDir, node: &NodeName, joins: &[Join]) {
+        let joins = joins.iter().copied().collect();
+        self.state().joins.insert(cluster.machine_dir(node), joins);
+    }
+
+    /// Lets a node's machine never be set up, so that its engine never answers.
+    pub fn forbid_set_up(&self, cluster: &ClusterDir, node: &NodeName) {
+        self.state().unfit.insert(cluster.machine_dir(node));
     }
 
     /// Ends all machines at once, as a host that loses its power does; its network goes too.
@@ -338,6 +366,7 @@ impl FakeHost {
             resolvers: Vec::new(),
             user: "tester".to_owned(),
             timeout: Some(Duration::from_millis(400)),
+            load_file: PathBuf::new(),
             forwarding_file: self.store().forwarding_file(),
             at_once: 2,
             other_clusters: false,

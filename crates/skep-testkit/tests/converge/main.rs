@@ -4,6 +4,7 @@
 mod certs;
 mod forks;
 mod images;
+mod joins;
 mod machines;
 
 use std::io::Write as _;

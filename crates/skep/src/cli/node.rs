@@ -83,9 +83,6 @@ pub struct NodeAdd {
     pub label: Vec<String>,
     #[command(flatten)]
     pub waiting: Waiting,
-    /// If it fails, leave what was made.
-    #[arg(long)]
-    pub no_rollback: bool,
     #[command(flatten)]
     pub host: Host,
 }

@@ -1,9 +1,11 @@
 //! Making a cluster what is wanted.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
-use skep_core::plan::{Plan, PlanError, UpOptions, plan_up, without_images};
+use skep_core::plan::{Action, Plan, PlanError, Standing, UpOptions, plan_up, without_images};
 use skep_host::converge::{Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
@@ -39,7 +41,7 @@ pub(super) async fn carry_out(
     plan: &Plan,
     on_failure: OnFailure,
 ) -> Result<(), CliError> {
-    let done = try_out(machinery, cluster, plan, on_failure).await;
+    let done = try_out(machinery, cluster, plan, on_failure, &|_| ()).await;
     done.map_err(|failures| CliError::from_failures(&failures))
 }
 
@@ -48,15 +50,29 @@ async fn try_out(
     cluster: &LockedCluster,
     plan: &Plan,
     on_failure: OnFailure,
+    done: &(dyn Fn(&Action) + Send + Sync),
 ) -> Result<(), Vec<Failure>> {
     for warning in &plan.warnings {
         machinery.progress.event(Event::Warning(warning.clone()));
     }
-    let events = |event| machinery.progress.event(event);
+    let events = |event| {
+        if let Event::StepFinished { step, .. } = &event {
+            done(&plan.steps[*step].action);
+        }
+        machinery.progress.event(event);
+    };
     let world = machinery.world(cluster, &events);
     let result = execute(plan, &world, on_failure).await;
     machinery.progress.clear();
     result
+}
+
+/// Why a cluster has not become what its specification says.
+pub(super) struct Shortfall {
+    /// What the user is told.
+    pub error: CliError,
+    /// Whether the run formed a swarm before it failed.
+    pub formed: bool,
 }
 
 /// Makes a cluster what its specification says. Where nodes cannot be forked, they are booted; no images
@@ -69,7 +85,13 @@ pub(super) async fn converge(
     on_failure: OnFailure,
     gone: &[String],
     first: Observed,
-) -> Result<(), CliError> {
+) -> Result<(), Shortfall> {
+    let formed = AtomicBool::new(false);
+    let note = |action: &Action| {
+        if matches!(action, Action::InitSwarm) {
+            formed.store(true, Ordering::Relaxed);
+        }
+    };
     let settled = settle(
         first,
         options.birth,
@@ -77,16 +99,28 @@ pub(super) async fn converge(
             let plan = plan_up(spec, seen, UpOptions { birth, ..options }).map_err(plan_error)?;
             Ok(without_images(plan, gone))
         },
-        async |plan| try_out(machinery, cluster, plan, on_failure).await,
+        async |plan| try_out(machinery, cluster, plan, on_failure, &note).await,
         async || machinery.observe(cluster.dir(), Damage::Refuse).await,
         |text| machinery.progress.event(Event::Warning(text)),
     );
-    settled.await.map_err(|unsettled| match unsettled {
-        Unsettled::Unplanned(error) => error,
-        Unsettled::Failed(failures) => CliError::from_failures(&failures),
-        Unsettled::Restless => {
+    let error = match settled.await {
+        Ok(()) => return Ok(()),
+        Err(Unsettled::Unplanned(error)) => error,
+        Err(Unsettled::Failed(failures)) => CliError::from_failures(&failures),
+        Err(Unsettled::Restless) => {
             CliError::failed("the cluster does not settle: its engines do not stay reachable")
-                .hint(format!("skep status {}", spec.name))
         }
+    };
+    Err(Shortfall { error, formed: formed.into_inner() })
+}
+
+/// Adds to an error which nodes work and what is wrong with the others, and how to go on.
+pub(super) fn with_standing(mut error: CliError, seen: &Observed, again: &str) -> CliError {
+    let Some(standing) = Standing::of(seen) else { return error.hint(again) };
+    error.message = format!("{}\n{standing}", error.message);
+    let status = format!("skep status {}", standing.cluster);
+    error.hint(format!("{again}  # goes on from there")).hint(match standing.is_whole() {
+        true => format!("{status} --verify"),
+        false => status,
     })
 }

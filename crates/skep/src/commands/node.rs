@@ -14,7 +14,7 @@ use skep_host::observe::Damage;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};
-use super::up::{options, up};
+use super::up::{Failing, options, up};
 use crate::cli::{Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes};
 use crate::context::Context;
 use crate::error::CliError;
@@ -64,9 +64,14 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     for name in &names {
         spec.nodes.push(new_node(name, &args)?);
     }
-    let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
+    let failing = Failing { no_rollback: true, again: format!("skep up {}", dir.name()) };
+    let result = up(&machinery, &cluster, &spec, &args.waiting, failing, seen).await;
     cluster.release();
-    result?;
+    result.map_err(|error| {
+        let list = names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" ");
+        let remove = format!("skep node rm {list} --cluster {}", dir.name());
+        error.hint(format!("{remove}  # gives up what was to be added"))
+    })?;
     for name in names {
         outln!("{name}");
     }

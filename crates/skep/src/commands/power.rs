@@ -4,7 +4,7 @@ use skep_core::plan::{StopMode, plan_stop};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
-use super::converge::{carry_out, converge, plan_error};
+use super::converge::{Shortfall, carry_out, converge, plan_error, with_standing};
 use super::image;
 use super::up::options;
 use crate::cli::Power;
@@ -26,6 +26,16 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     let gone = image::gone(&spec.images).await;
     let options = options(&args.waiting);
     let result = converge(&machinery, &cluster, &spec, options, goes_on, &gone, seen).await;
+    let result = match result {
+        Ok(()) => Ok(()),
+        Err(Shortfall { error, .. }) => {
+            let again = format!("skep start {}", dir.name());
+            Err(match machinery.observe(&dir, Damage::List).await {
+                Ok(seen) => with_standing(error, &seen, &again),
+                Err(_) => error.hint(again),
+            })
+        }
+    };
     cluster.release();
     result?;
     if !context.quiet {

@@ -1,20 +1,22 @@
 //! `skep up`.
 
+use std::path::Path;
 use std::time::Instant;
 
 use skep_core::event::Event;
-use skep_core::model::{ClusterName, ClusterRecord, ClusterSpec, NodeName};
+use skep_core::model::{ClusterName, ClusterSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Birth, UpOptions, Verify, plan_down, plan_record, plan_remove_nodes, plan_reservation, plan_up,
+    Aftermath, Attempt, Birth, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
 };
 use skep_host::converge::OnFailure;
 use skep_host::driver::ssh::{self, Checked};
 use skep_host::observe::Damage;
 use skep_host::pki::rotation;
 use skep_host::store::LockedCluster;
+use skep_host::sys::shell_quoted;
 
-use super::converge::{carry_out, converge, plan_error};
+use super::converge::{Shortfall, carry_out, converge, plan_error, with_standing};
 use super::image;
 use super::registry;
 use super::stack::{check_stacks, deploy_stacks};
@@ -131,49 +133,85 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let cluster = context.lock(&name).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let spec = wanted_spec(file, &seen)?;
-    let result = up(&machinery, &cluster, &spec, &args.waiting, args.no_rollback, seen).await;
+    let again = match args.file.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => format!("skep up -f {}", shell_quoted(&path.to_string_lossy())),
+        None => format!("skep up {name}"),
+    };
+    let failing = Failing { no_rollback: args.no_rollback, again };
+    let result = up(&machinery, &cluster, &spec, &args.waiting, failing, seen).await;
     cluster.release();
     result?;
     deploy_stacks(context, &dir, &stacks, &checked, args.waiting.no_wait).await?;
     Ok(Some(Done { name, progress: machinery.progress }))
 }
 
-/// Brings the cluster up; what was made for nothing is taken away again.
+/// What `up` does when it fails.
+pub(super) struct Failing {
+    /// Whether what was made is kept even if it never became a cluster.
+    pub no_rollback: bool,
+    /// The command that goes on.
+    pub again: String,
+}
+
+/// Brings the cluster up. What never became a cluster is removed again.
 pub(super) async fn up(
     machinery: &Machinery<'_>,
     cluster: &LockedCluster,
     spec: &ClusterSpec,
     waiting: &Waiting,
-    no_rollback: bool,
+    failing: Failing,
     before: Observed,
 ) -> Result<(), CliError> {
-    let new = before.cluster.is_none();
-    let known: Vec<NodeName> = before.nodes.keys().cloned().collect();
-    let recorded = before.cluster.clone();
+    let is_new = before.cluster.is_none();
     check_enclosed(machinery, spec, &before)?;
     check_hosts(machinery, cluster, spec, &before).await?;
     let work = async {
-        let seen = match new {
-            true => reserve(machinery, cluster, spec).await?,
+        let seen = match is_new {
+            true => reserve(machinery, cluster, spec)
+                .await
+                .map_err(|error| Shortfall { error, formed: false })?,
             false => before,
         };
-        converge(machinery, cluster, spec, options(waiting), OnFailure::Stop, &[], seen).await
+        // One node of many that fails does not keep the others from joining.
+        let on_failure = OnFailure::GoOnForSwarm;
+        converge(machinery, cluster, spec, options(waiting), on_failure, &[], seen).await
     };
-    let Err(error) = work.await else { return Ok(()) };
-    let name = &spec.name;
-    if no_rollback {
-        return Err(error.hint(format!("skep status {name}")).hint(format!("skep up {name}")));
-    }
-    let undone = match new {
-        true => undo_cluster(machinery, cluster).await,
-        false => undo_nodes(machinery, cluster, &known, recorded.as_ref()).await,
-    };
-    match undone {
-        Ok(true) => Err(error.hint("the same with --no-rollback, and look at what failed")),
-        Ok(false) => Err(error.hint(format!("skep status {name}"))),
+    let Err(Shortfall { error, formed }) = work.await else { return Ok(()) };
+    let attempt = Attempt { is_new: is_new && !failing.no_rollback, formed };
+    Err(after_failure(machinery, cluster, attempt, &failing.again, error).await)
+}
+
+/// Removes what never became a cluster, keeps everything else, and adds to the error which of it was done.
+async fn after_failure(
+    machinery: &Machinery<'_>,
+    cluster: &LockedCluster,
+    attempt: Attempt,
+    again: &str,
+    error: CliError,
+) -> CliError {
+    let name = cluster.dir().name();
+    let seen = match machinery.observe(cluster.dir(), Damage::List).await {
+        Ok(seen) => seen,
         Err(second) => {
             eprintln!("{second}");
-            Err(error.hint(format!("skep down {name}  # removes what is left")))
+            return error.hint(again).hint(format!("skep status {name}"));
+        }
+    };
+    match plan_aftermath(attempt, &seen) {
+        Aftermath::Remove(plan) => {
+            eprintln!("no swarm was formed: removing what was made");
+            match carry_out(machinery, cluster, &plan, OnFailure::GoOn).await {
+                Ok(()) => error.hint("the same with --no-rollback, and look at what failed"),
+                Err(second) => {
+                    eprintln!("{second}");
+                    error.hint(again).hint(format!("skep down {name}  # removes what is left"))
+                }
+            }
+        }
+        Aftermath::Keep(plan) => {
+            // What is left of a verification does no harm; the next one removes it.
+            let _ = carry_out(machinery, cluster, &plan, OnFailure::GoOn).await;
+            with_standing(error, &seen, again)
         }
     }
 }
@@ -279,36 +317,6 @@ async fn reserve(
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await?;
     turn.remove();
     machinery.observe(cluster.dir(), Damage::Refuse).await
-}
-
-async fn undo_cluster(
-    machinery: &Machinery<'_>,
-    cluster: &LockedCluster,
-) -> Result<bool, CliError> {
-    eprintln!("taking away what was made");
-    let seen = machinery.observe_machines(cluster.dir(), Damage::List).await?;
-    carry_out(machinery, cluster, &plan_down(&seen), OnFailure::GoOn).await?;
-    Ok(true)
-}
-
-async fn undo_nodes(
-    machinery: &Machinery<'_>,
-    cluster: &LockedCluster,
-    known: &[NodeName],
-    recorded: Option<&ClusterRecord>,
-) -> Result<bool, CliError> {
-    let seen = machinery.observe(cluster.dir(), Damage::List).await?;
-    let new: Vec<_> = seen.nodes.keys().filter(|name| !known.contains(name)).cloned().collect();
-    if !new.is_empty() {
-        eprintln!("taking away the new nodes");
-        let plan = plan_remove_nodes(&seen, &new, true).map_err(plan_error)?;
-        carry_out(machinery, cluster, &plan, OnFailure::GoOn).await?;
-    }
-    if let Some(recorded) = recorded {
-        let seen = machinery.observe(cluster.dir(), Damage::List).await?;
-        carry_out(machinery, cluster, &plan_record(&seen, recorded), OnFailure::GoOn).await?;
-    }
-    Ok(!new.is_empty())
 }
 
 /// Returns what is wanted: file and flags, or, without either, what the cluster is already.

@@ -1,0 +1,122 @@
+//! What becomes of a cluster when steps of bringing it up have failed.
+//!
+//! Rollback is for what never became a cluster. As soon as a swarm was formed, everything is kept: the nodes
+//! that work may already be in use, and the next `up` goes on with the others.
+
+use std::fmt;
+
+use super::down::plan_down;
+use super::{Action, Plan, Step};
+use crate::model::{ClusterName, NodeName};
+use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
+
+/// What is known of a run that failed, beside what is there now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attempt {
+    /// Whether the cluster was first recorded by this run.
+    pub is_new: bool,
+    /// Whether a step that forms the swarm was done.
+    pub formed: bool,
+}
+
+/// What is done after a run that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aftermath {
+    /// There never was a swarm: all that was made is removed.
+    Remove(Plan),
+    /// The cluster is kept; the plan only removes what served a verification.
+    Keep(Plan),
+}
+
+/// Plans what is done after a run that failed.
+///
+/// In doubt the cluster is kept: an engine that does not answer at the moment may hold a swarm that was seen to be
+/// formed, and whoever could reach it may have put something there.
+#[must_use]
+pub fn plan_aftermath(attempt: Attempt, seen: &Observed) -> Aftermath {
+    let is_member = |node: &ObservedNode| matches!(node.engine, EngineState::Member { .. });
+    if attempt.is_new && !attempt.formed && !seen.nodes.values().any(is_member) {
+        return Aftermath::Remove(plan_down(seen));
+    }
+    let mut plan = Plan::default();
+    if seen.swarm.as_ref().is_some_and(|swarm| swarm.probed) {
+        let control =
+            |node: &ObservedNode| matches!(node.engine, EngineState::Member { control: true, .. });
+        let managers = seen.nodes.iter().filter(|(_, node)| control(node));
+        let through = managers.map(|(name, _)| name.clone()).collect();
+        plan.push(Step::cluster(Action::RemoveProbe { through }, vec![]));
+    }
+    Aftermath::Keep(plan)
+}
+
+/// Which nodes of a cluster work, and what is wrong with the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// How many nodes it is to have.
+    pub wanted: usize,
+    /// The nodes that are not Ready, each with the reason.
+    pub missing: Vec<(NodeName, String)>,
+}
+
+impl Standing {
+    /// Judges a cluster by what was seen of it; none if nothing is recorded of it.
+    #[must_use]
+    pub fn of(seen: &Observed) -> Option<Self> {
+        let cluster = seen.cluster.as_ref()?;
+        let mut names: Vec<&NodeName> = cluster.nodes.iter().map(|node| &node.name).collect();
+        names.extend(seen.nodes.keys());
+        names.sort();
+        names.dedup();
+        let missing = names.iter().filter_map(|name| {
+            let reason = match seen.nodes.get(*name) {
+                Some(node) => why_not_ready(node, seen)?,
+                None => "not created yet".to_owned(),
+            };
+            Some(((*name).clone(), reason))
+        });
+        let missing = missing.collect();
+        Some(Self { cluster: cluster.name.clone(), wanted: names.len(), missing })
+    }
+
+    /// Tells whether every node is Ready.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cluster, wanted, missing } = self;
+        let ready = wanted - missing.len();
+        write!(f, "cluster {cluster} is kept: {ready} of {wanted} nodes are Ready")?;
+        for (node, reason) in missing {
+            write!(f, "\n  {node}: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+fn why_not_ready(node: &ObservedNode, seen: &Observed) -> Option<String> {
+    match (node.machine, &node.engine) {
+        (MachineState::Stopped, _) => Some("the machine is not running".to_owned()),
+        (MachineState::Paused, _) => Some("the machine is paused".to_owned()),
+        (_, EngineState::Off) => Some("the engine was not asked".to_owned()),
+        (_, EngineState::Unreachable(reason)) => {
+            Some(format!("the engine does not answer: {reason}"))
+        }
+        (_, EngineState::Inactive { .. }) => Some("it has not joined the swarm".to_owned()),
+        (_, EngineState::Member { id, .. }) => {
+            let Some(swarm) = &seen.swarm else {
+                return Some("no manager answers for the swarm".to_owned());
+            };
+            match swarm.member(id) {
+                Some(member) if member.ready => None,
+                Some(_) => Some("the swarm reports it as down".to_owned()),
+                None => Some("the swarm does not know it".to_owned()),
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What becomes of a cluster when one node of many does not join.
+
+use std::sync::Mutex;
+
+use skep_core::event::Event;
+use skep_core::model::NodeName;
+use skep_core::plan::{Aftermath, Attempt, Standing, plan_aftermath, plan_up};
+use skep_host::converge::Failure;
+use skep_testkit::fakes::Join;
+
+use super::{
+    CLUSTER, FakeHost, OPTIONS, OnFailure, assert_nothing, assert_whole, down, host, spec, up,
+};
+
+async fn bring_up(host: &FakeHost) -> Result<Vec<String>, Vec<Failure>> {
+    let seen = host.observe(CLUSTER).await.unwrap();
+    let plan = plan_up(&spec(1, 3), &seen, OPTIONS).unwrap();
+    let told = Mutex::new(Vec::new());
+    let note = |event| {
+        if let Event::StepProgress { text, .. } = event {
+            told.lock().unwrap().push(text);
+        }
+    };
+    host.execute(CLUSTER, &plan, OnFailure::GoOnForSwarm, &note).await?;
+    Ok(told.into_inner().unwrap())
+}
+
+#[tokio::test]
+async fn a_join_that_fails_is_tried_again() {
+    for joins in
+        [&[Join::Refused, Join::Refused][..], &[Join::GivenUp], &[Join::GivenUp, Join::Refused]]
+    {
+        for (managers, node) in [(1, 2), (3, 2)] {
+            let host = host().await;
+            let spec = spec(managers, 3 - managers + 1);
+            host.set_joins(&host.cluster(CLUSTER), &NodeName::numbered(node), joins);
+            up(&host, &spec).await.unwrap_or_else(|error| panic!("{joins:?}: {error}"));
+            // With no entry of the member that it did not become.
+            assert_whole(&host, &spec, &format!("{joins:?}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_node_that_does_not_join_leaves_the_others_and_up_goes_on() {
+    let host = host().await;
+    let node1 = NodeName::numbered(1);
+    host.set_joins(&host.cluster(CLUSTER), &node1, &[Join::Forbidden]);
+    let failures = bring_up(&host).await.unwrap_err();
+    let failed: Vec<_> = failures.iter().map(|it| (it.node.clone(), it.title.clone())).collect();
+    assert_eq!(failed, [(Some(node1), "join swarm as worker".to_owned())]);
+
+    let seen = host.observe(CLUSTER).await.unwrap();
+    let standing = Standing::of(&seen).unwrap().to_string();
+    assert_eq!(
+        standing,
+        "cluster demo is kept: 3 of 4 nodes are Ready\n  node1: it has not joined the swarm"
+    );
+    let attempt = Attempt { is_new: true, formed: true };
+    assert!(matches!(plan_aftermath(attempt, &seen), Aftermath::Keep(plan) if plan.is_empty()));
+    up(&host, &spec(1, 3)).await.unwrap();
+    assert_whole(&host, &spec(1, 3), "again").await;
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_swarm_is_given_up_at_once_and_leaves_nothing() {
+    let host = host().await;
+    host.forbid_set_up(&host.cluster(CLUSTER), &NodeName::numbered(0));
+    let failures = bring_up(&host).await.unwrap_err();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let seen = host.observe(CLUSTER).await.unwrap();
+    let attempt = Attempt { is_new: true, formed: false };
+    let Aftermath::Remove(plan) = plan_aftermath(attempt, &seen) else { panic!("it is kept") };
+    host.execute(CLUSTER, &plan, OnFailure::GoOn, &|_| ()).await.unwrap();
+    assert_nothing(&host, "never a swarm").await;
+    down(&host).await.unwrap();
+}
