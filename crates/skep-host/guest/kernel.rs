@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 pub const O_NONBLOCK: i32 = 0o4000;
 const CLOCK_REALTIME: i32 = 0;
@@ -38,6 +39,7 @@ const SEALS: i32 = 1 | 2 | 4 | 8;
 unsafe extern "C" {
     fn clock_gettime(clock: i32, time: *mut Time) -> i32;
     fn clock_settime(clock: i32, time: *const Time) -> i32;
+    fn adjtime(delta: *const MicroTime, old: *mut MicroTime) -> i32;
     fn ioctl(fd: i32, request: u64, argument: *mut u8) -> i32;
     fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
     fn memfd_create(name: *const c_char, flags: u32) -> i32;
@@ -48,6 +50,13 @@ unsafe extern "C" {
 struct Time {
     seconds: i64,
     nanoseconds: i64,
+}
+
+/// A struct timeval.
+#[repr(C)]
+struct MicroTime {
+    seconds: i64,
+    microseconds: i64,
 }
 
 fn checked(result: i32) -> io::Result<i32> {
@@ -75,6 +84,43 @@ pub fn shift_clock(shift: i64) -> io::Result<()> {
     // SAFETY: as above.
     checked(unsafe { clock_settime(CLOCK_REALTIME, &raw const time) })?;
     Ok(())
+}
+
+/// Has the clock gain so many microseconds little by little, in the place of what it still had to gain (adjtime(3)).
+pub fn slew_clock(microseconds: i64) -> io::Result<()> {
+    const SECOND: i64 = 1_000_000;
+    let delta = MicroTime {
+        seconds: microseconds.div_euclid(SECOND),
+        microseconds: microseconds.rem_euclid(SECOND),
+    };
+    // SAFETY: `delta` is a timeval of this platform, valid for the call; the old value may be null.
+    checked(unsafe { adjtime(&raw const delta, std::ptr::null_mut()) })?;
+    Ok(())
+}
+
+/// The host's clock, as KVM lets a guest read it.
+pub struct HostClock(File);
+
+impl HostClock {
+    /// Looks for it among the clocks that can be read precisely (Linux Documentation/ABI/testing/sysfs-ptp).
+    pub fn find() -> Option<Self> {
+        let clocks = std::fs::read_dir("/sys/class/ptp").ok()?.flatten();
+        let name = |clock: &Path| std::fs::read_to_string(clock.join("clock_name")).ok();
+        let kvm = clocks
+            .map(|it| it.path())
+            .find(|clock| name(clock).is_some_and(|name| name.trim() == "KVM virtual PTP"))?;
+        File::open(Path::new("/dev").join(kvm.file_name()?)).ok().map(Self)
+    }
+
+    /// Returns the host's time of day in nanoseconds since 1970, UTC.
+    pub fn now(&self) -> io::Result<i64> {
+        // FD_TO_CLOCKID of clock_gettime(2): a clock that a descriptor is of.
+        let clock = (!self.0.as_raw_fd() << 3) | 3;
+        let mut time = Time { seconds: 0, nanoseconds: 0 };
+        // SAFETY: `time` is a timespec of this platform, valid for the call.
+        checked(unsafe { clock_gettime(clock, &raw mut time) })?;
+        Ok(time.seconds * 1_000_000_000 + time.nanoseconds)
+    }
 }
 
 /// Gives randomness to the kernel, and has it used from now on.

@@ -1,4 +1,4 @@
-//! The container runtime, as containerd finds it in the guest: runc, but for one hook that this program does itself.
+//! The container runtime, as containerd finds it in an emulated guest: runc, but for one hook that this program does itself.
 //!
 //! The engine has runc tell it which network namespace a container was given, by a hook that is the engine's own
 //! program, started once more for the sake of one line to a socket. To start that program takes, emulated, half a second
@@ -17,7 +17,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// This program.
-const SELF: &str = "/usr/lib/skep/runtime";
+const SELF: &str = "/run/skep/emulated/runtime";
 /// Where runc is: the copy in memory, which is gone while containerd is not there, and where packages have it.
 const RUNC: [&str; 3] = ["/run/skep/runc", "/usr/sbin/runc", "/usr/bin/runc"];
 /// The name by which the engine's program is the hook.

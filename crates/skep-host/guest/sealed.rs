@@ -1,4 +1,4 @@
-//! Starts a program beside which a sealed copy of another one is in memory; runs in the guest, before containerd.
+//! Starts a program beside which a sealed copy of another one is in memory; runs in an emulated guest, before containerd.
 //!
 //! runc copies itself into memory whenever it makes a container, so that none can overwrite it (CVE-2019-5736), unless it was
 //! started from such a copy: one of which the kernel bars every change (F_GET_SEALS of fcntl(2)). Ten megabytes are

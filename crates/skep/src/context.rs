@@ -13,7 +13,7 @@ use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
 use skep_host::broker::BrokeredNetwork;
 use skep_host::converge::{Settings, World};
-use skep_host::driver::qemu::{Accelerator, Qemu};
+use skep_host::driver::qemu::{Accelerator, Choice, Profile, Qemu};
 use skep_host::driver::{AnyDriver, Driver as _};
 use skep_host::enclosure::EnclosedNetwork;
 use skep_host::engine::{EngineImage, TlsEngines};
@@ -27,6 +27,10 @@ use self::hands::Hands;
 use crate::cli::{Accel, Waiting};
 use crate::error::{CliError, Context as _};
 use crate::render::progress::Progress;
+
+/// The variable with which a test takes KVM's path while QEMU emulates; its value is the factor for KVM's time
+/// limits. Only programs with debug assertions take it.
+const TEST_KVM_PATH: &str = "SKEP_TEST_KVM_PATH";
 
 /// The name of a cluster that was given none.
 const DEFAULT_CLUSTER: &str = "skep";
@@ -46,6 +50,7 @@ pub struct Context {
     docker: Option<PathBuf>,
     docker_config: Option<PathBuf>,
     hands: Hands,
+    test_profile: Option<Profile>,
 }
 
 impl Context {
@@ -74,6 +79,7 @@ impl Context {
             cache: Cache::new(absolute(&cache).join("skep")),
             quiet,
             hosts_file,
+            test_profile: test_profile()?,
         })
     }
 
@@ -88,6 +94,7 @@ impl Context {
             docker: self.docker.clone(),
             docker_config: self.docker_config.clone(),
             hands: self.hands.clone(),
+            test_profile: self.test_profile,
         }
     }
 
@@ -209,12 +216,14 @@ impl Context {
     /// Returns the driver of machines, with what is to execute the guests if that was chosen.
     #[must_use]
     pub fn driver(&self, accel: Option<Accel>) -> AnyDriver {
-        let forced = accel.map(|accel| match accel {
-            Accel::Kvm => Accelerator::Kvm,
-            Accel::Tcg => Accelerator::Tcg,
-        });
+        let choice = match (accel, self.test_profile) {
+            (Some(Accel::Kvm), _) => Choice::Accelerator(Accelerator::Kvm),
+            (_, Some(profile)) => Choice::Test(profile),
+            (Some(Accel::Tcg), None) => Choice::Accelerator(Accelerator::Tcg),
+            (None, None) => Choice::Tried,
+        };
         let network = self.hands.network.clone();
-        AnyDriver::new(Qemu::new(self.cache.root().to_owned(), network, forced))
+        AnyDriver::new(Qemu::new(self.cache.root().to_owned(), network, choice))
     }
 
     /// Returns the machinery for a run of plans in which nothing is waited for.
@@ -245,6 +254,21 @@ impl Context {
             },
             progress: Progress::new(self.quiet, std::io::stderr().is_terminal()),
         }
+    }
+}
+
+/// Returns how a test wants guests to be treated, if it does.
+fn test_profile() -> Result<Option<Profile>, CliError> {
+    let Some(value) = std::env::var_os(TEST_KVM_PATH) else { return Ok(None) };
+    let refuse = |why: &str| Err(CliError::usage(format!("{TEST_KVM_PATH}: {why}")));
+    if !cfg!(debug_assertions) {
+        return refuse("only a debug build of skep takes it, for its own tests")
+            .map_err(|error| error.hint(format!("unset {TEST_KVM_PATH}")));
+    }
+    let slowness = value.to_str().and_then(|text| text.parse().ok());
+    match slowness.and_then(Profile::kvm_under_emulation) {
+        Some(profile) => Ok(Some(profile)),
+        None => refuse("the factor for KVM's time limits is a number from 1 to 12"),
     }
 }
 

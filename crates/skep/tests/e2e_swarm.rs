@@ -65,7 +65,7 @@ fn no_engine_is_started_for_a_hook(home: &Home) {
     let hooks = said("node0") + &said("node1");
     assert!(!hooks.is_empty(), "the service runs");
     for hook in hooks.lines() {
-        assert_eq!(hook, r#"prestart":[{"path":"/usr/lib/skep/runtime""#);
+        assert_eq!(hook, r#"prestart":[{"path":"/run/skep/emulated/runtime""#);
     }
 }
 

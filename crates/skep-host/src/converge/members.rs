@@ -267,7 +267,7 @@ impl World<'_> {
     /// Moves the node's tasks away while it can still be asked.
     async fn drain(&self, node: &NodeName, id: &str, manager: &dyn Engine) -> Result<(), Error> {
         manager.set_availability(id, "drain").await?;
-        let limit = self.limit(Some(node), Duration::from_secs(15));
+        let limit = self.stop_limit(node);
         let moved = self.poll("the node's tasks did not stop", limit, async || {
             match manager.running_tasks(id).await? {
                 0 => Ok(Ok(())),

@@ -33,6 +33,7 @@ pub use options::EngineSetup;
 pub use provision::{Delivery, Identity, PROGRAM, render};
 pub use settle::{Unsettled, settle};
 
+use crate::driver::qemu::stop_limit;
 use crate::driver::{self, Driver};
 use crate::engine::{self, Engine, Engines};
 use crate::hosts::Names;
@@ -372,6 +373,14 @@ impl World<'_> {
             Some(_) => 1.0,
             None => patience::slowdown(&self.settings.load_file),
         }
+    }
+
+    /// Returns how long to wait for containers that stop, and for their machine.
+    fn stop_limit(&self, node: &NodeName) -> Duration {
+        self.settings.timeout.unwrap_or_else(|| {
+            let machine = self.machine(node).ok();
+            stop_limit(machine.map_or(1, |machine| self.driver.slowness(&machine)))
+        })
     }
 
     fn progress(&self, step: usize, text: impl Into<String>) {

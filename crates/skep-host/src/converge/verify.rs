@@ -33,8 +33,8 @@ impl World<'_> {
         };
         let image = self.give_image(own.name(), nodes, &|text| self.progress(index, text)).await?;
         let manager = self.manager(through).await?;
-        let emulated = || self.machine(own.name()).is_ok_and(|it| self.driver.slowness(&it) > 1);
-        let pair = verify == Verify::All || verify == Verify::Fitting && !emulated();
+        let fits = || self.machine(own.name()).is_ok_and(|it| self.driver.verifies_overlay(&it));
+        let pair = verify == Verify::All || verify == Verify::Fitting && fits();
         let at = if pair { ProbeAt::Pair } else { ProbeAt::Anywhere };
         Ok(manager.create_probe(PROBE, &image, at).await?)
     }

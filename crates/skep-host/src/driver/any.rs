@@ -94,6 +94,10 @@ impl Driver for AnyDriver {
         self.of(machine).slowness(machine)
     }
 
+    fn verifies_overlay(&self, machine: &Machine) -> bool {
+        self.of(machine).verifies_overlay(machine)
+    }
+
     fn shell(&self, machine: &Machine) -> Box<dyn NodeShell> {
         self.of(machine).shell(machine)
     }

@@ -244,6 +244,11 @@ pub trait Driver: Send + Sync {
     /// Returns by how much limits are stretched for this machine.
     fn slowness(&self, machine: &Machine) -> u32;
 
+    /// Tells whether a cluster with this machine has its overlay network verified if nobody says what to verify.
+    fn verifies_overlay(&self, _machine: &Machine) -> bool {
+        true
+    }
+
     /// Returns a shell in the node.
     fn shell(&self, machine: &Machine) -> Box<dyn NodeShell>;
 

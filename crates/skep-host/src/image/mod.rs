@@ -24,6 +24,8 @@ use skep_core::model::ImageSpec;
 use thiserror::Error;
 
 pub use cache::{Cache, CachedImage};
+#[cfg(test)]
+pub(crate) use recipe::guest_file;
 pub use recipe::image_id;
 
 use crate::sys::{Checksum, CmdError, FileError, LockError};

@@ -90,6 +90,12 @@ const SOURCES: [&str; 6] = [
     include_str!("../../guest/kernel.rs"),
 ];
 
+/// Returns a file of the guest, by its name in the source.
+#[cfg(test)]
+pub(crate) fn guest_file(name: &str) -> Option<&'static str> {
+    GUEST_FILES.iter().find(|(file, _)| *file == name).map(|(_, content)| *content)
+}
+
 /// Returns the address of the image that is made from a specification: 16 hexadecimal digits.
 ///
 /// # Errors

@@ -38,16 +38,6 @@ impl Accelerator {
             Self::Tcg => "tcg",
         }
     }
-
-    /// Returns by how much every time limit is stretched.
-    #[must_use]
-    pub const fn slowness(self) -> u32 {
-        match self {
-            Self::Kvm => 1,
-            // Emulation was measured at 5 to 20 times the time, and machines share the processors.
-            Self::Tcg => 12,
-        }
-    }
 }
 
 /// The kept answer.

@@ -239,13 +239,11 @@ pub fn node_words(record: &NodeRecord, network: &NetworkRecord, dns: &[Ipv4Addr]
 /// counter for unsteady, unless it is told, and then asks a device for the time at every turn. The counter is the host's.
 #[must_use]
 pub fn kernel_words(emulator: &Emulator) -> String {
-    match emulator.accelerator {
-        Accelerator::Kvm => String::new(),
-        Accelerator::Tcg => {
-            let counter = if emulator.steady_counter { " tsc=reliable" } else { "" };
-            format!(" {EMULATED_KERNEL} skep.turns=long{counter}")
-        }
+    if !emulator.profile().tunes_guests() {
+        return String::new();
     }
+    let counter = if emulator.steady_counter { " tsc=reliable" } else { "" };
+    format!(" {EMULATED_KERNEL} skep.emulated{counter}")
 }
 
 /// What the kernel of an emulated guest does without (Linux Documentation/admin-guide/kernel-parameters.txt): hardening; `AppArmor`,
@@ -298,6 +296,7 @@ mod tests {
             accelerator,
             processor: None,
             steady_counter: true,
+            test_profile: None,
         };
         let invocation = Invocation {
             emulator: &emulator,

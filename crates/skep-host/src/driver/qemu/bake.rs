@@ -35,7 +35,7 @@ impl Making<'_> {
     /// Puts the images on the template's disk.
     pub(super) async fn bake(&self, dir: &Path) -> Result<(), Error> {
         let files = Files::in_dir(dir);
-        let slowness = self.emulator.accelerator.slowness();
+        let slowness = self.emulator.profile().slowness();
         let mut invocation = self.invocation(&files);
         invocation.memory = Memory::Anonymous;
         let port = format!("socket,id=images,path={SOCKET},server=on,wait=off");

@@ -144,7 +144,7 @@ fn template_of(machine: &Machine) -> Result<Template, Error> {
 
 async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
     let emulator = &template.manifest.emulator;
-    let limit = LOAD * emulator.accelerator.slowness();
+    let limit = LOAD * emulator.profile().slowness();
     let loading = async {
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         let mut loads = false;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::args::{CONSOLE_MONITOR, DISK, MONITOR, Memory, SECOND_MONITOR};
 use super::qmp::Qmp;
 use super::template::Template;
-use super::{Accelerator, Emulator, Files, QemuVersion, accel, console, disk, launch, user_of};
+use super::{Emulator, Files, QemuVersion, accel, console, disk, launch, user_of};
 use crate::driver::{Boot, Error};
 use crate::net::Network;
 use crate::shell::AGENT_SOCKET;
@@ -74,7 +74,7 @@ fn tap_settings(version: QemuVersion) -> [Ioctl; 2] {
 /// Tells whether to keep a process is of use, and can be done: only root may read which system calls a process is kept
 /// from, and copies are to be kept from the same.
 pub(super) fn is_of_use(emulator: &Emulator) -> bool {
-    emulator.accelerator == Accelerator::Tcg && rustix::process::geteuid().is_root()
+    emulator.profile().checkpoints_emulator() && rustix::process::geteuid().is_root()
 }
 
 /// Returns what a process that was kept depends on: the kernel, and the processor that was translated for.
@@ -160,7 +160,7 @@ pub(super) async fn go_on(
     drop(command);
     let (pages, below, own) = (template.dir.join(PAGES), template.disk(), files.disk());
     let checkpoint = kept.clone();
-    let (user, accelerator) = (user_of(machine.record.address), emulator.accelerator);
+    let (user, started) = (user_of(machine.record.address), emulator.clone());
     let ioctls = tap_settings(emulator.version);
     let restored = tokio::task::spawn_blocking(move || {
         let place = |path: &Path| match path.file_name() {
@@ -173,7 +173,7 @@ pub(super) async fn go_on(
             // As QEMU itself does when it starts.
             let own = format!("{}\n", process.pid);
             write_atomic(&files.pid(), 0o600, own.as_bytes())
-                .and_then(|()| launch::note_process(&files, process, accelerator))
+                .and_then(|()| launch::note_process(&files, process, &started))
                 .map_err(io::Error::other)
         };
         restore(

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::args::{AGENT_PORT, Invocation, MONITOR, Memory, node_words};
 use super::qmp::Qmp;
 use super::template::await_monitor;
-use super::{Accelerator, Emulator, Files, QEMU, console, disk, power, user_of};
+use super::{Accelerator, Emulator, Files, Profile, QEMU, console, disk, power, user_of};
 use crate::driver::{Boot, Error};
 use crate::net::Network;
 use crate::shell::AgentShell;
@@ -71,7 +71,16 @@ impl fmt::Display for QemuVersion {
 pub(super) struct Note {
     #[serde(flatten)]
     pub process: ProcessId,
-    pub accelerator: Accelerator,
+    accelerator: Accelerator,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    test_profile: Option<Profile>,
+}
+
+impl Note {
+    /// Returns how the process's guest is treated.
+    pub(super) fn profile(&self) -> Profile {
+        self.test_profile.unwrap_or(Profile::of(self.accelerator))
+    }
 }
 
 /// Returns what was noted of the process that runs in a machine's directory, or did last.
@@ -116,15 +125,14 @@ pub(super) async fn start(
     (network, secluded): (&dyn Network, bool),
 ) -> Result<(), Error> {
     let files = Files::of(machine);
-    let accelerator = emulator.accelerator;
     let command = command(machine, boot, emulator, memory, (network, secluded)).await?;
     let mut daemon = command.start(&files.log())?;
     // From here on QEMU alone has the tap.
     drop(command);
     if let Some(process) = daemon.process() {
-        note_process(&files, process, accelerator)?;
+        note_process(&files, process, emulator)?;
     }
-    let limit = Duration::from_secs(20) * accelerator.slowness();
+    let limit = Duration::from_secs(20) * emulator.profile().slowness();
     let answers = async {
         await_monitor(&machine.dir).await;
         let mut qmp = Qmp::open(&machine.dir, MONITOR).await?;
@@ -190,9 +198,11 @@ pub(super) async fn command(
 pub(super) fn note_process(
     files: &Files,
     process: ProcessId,
-    accelerator: Accelerator,
+    emulator: &Emulator,
 ) -> Result<(), FileError> {
-    let note = serde_json::to_vec(&Note { process, accelerator }).expect("plain values");
+    let Emulator { accelerator, test_profile, .. } = *emulator;
+    let note = Note { process, accelerator, test_profile };
+    let note = serde_json::to_vec(&note).expect("plain values");
     write_atomic(&files.process(), 0o600, &note)
 }
 

@@ -19,6 +19,7 @@ mod fork;
 mod kept;
 mod launch;
 mod power;
+mod profile;
 pub mod qmp;
 mod template;
 mod usage;
@@ -37,6 +38,8 @@ use tokio::sync::OnceCell;
 
 pub use accel::Accelerator;
 pub use launch::QemuVersion;
+pub use power::stop_limit;
+pub use profile::{Choice, Profile};
 pub use template::{Manifest, Template};
 pub use usage::{Usage, usage};
 
@@ -67,13 +70,24 @@ pub struct Emulator {
     /// Whether the host trusts its cycle counter, which is what emulated guests see as theirs.
     #[serde(default)]
     pub steady_counter: bool,
+    /// How its guests are treated, if not as their accelerator's usually are: only in tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_profile: Option<Profile>,
+}
+
+impl Emulator {
+    /// Returns how its guests are treated.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.test_profile.unwrap_or(Profile::of(self.accelerator))
+    }
 }
 
 /// The QEMU driver.
 pub struct Qemu {
     cache_dir: PathBuf,
     network: Arc<dyn Network>,
-    forced: Option<Accelerator>,
+    choice: Choice,
     chosen: OnceCell<Emulator>,
     /// Whether machines' processes can be kept from their user's files.
     secludes: OnceCell<bool>,
@@ -128,11 +142,11 @@ impl Files {
 
 impl Qemu {
     /// Creates the driver. What it finds out about the host is kept in `cache_dir`; taps come from
-    /// `network`; `forced` is the user's own choice of what executes the guests' code.
+    /// `network`; `choice` is what is to execute the guests' code.
     #[must_use]
-    pub fn new(cache_dir: PathBuf, network: Arc<dyn Network>, forced: Option<Accelerator>) -> Self {
+    pub fn new(cache_dir: PathBuf, network: Arc<dyn Network>, choice: Choice) -> Self {
         let (chosen, secludes) = (OnceCell::new(), OnceCell::new());
-        Self { cache_dir, network, forced, chosen, secludes, templates: Default::default() }
+        Self { cache_dir, network, choice, chosen, secludes, templates: Default::default() }
     }
 
     /// Returns what is in the cache of templates.
@@ -168,9 +182,10 @@ impl Qemu {
     async fn choose(&self, kernel: &Path, initrd: &Path, say: Say<'_>) -> Result<&Emulator, Error> {
         let choose = async || {
             let (version, build) = QemuVersion::installed().await?;
-            let accelerator = match self.forced {
-                Some(forced) => forced,
-                None => {
+            let accelerator = match self.choice {
+                Choice::Accelerator(chosen) => chosen,
+                Choice::Test(_) => Accelerator::Tcg,
+                Choice::Tried => {
                     let probing = || say("trying a guest under KVM");
                     let dir = &self.cache_dir;
                     let choice = accel::choose(dir, version, kernel, initrd, probing).await;
@@ -181,12 +196,14 @@ impl Qemu {
                     choice.accelerator
                 }
             };
-            let processor = match accelerator {
-                Accelerator::Kvm => Some(accel::processor()),
-                Accelerator::Tcg => None,
+            let test_profile = match self.choice {
+                Choice::Test(profile) => Some(profile),
+                Choice::Accelerator(_) | Choice::Tried => None,
             };
+            let profile = test_profile.unwrap_or(Profile::of(accelerator));
+            let processor = profile.state_depends_on_host().then(accel::processor);
             let steady_counter = accel::steady_counter();
-            Ok(Emulator { version, build, accelerator, processor, steady_counter })
+            Ok(Emulator { version, build, accelerator, processor, steady_counter, test_profile })
         };
         self.chosen.get_or_try_init(choose).await
     }
@@ -280,7 +297,7 @@ impl Driver for Qemu {
     }
 
     async fn stop(&self, machine: &Machine) -> Result<bool, Error> {
-        power::stop(machine, Duration::from_secs(15) * self.slowness(machine)).await
+        power::stop(machine, power::stop_limit(self.slowness(machine))).await
     }
 
     async fn kill(&self, dir: &Path) -> Result<(), Error> {
@@ -292,8 +309,11 @@ impl Driver for Qemu {
     }
 
     fn slowness(&self, machine: &Machine) -> u32 {
-        let started_with = launch::note(&machine.dir).map(|note| note.accelerator);
-        started_with.unwrap_or(Accelerator::Tcg).slowness()
+        profile(machine).slowness()
+    }
+
+    fn verifies_overlay(&self, machine: &Machine) -> bool {
+        profile(machine).verifies_overlay()
     }
 
     fn shell(&self, machine: &Machine) -> Box<dyn NodeShell> {
@@ -303,6 +323,12 @@ impl Driver for Qemu {
     fn last_words(&self, machine: &Machine) -> String {
         console::last_lines(&machine.dir)
     }
+}
+
+/// Returns how the guest of a machine that runs is treated; one of which nothing is noted is given the most time.
+fn profile(machine: &Machine) -> Profile {
+    let started = launch::note(&machine.dir).map(|note| note.profile());
+    started.unwrap_or(Profile::of(Accelerator::Tcg))
 }
 
 /// Returns the root disk on which the disk of the machine in this directory stands.

@@ -16,6 +16,13 @@ use crate::shell::{AgentShell, NodeShell};
 use crate::store::Machine;
 use crate::sys::ProcessId;
 
+/// How long a guest's own shutdown may take (`image/guest/shutdown.sh`): its engine waits as long as the longest grace of
+/// its containers, up to 45 s, and the other services have 5 s.
+pub const SHUTDOWN: Duration = Duration::from_secs(45 + 5);
+
+/// What a host waits longer than that, on hardware virtualization: for the order to arrive and the kernel to end.
+pub const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
+
 /// How long a look waits for the monitor.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -67,6 +74,12 @@ pub(super) async fn resume(machine: &Machine) -> Result<bool, Error> {
     }
     qmp.execute("cont", json!({})).await?;
     Ok(true)
+}
+
+/// Returns how long a guest may take from the order to shut down until its machine has ended. What the guest waits for
+/// is the same time everywhere: an emulated one counts the same seconds.
+pub fn stop_limit(slowness: u32) -> Duration {
+    SHUTDOWN + SHUTDOWN_MARGIN * slowness
 }
 
 pub(super) async fn stop(machine: &Machine, limit: Duration) -> Result<bool, Error> {
@@ -121,6 +134,19 @@ async fn await_end(process: ProcessId, deadline: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::guest_file;
+
+    #[test]
+    fn the_host_waits_longer_than_the_guest_does() {
+        let script = guest_file("shutdown.sh").unwrap();
+        let waits = script.lines().filter_map(|line| line.strip_prefix("sv -w "));
+        let waits: Vec<u64> =
+            waits.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(waits.len(), 2, "{script}");
+        assert_eq!(Duration::from_secs(waits.iter().sum()), SHUTDOWN);
+        assert!(stop_limit(1) >= SHUTDOWN + Duration::from_secs(10));
+        assert!(stop_limit(12) > stop_limit(1));
+    }
 
     #[test]
     fn what_has_to_be_told_to_go_on_is_paused() {

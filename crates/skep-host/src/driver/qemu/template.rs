@@ -221,7 +221,7 @@ impl Kind for Making<'_> {
         }
         (self.say)("booting a machine to copy nodes from");
         let invocation = self.invocation(&files);
-        let limit = WARM_LIMIT * self.emulator.accelerator.slowness();
+        let limit = WARM_LIMIT * self.emulator.profile().slowness();
         let machine = self.process(dir, &invocation, &[]).await?.timeout(limit);
         let machine = machine.run();
         tokio::pin!(machine);
@@ -370,7 +370,7 @@ pub(super) async fn await_monitor(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::qemu::{Accelerator, QemuVersion};
+    use crate::driver::qemu::{Accelerator, Profile, QemuVersion};
     use crate::image;
     use crate::net::LinuxNetwork;
     use skep_core::model::{ContainerImage, Size};
@@ -394,6 +394,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             processor: None,
             steady_counter: true,
+            test_profile: None,
         }
     }
 
@@ -454,6 +455,13 @@ mod tests {
                 SHAPE,
                 &[],
                 &Emulator { steady_counter: false, ..emulator() },
+                false,
+            ),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &[],
+                &Emulator { test_profile: Profile::kvm_under_emulation(3), ..emulator() },
                 false,
             ),
         ];

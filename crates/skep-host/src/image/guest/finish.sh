@@ -16,7 +16,7 @@ install -d "$tree/usr/lib/skep" "$tree/etc/skep/sv" "$tree/var/lib/skep"
 install -d -m 700 "$tree/etc/docker/tls"
 install -m 755 "$files/setup.sh" "$tree/usr/lib/skep/setup"
 install -m 755 "$files/shutdown.sh" "$tree/usr/lib/skep/shutdown"
-for program in identity clock ask sealed runtime; do
+for program in identity clock ask; do
 	install -m 755 "$files/$program" "$tree/usr/lib/skep/"
 done
 install -m 755 "$files/power.sh" "$tree/usr/lib/skep/power"
@@ -69,11 +69,13 @@ cp "$tree/boot/vmlinuz-$kernel" "$out/kernel"
 cp "$tree/usr/bin/busybox" "$out/busybox"
 cp "$tree/usr/bin/docker" "$out/docker"
 
-# The initial RAM disk: busybox, and the one module between the kernel and the root disk.
+# The initial RAM disk: busybox, the one module between the kernel and the root disk, and programs for emulated guests.
 initrd=$out/initrd.tree
-mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/root" "$initrd/modules"
+mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/root" "$initrd/modules" "$initrd/emulated"
 cp "$out/busybox" "$initrd/bin/busybox"
 install -m 755 "$files/initrd-init.sh" "$initrd/init"
+# Programs that only an emulated guest uses. They are not on the disk, so that under KVM a node has no trace of them.
+install -m 755 "$files/sealed" "$files/runtime" "$initrd/emulated/"
 xz -dc "$tree/lib/modules/$kernel/kernel/drivers/block/virtio_blk.ko.xz" \
 	>"$initrd/modules/00-virtio_blk.ko"
 (cd "$initrd" && find . | LC_ALL=C sort | "$out/busybox" cpio -o -H newc >"$out/initrd" 2>/dev/null)

@@ -26,6 +26,14 @@ if ! busybox mount -t ext4 -o rw,noatime,discard,noinit_itable /dev/vda /root; t
 	echo "skep: the root disk cannot be mounted" >/dev/ttyS0
 	busybox poweroff -f
 fi
+case " $command_line " in
+*" skep.emulated "*)
+	# Programs that save an emulator work go to memory: the disk has none of them.
+	busybox mount -t tmpfs -o mode=755,nosuid,nodev run /root/run
+	busybox mkdir -p /root/run/skep/emulated
+	busybox cp /emulated/* /root/run/skep/emulated/
+	;;
+esac
 busybox mount -o move /dev /root/dev
 busybox mount -o move /proc /root/proc
 exec busybox switch_root /root /sbin/init

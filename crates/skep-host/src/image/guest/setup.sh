@@ -7,17 +7,18 @@ mount -t sysfs sys /sys
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
-mount -t tmpfs -o mode=755,nosuid,nodev run /run
+# Emulated, the initial RAM disk has mounted it and left programs there.
+[ -d /run/skep/emulated ] || mount -t tmpfs -o mode=755,nosuid,nodev run /run
 mount -t tmpfs -o mode=1777,nosuid,nodev,size=50% tmp /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep/bin
+mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
 ln -sf /proc/self/fd/1 /dev/stdout
 ln -sf /proc/self/fd/2 /dev/stderr
 
 # What the host says of this machine, on the kernel's command line.
-hostname='' address='' gateway='' dns='' mtu='' turns=''
+hostname='' address='' gateway='' dns='' mtu='' emulated=''
 read -r command_line </proc/cmdline
 for word in $command_line; do
 	case "$word" in
@@ -26,13 +27,13 @@ for word in $command_line; do
 	skep.gateway=*) gateway=${word#*=} ;;
 	skep.dns=*) dns=${word#*=} ;;
 	skep.mtu=*) mtu=${word#*=} ;;
-	skep.turns=*) turns=${word#*=} ;;
+	skep.emulated) emulated=1 ;;
 	esac
 done
 
 # The kernel lets a program run for 0.7 ms, or until another one wakes up. Emulated, that is little, and what the
 # emulator knows of a program's memory is lost at each change.
-if [ "$turns" = long ] && mount -t debugfs debug /sys/kernel/debug; then
+if [ -n "$emulated" ] && mount -t debugfs debug /sys/kernel/debug; then
 	scheduler=/sys/kernel/debug/sched
 	[ ! -w $scheduler/base_slice_ns ] || echo 10000000 >$scheduler/base_slice_ns
 	[ ! -w $scheduler/features ] || echo NO_WAKEUP_PREEMPTION >$scheduler/features
@@ -43,6 +44,9 @@ fi
 modprobe -a virtio_net virtio_rng overlay bridge br_netfilter veth vxlan nf_conntrack nf_nat \
 	nf_tables nft_compat nft_chain_nat xt_conntrack xt_MASQUERADE xt_addrtype xt_nat xt_mark \
 	xt_ipvs ip_vs ip_vs_rr iptable_nat iptable_filter 2>/dev/null
+
+# Under KVM the service `clock` asks the host for the time through it.
+[ -n "$emulated" ] || modprobe -q ptp_kvm
 
 if [ -n "$hostname" ]; then
 	echo "$hostname" >/etc/hostname
