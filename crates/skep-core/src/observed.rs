@@ -118,6 +118,8 @@ pub enum MachineState {
     Running,
     /// Its process runs, the guest's processors are halted.
     Paused,
+    /// Its process runs, and the guest cannot go on: only a new start helps.
+    Crashed,
     /// No process.
     Stopped,
 }

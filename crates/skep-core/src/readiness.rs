@@ -139,6 +139,7 @@ fn state_of(node: &ObservedNode) -> &'static str {
     match node.machine {
         MachineState::Running => "running",
         MachineState::Paused => "paused",
+        MachineState::Crashed => "crashed",
         MachineState::Stopped => "stopped",
     }
 }

@@ -64,6 +64,7 @@ fn checked(seen: &Observed) -> Result<Plan, PlanError> {
         let name = node.record.name();
         let reason = match node.machine {
             MachineState::Paused => format!("it is paused (skep node resume {name})"),
+            MachineState::Crashed => "it has crashed (skep up starts it again)".to_owned(),
             MachineState::Stopped if node.record.spec.host.is_some() => {
                 format!("the host does not answer (skep node rm --force {name} forgets it)")
             }

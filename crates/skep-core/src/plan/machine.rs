@@ -172,7 +172,10 @@ pub(super) fn plan_machine(
     let guest = match machine {
         MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),
         MachineState::Paused => plan.push(Step::node(name, Action::ResumeMachine, ready)),
-        MachineState::Stopped => {
+        MachineState::Stopped | MachineState::Crashed => {
+            if machine == MachineState::Crashed {
+                ready = vec![plan.push(Step::node(name, Action::KillMachine, ready))];
+            }
             ready.extend(template.is_none().then_some(&base.image).into_iter().flatten());
             ready.extend(&base.network);
             ready.sort_unstable();

@@ -71,6 +71,9 @@ pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError
             }
             MachineState::Paused => {}
             MachineState::Stopped => plan.warnings.push(format!("{name} does not run")),
+            MachineState::Crashed => {
+                plan.warnings.push(format!("{name} has crashed; skep up starts it again"));
+            }
         }
     }
     plan_ways(&mut plan, seen, &|node| is_running(node) && !is_among(node, names));

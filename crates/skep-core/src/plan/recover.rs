@@ -35,7 +35,9 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
                 let action = Action::LeaveSwarm { id: String::new(), through: Vec::new() };
                 left.push(plan.push(Step::node(other, action, vec![])));
             }
-            MachineState::Stopped | MachineState::Paused if manager && found.disk => {
+            MachineState::Stopped | MachineState::Paused | MachineState::Crashed
+                if manager && found.disk =>
+            {
                 return refuse(format!(
                     "{other} is a manager that sleeps, and would come back with the old swarm: start it \
                      (skep node start {other}), which may mend all, or remove it with its data \

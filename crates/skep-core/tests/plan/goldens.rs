@@ -111,6 +111,12 @@ fn up_with_one_machine_stopped() {
 }
 
 #[test]
+fn up_with_one_machine_crashed() {
+    let spec = demo(1, 1);
+    assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::Crashed(1)])));
+}
+
+#[test]
 fn up_with_one_machine_paused() {
     let spec = demo(1, 1);
     assert_snapshot!(show_up(&spec, &damaged(&spec, &[Damage::Paused(1)])));

@@ -138,6 +138,7 @@ pub fn any_damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         4 => any::<u8>().prop_map(Damage::Killed),
         1 => any::<u8>().prop_map(Damage::Paused),
+        1 => any::<u8>().prop_map(Damage::Crashed),
         1 => Just(Damage::Restarted),
         1 => Just(Damage::NoBridge),
         1 => Just(Damage::NoFirewall),

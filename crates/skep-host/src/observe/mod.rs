@@ -208,6 +208,7 @@ impl Observer<'_> {
         let engine = match state {
             MachineState::Running => self.engine(dir, &machine).await,
             MachineState::Paused => EngineState::Unreachable("the machine is paused".to_owned()),
+            MachineState::Crashed => EngineState::Unreachable("the machine has crashed".to_owned()),
             MachineState::Stopped => EngineState::Off,
         };
         let disk = self.driver.has_disk(&machine);
@@ -258,6 +259,7 @@ impl Observer<'_> {
             let images = match node.machine {
                 MachineState::Running => self.images_of(dir, &node.record).await,
                 MachineState::Paused => Err("the machine is paused".to_owned()),
+                MachineState::Crashed => Err("the machine has crashed".to_owned()),
                 MachineState::Stopped => Err("the machine does not run".to_owned()),
             };
             (name.clone(), images)

@@ -275,6 +275,7 @@ impl Vms for Machines {
             Ok(match self.context()?.driver(None).state(&machine).await {
                 MachineState::Running => State::Running,
                 MachineState::Paused => State::Paused,
+                MachineState::Crashed => State::Error,
                 MachineState::Stopped => State::Stopped,
             })
         })

@@ -195,7 +195,8 @@ impl World {
                 self.node_mut(name).machine = MachineState::Paused;
             }
             Action::ResumeMachine => {
-                if self.node(name).machine == MachineState::Stopped {
+                if matches!(self.node(name).machine, MachineState::Stopped | MachineState::Crashed)
+                {
                     return failed("it does not run");
                 }
                 self.node_mut(name).machine = MachineState::Running;
@@ -329,6 +330,10 @@ impl World {
             return failed("bridge or disk is missing");
         }
         let node = self.node_mut(name);
+        if node.machine == MachineState::Crashed {
+            // A start finds its process and does nothing.
+            return Ok(());
+        }
         node.machine = MachineState::Running;
         if let Some(disk) = &mut node.disk {
             disk.virgin = false;

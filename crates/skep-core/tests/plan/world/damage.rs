@@ -12,6 +12,8 @@ pub enum Damage {
     Killed(u8),
     /// A machine's processors are halted.
     Paused(u8),
+    /// A machine cannot go on, and its process is still there.
+    Crashed(u8),
     /// The host restarts: machines, bridge and rules are gone.
     Restarted,
     /// Somebody removes the bridge.
@@ -41,6 +43,12 @@ impl World {
                 let node = world.node_mut(name);
                 if node.machine == MachineState::Running {
                     node.machine = MachineState::Paused;
+                }
+            }),
+            Damage::Crashed(number) => self.on(number, |world, name| {
+                let node = world.node_mut(name);
+                if node.machine == MachineState::Running && !node.is_host() {
+                    node.machine = MachineState::Crashed;
                 }
             }),
             Damage::Restarted => {

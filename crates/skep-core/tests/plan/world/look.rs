@@ -57,6 +57,7 @@ impl World {
         match node.machine {
             MachineState::Stopped => return EngineState::Off,
             MachineState::Paused => return EngineState::Unreachable("paused".to_owned()),
+            MachineState::Crashed => return EngineState::Unreachable("crashed".to_owned()),
             MachineState::Running => {}
         }
         let disk = node.disk.as_ref().expect("a machine that runs has a disk");

@@ -42,14 +42,36 @@ pub(super) async fn state(machine: &Machine) -> MachineState {
     of_status(status.get("status").and_then(Value::as_str))
 }
 
-/// Returns the state that QEMU's own word for it means.
+/// All of QEMU's words for a machine's state (`RunState` of its qapi/run-state.json, 7.2 to 10.1), and what each means here.
+const STATES: [(&str, MachineState); 16] = [
+    ("running", MachineState::Running),
+    ("paused", MachineState::Paused),
+    // Not yet begun, or stopped by a debugger.
+    ("prelaunch", MachineState::Paused),
+    ("debug", MachineState::Paused),
+    // A copy whose start was cut off waits for its state, or is as its template was when that had been saved.
+    ("inmigrate", MachineState::Paused),
+    ("postmigrate", MachineState::Paused),
+    ("finish-migrate", MachineState::Paused),
+    ("save-vm", MachineState::Paused),
+    ("restore-vm", MachineState::Paused),
+    ("colo", MachineState::Paused),
+    // The guest put itself to sleep (ACPI S3).
+    ("suspended", MachineState::Paused),
+    // The disk found no room on the host; the guest goes on when it is told to.
+    ("io-error", MachineState::Paused),
+    // KVM could not go on with the guest.
+    ("internal-error", MachineState::Crashed),
+    ("guest-panicked", MachineState::Crashed),
+    ("watchdog", MachineState::Crashed),
+    // The guest has ended, and its process has not.
+    ("shutdown", MachineState::Crashed),
+];
+
+/// Returns the state that QEMU's own word for it means. A word that is not known says nothing: the process runs.
 fn of_status(word: Option<&str>) -> MachineState {
-    match word {
-        // A copy whose start was cut off waits for its state, or is as its template was when that had been saved. A guest whose disk found no room on the
-        // host is halted, and goes on when it is told to.
-        Some("paused" | "inmigrate" | "postmigrate" | "io-error") => MachineState::Paused,
-        _ => MachineState::Running,
-    }
+    let known = STATES.iter().find(|(known, _)| word == Some(known));
+    known.map_or(MachineState::Running, |(_, state)| *state)
 }
 
 /// Halts a machine's processors.
@@ -69,10 +91,12 @@ pub(super) async fn resume(machine: &Machine) -> Result<bool, Error> {
     }
     let mut qmp = Qmp::open(&machine.dir, MONITOR).await?;
     let status = qmp.execute("query-status", json!({})).await?;
-    if status.get("status").and_then(Value::as_str) == Some("inmigrate") {
-        return Ok(false);
-    }
-    qmp.execute("cont", json!({})).await?;
+    let order = match status.get("status").and_then(Value::as_str) {
+        Some("inmigrate") => return Ok(false),
+        Some("suspended") => "system_wakeup",
+        _ => "cont",
+    };
+    qmp.execute(order, json!({})).await?;
     Ok(true)
 }
 
@@ -85,8 +109,10 @@ pub fn stop_limit(slowness: u32) -> Duration {
 pub(super) async fn stop(machine: &Machine, limit: Duration) -> Result<bool, Error> {
     let Some(process) = process(&machine.dir) else { return Ok(true) };
     let deadline = Instant::now() + limit;
-    if state(machine).await == MachineState::Paused {
-        resume(machine).await?;
+    match state(machine).await {
+        MachineState::Paused => drop(resume(machine).await?),
+        MachineState::Crashed => return kill(&machine.dir).await.map(|()| false),
+        MachineState::Running | MachineState::Stopped => {}
     }
     // The agent's `poweroff` runs the guest's own shutdown; the power button does if it listens.
     let asked = async {
@@ -133,8 +159,13 @@ async fn await_end(process: ProcessId, deadline: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::UnixListener;
+
     use super::*;
     use crate::image::guest_file;
+    use crate::store::fixtures;
 
     #[test]
     fn the_host_waits_longer_than_the_guest_does() {
@@ -149,12 +180,58 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_be_told_to_go_on_is_paused() {
-        for word in ["paused", "inmigrate", "postmigrate", "io-error"] {
+    fn each_word_of_the_monitor_has_its_meaning() {
+        for word in ["paused", "inmigrate", "postmigrate", "io-error", "suspended"] {
             assert_eq!(of_status(Some(word)), MachineState::Paused, "{word}");
         }
-        for word in [Some("running"), Some("internal-error"), None] {
+        for word in ["internal-error", "guest-panicked", "shutdown", "watchdog"] {
+            assert_eq!(of_status(Some(word)), MachineState::Crashed, "{word}");
+        }
+        for word in [Some("running"), Some("another"), None] {
             assert_eq!(of_status(word), MachineState::Running, "{word:?}");
         }
+        let words: std::collections::BTreeSet<_> = STATES.iter().map(|(word, _)| word).collect();
+        assert_eq!(words.len(), STATES.len());
+    }
+
+    /// Answers the monitor's clients with a state, for as long as the test runs.
+    fn answer(dir: &Path, socket: &str, status: &'static str) {
+        let handle = std::fs::File::open(dir).unwrap();
+        let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
+        let listener = UnixListener::bind(path).unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let mut answer = |value: Value| writeln!(stream, "{value}").unwrap();
+                answer(json!({"QMP": {}}));
+                while let Some(Ok(line)) = lines.next() {
+                    answer(match line.contains("query-status") {
+                        true => json!({"return": {"status": status, "running": false}}),
+                        false => json!({"return": {}}),
+                    });
+                }
+            }
+        });
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_kvm_gave_up_has_crashed_and_is_ended_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine { record: fixtures::node(), dir: dir.path().to_owned() };
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let process = ProcessId::of(child.id()).unwrap();
+        let note = json!({"pid": process.pid, "start": process.start, "accelerator": "kvm"});
+        std::fs::write(dir.path().join("process.json"), note.to_string()).unwrap();
+        answer(dir.path(), SECOND_MONITOR, "internal-error");
+        let seen = state(&machine).await;
+        let began = Instant::now();
+        let followed = stop(&machine, Duration::from_secs(60)).await;
+        let _ = child.kill();
+        let _ = child.wait();
+        assert_eq!(seen, MachineState::Crashed);
+        assert!(!followed.unwrap(), "no guest was there to follow");
+        assert!(began.elapsed() < Duration::from_secs(30), "nobody was asked to shut down");
+        assert_eq!(state(&machine).await, MachineState::Stopped);
     }
 }
