@@ -295,6 +295,7 @@ mod tests {
             build: String::new(),
             accelerator,
             processor: None,
+            kvm: None,
             steady_counter: true,
             test_profile: None,
         };

@@ -83,7 +83,8 @@ pub(super) async fn fork(
 ) -> Result<(), Error> {
     let template = template_of(machine)?;
     if template.manifest.emulator != *emulator {
-        return Err(Error::Unfit(format!("template {} was made by another QEMU", template.id)));
+        let id = &template.id;
+        return Err(Error::Unfit(format!("template {id} was made by another QEMU, kernel or KVM")));
     }
     if let Some(kept) = kept::of(&template.dir) {
         let goes_on = async {

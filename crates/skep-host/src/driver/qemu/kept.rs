@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::args::{CONSOLE_MONITOR, DISK, MONITOR, Memory, SECOND_MONITOR};
 use super::qmp::Qmp;
 use super::template::Template;
-use super::{Emulator, Files, QemuVersion, accel, console, disk, launch, user_of};
+use super::{Emulator, Files, QemuVersion, console, disk, host, launch, user_of};
 use crate::driver::{Boot, Error};
 use crate::net::Network;
 use crate::shell::AGENT_SOCKET;
@@ -79,7 +79,7 @@ pub(super) fn is_of_use(emulator: &Emulator) -> bool {
 
 /// Returns what a process that was kept depends on: the kernel, and the processor that was translated for.
 pub(super) fn host() -> [String; 2] {
-    [checkpoint::kernel(), accel::processor()]
+    [checkpoint::kernel(), host::processor()]
 }
 
 /// Returns the process that was kept in a template's directory, if one was.

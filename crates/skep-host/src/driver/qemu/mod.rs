@@ -16,6 +16,7 @@ mod bake;
 mod console;
 mod disk;
 mod fork;
+mod host;
 mod kept;
 mod launch;
 mod power;
@@ -67,6 +68,9 @@ pub struct Emulator {
     pub accelerator: Accelerator,
     /// The host's processor, where guests see it.
     pub processor: Option<String>,
+    /// The host's kernel, KVM and microcode, where a saved state depends on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kvm: Option<String>,
     /// Whether the host trusts its cycle counter, which is what emulated guests see as theirs.
     #[serde(default)]
     pub steady_counter: bool,
@@ -188,12 +192,12 @@ impl Qemu {
                 Choice::Tried => {
                     let probing = || say("trying a guest under KVM");
                     let dir = &self.cache_dir;
-                    let choice = accel::choose(dir, version, kernel, initrd, probing).await;
-                    if choice.accelerator == Accelerator::Tcg {
-                        let reason = choice.reason;
+                    let found = accel::choose(dir, version, kernel, initrd, probing).await;
+                    if found.accelerator == Accelerator::Tcg {
+                        let reason = found.reason;
                         say(&format!("software emulation, 5 to 20 times slower ({reason})"));
                     }
-                    choice.accelerator
+                    found.accelerator
                 }
             };
             let test_profile = match self.choice {
@@ -201,9 +205,18 @@ impl Qemu {
                 Choice::Accelerator(_) | Choice::Tried => None,
             };
             let profile = test_profile.unwrap_or(Profile::of(accelerator));
-            let processor = profile.state_depends_on_host().then(accel::processor);
-            let steady_counter = accel::steady_counter();
-            Ok(Emulator { version, build, accelerator, processor, steady_counter, test_profile })
+            let processor = profile.state_depends_on_host().then(host::processor);
+            let kvm = profile.state_depends_on_host().then(host::kvm);
+            let steady_counter = host::steady_counter();
+            Ok(Emulator {
+                version,
+                build,
+                accelerator,
+                processor,
+                kvm,
+                steady_counter,
+                test_profile,
+            })
         };
         self.chosen.get_or_try_init(choose).await
     }

@@ -393,6 +393,7 @@ mod tests {
             build: "QEMU emulator version 10.0.2".into(),
             accelerator: Accelerator::Tcg,
             processor: None,
+            kvm: None,
             steady_counter: true,
             test_profile: None,
         }
@@ -447,6 +448,13 @@ mod tests {
                 SHAPE,
                 &[],
                 &Emulator { processor: Some("another".into()), ..emulator() },
+                false,
+            ),
+            template_id(
+                &image("a"),
+                SHAPE,
+                &[],
+                &Emulator { kvm: Some("another".into()), ..emulator() },
                 false,
             ),
             template_id(&image("a"), SHAPE, &[], &emulator(), true),
