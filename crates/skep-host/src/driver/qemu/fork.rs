@@ -189,6 +189,8 @@ mod tests {
             build: String::new(),
             accelerator: Accelerator::Kvm,
             processor: None,
+            kvm: None,
+            test_profile: None,
             steady_counter: true,
         };
         let manifest = template::Manifest {
