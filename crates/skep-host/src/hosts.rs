@@ -10,6 +10,7 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_core::observed::HostsEntry;
@@ -20,6 +21,9 @@ use crate::sys::{FileError, Lock, LockError, write_atomic};
 
 /// The host's file of names.
 pub const FILE: &str = "/etc/hosts";
+
+/// How long another process may be at the file.
+const TURN: Duration = Duration::from_secs(10);
 
 /// What is wrong with the file of names.
 #[derive(Debug, Error)]
@@ -115,11 +119,8 @@ pub fn write_block(path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result
     if !found.is_file() {
         return Err(Error::NotAFile(path.to_owned()));
     }
-    let lock = Lock::try_take(&lock_path(path)).or_else(|error| match error {
-        // Whoever has it is done in a moment: it is held for one read and one write.
-        LockError::Held(_) => Lock::take_blocking(&lock_path(path)),
-        error => Err(error),
-    })?;
+    // Whoever has it is done in a moment: it is held for one read and one write.
+    let lock = Lock::take_within_blocking(&lock_path(path), TURN)?;
     let text = read(path)?;
     let changed = replaced(path, &text, &owner.mark(), entries)?;
     if changed != text {

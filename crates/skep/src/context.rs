@@ -22,6 +22,7 @@ use skep_host::net::{Network, resolvers};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::stack::Swarm;
 use skep_host::store::{self, ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
+use skep_host::sys::Holder;
 
 use self::hands::Hands;
 use crate::cli::{Accel, Waiting};
@@ -209,7 +210,9 @@ impl Context {
     /// If it cannot be had at all.
     pub async fn lock(&self, name: &ClusterName) -> Result<LockedCluster, CliError> {
         self.refuse_exposed(&self.store.cluster(name))?;
-        let waiting = || eprintln!("waiting for another skep that changes cluster {name}");
+        let waiting = |holder: &Holder| {
+            eprintln!("waiting for cluster {name}, which {holder} changes");
+        };
         self.store.lock(name, waiting).await.context(format!("cluster {name}"))
     }
 

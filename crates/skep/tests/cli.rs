@@ -263,7 +263,7 @@ fn put_cluster(home: &Home) {
         trusted: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cluster = runtime.block_on(store.lock(&record.name, || ())).unwrap();
+    let cluster = runtime.block_on(store.lock(&record.name, |_| ())).unwrap();
     cluster.write_cluster(&record).unwrap();
     for index in 0..2 {
         let address = network.node_address(index);

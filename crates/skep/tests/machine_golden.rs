@@ -276,7 +276,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
     let address = network.node_address(0);
     let mac = Mac::for_address(address);
     let node = NodeRecord { spec, index: 0, address, mac, tap: "skt0a050002".into() };
-    let cluster = Store::new(place.path("skep")).lock(&record.name, || ()).await.unwrap();
+    let cluster = Store::new(place.path("skep")).lock(&record.name, |_| ()).await.unwrap();
     cluster.write_cluster(&record).unwrap();
     cluster.write_node(&network.bridge, &node).unwrap();
     cluster.release();

@@ -102,10 +102,20 @@ async fn networks(host: &OwnHost) {
     assert!(!there("skt0ac10002").await, "it goes with whoever has it");
     drop(alice.loose_tap().await.unwrap());
 
-    // Its own turn is had by one at a time.
-    let turn = alice.turn_to_choose().await.unwrap();
-    drop(turn);
-    drop(mallory.turn_to_choose().await.unwrap());
+    // Of two who choose the same at the same time, one has it and the other is told.
+    let same = network("skep-same", "10.193.4.0/24");
+    let of_both = [owner("same", id("alice")), owner("same", id("mallory"))];
+    let (one, other) = tokio::join!(
+        alice.ensure_bridge(&same, &of_both[0]),
+        mallory.ensure_bridge(&same, &of_both[1])
+    );
+    let (winner, lost) = match (one, other) {
+        (Ok(()), Err(error)) => (&alice, error),
+        (Err(error), Ok(())) => (&mallory, error),
+        both => panic!("{both:?}"),
+    };
+    assert!(matches!(lost, Error::Taken(_)), "{lost}");
+    winner.remove_link("skep-same").await.unwrap();
 
     let of_mallory = owner("hers", id("mallory"));
     assert!(refusal(mallory.remove_link("skep-hers").await).contains("belongs to another"));
@@ -146,7 +156,7 @@ fn id(user: &str) -> u32 {
 
 fn refusal<T>(result: Result<T, Error>) -> String {
     match result {
-        Err(Error::Refused(reason)) => reason,
+        Err(Error::Refused(reason) | Error::Taken(reason)) => reason,
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("it was done"),
     }

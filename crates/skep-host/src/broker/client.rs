@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use skep_core::model::NetworkRecord;
@@ -10,9 +11,15 @@ use skep_core::observed::HostsEntry;
 use super::PROGRAM;
 use super::request::{Act, Answer, MOST, PROTOCOL, Place, Request};
 use crate::hosts::{self, Names};
-use crate::net::{Error, HostNetwork, Network, TURN};
+use crate::net::{Error, HostNetwork, Network};
 use crate::store::Owner;
-use crate::sys::{AskError, Cmd, Lock, ask_program};
+use crate::sys::{AskError, Cmd, ask_program};
+
+/// How long a request may take: skep-net itself ends after two minutes at most.
+const PATIENCE: Duration = Duration::from_secs(130);
+
+/// After what time a request is sent again that found too many of this user's.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The host's network, as far as the broker gives it to an ordinary user.
 #[derive(Debug, Clone)]
@@ -63,21 +70,33 @@ impl BrokeredNetwork {
         if request.len() > MOST {
             return Err(Error::Refused("the request is too long".to_owned()));
         }
-        let command = Cmd::new(&self.command[0]).args(&self.command[1..]);
-        let asked = ask_program(command, &request, MOST).await;
-        let (bytes, descriptor) = asked.map_err(|error| match error {
-            AskError::Socket(source) => broken(source),
-            AskError::Program(error) => Error::NoBroker(error),
-        })?;
-        let answer = serde_json::from_slice(&bytes);
-        let answer = answer.map_err(|source| Error::Parse { program: super::NAME, source })?;
-        Ok((answer, descriptor))
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let command = Cmd::new(&self.command[0]).args(&self.command[1..]).timeout(PATIENCE);
+            let asked = ask_program(command, &request, MOST).await;
+            let (bytes, descriptor) = asked.map_err(|error| match error {
+                AskError::Socket(source) => broken(source),
+                AskError::Program(error) => Error::NoBroker(error),
+            })?;
+            let answer = serde_json::from_slice(&bytes);
+            let answer = answer.map_err(|source| Error::Parse { program: super::NAME, source })?;
+            match answer {
+                // wait: nothing tells when this user's other requests have ended.
+                Answer::Busy if Instant::now() < end => tokio::time::sleep(AGAIN).await,
+                answer => return Ok((answer, descriptor)),
+            }
+        }
     }
 }
 
 fn failed(answer: Answer) -> Error {
     match answer {
         Answer::Refused(reason) | Answer::Failed(reason) => Error::Refused(reason),
+        Answer::Busy => {
+            let seconds = PATIENCE.as_secs();
+            Error::Refused(format!("this user had too many requests at once for {seconds} s"))
+        }
+        Answer::Taken(reason) => Error::Taken(reason),
         Answer::Other(version) => Error::OtherBroker(version),
         Answer::Done | Answer::Seen { .. } => Error::Refused("it gives another answer".to_owned()),
     }
@@ -130,15 +149,6 @@ impl Network for BrokeredNetwork {
 
     async fn loose_tap(&self) -> Result<OwnedFd, Error> {
         self.descriptor(Act::LooseTap).await
-    }
-
-    async fn turn_to_choose(&self) -> Result<Lock, Error> {
-        loop {
-            let file = self.descriptor(Act::Turn).await?.into();
-            if let Some(lock) = Lock::take_opened(Path::new(TURN), file).await? {
-                return Ok(lock);
-            }
-        }
     }
 }
 

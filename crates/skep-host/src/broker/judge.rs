@@ -8,7 +8,9 @@ use thiserror::Error;
 
 use super::request::{Act, Name, Place};
 use super::serve::Grants;
-use crate::net::{BRIDGE, HostNetwork, TAP};
+use crate::net::claims::Claim;
+use crate::net::{BRIDGE, HostNetwork, address_of_tap};
+use crate::store::Owner;
 
 /// The longest name of an interface (IFNAMSIZ less its terminating zero).
 const INTERFACE: usize = 15;
@@ -16,7 +18,13 @@ const INTERFACE: usize = 15;
 /// How many networks one user may have: each takes a subnet that others then cannot have.
 const NETWORKS: usize = 32;
 
-/// How many names one cluster may have.
+/// How many addresses one user's networks may have together.
+const ADDRESSES: usize = 4096;
+
+/// The largest network, by the length of its prefix.
+const LARGEST: u8 = 24;
+
+/// How many names one user may have: they are read by all programs of the host.
 const NAMES: usize = 64;
 
 /// What was seen of the host.
@@ -27,6 +35,8 @@ pub(super) struct Seen<'a> {
     pub grants: &'a Grants,
     /// The names that the host's file of names has for other reasons than this cluster's block.
     pub names: &'a [String],
+    /// How many names this user's other clusters have.
+    pub own_names: usize,
 }
 
 /// Why not.
@@ -36,7 +46,7 @@ pub(super) enum Refusal {
     BridgeName(String),
     #[error("{0:?} is no name of a tap in that network")]
     TapName(String),
-    #[error("{0} belongs to another user, or to no user's cluster")]
+    #[error("{0} belongs to another user or cluster")]
     NotYours(String),
     #[error("{0} is another subnet than the network has")]
     OtherSubnet(Ipv4Net),
@@ -46,6 +56,15 @@ pub(super) enum Refusal {
     SubnetTaken { subnet: Ipv4Net, used: Ipv4Net, by: String },
     #[error("{NETWORKS} networks are as many as one user may have")]
     TooMany,
+    #[error("{subnet} is larger than a user's network may be, which is a /{LARGEST}")]
+    TooLarge { subnet: Ipv4Net },
+    #[error("{ADDRESSES} addresses are as many as one user's networks may have together")]
+    TooManyAddresses,
+    #[error(
+        "{} taps that are connected to nothing are as many as one user may have",
+        HostNetwork::LOOSE_TAPS
+    )]
+    TooManyLooseTaps,
     #[error("an interface {0} is there already")]
     LinkTaken(String),
     #[error("there is no bridge {0} yet")]
@@ -54,7 +73,7 @@ pub(super) enum Refusal {
     NoNode(Ipv4Addr),
     #[error("names in /etc/hosts are not for ordinary users; sudo skep setup --hosts allows them")]
     NoNames,
-    #[error("a cluster has at most {NAMES} names")]
+    #[error("{NAMES} names are as many as one user may have")]
     TooManyNames,
     #[error("{0:?} is no host name")]
     BadName(String),
@@ -62,11 +81,22 @@ pub(super) enum Refusal {
     NameTaken(String),
 }
 
+impl Refusal {
+    /// Tells whether it is refused as somebody else has that name or that subnet: others may be free.
+    pub fn is_taken(&self) -> bool {
+        matches!(self, Self::NotYours(_) | Self::SubnetTaken { .. })
+    }
+}
+
 /// Tells whether a user may have something done.
 pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
     match act {
+        Act::Hello | Act::Look => Ok(()),
         // A loose tap leads nowhere, and goes with whoever holds it.
-        Act::Hello | Act::Look | Act::LooseTap | Act::Turn => Ok(()),
+        Act::LooseTap => match seen.host.free_loose_tap(user) {
+            Some(_) => Ok(()),
+            None => Err(Refusal::TooManyLooseTaps),
+        },
         // Whether it is still needed is seen by who does it.
         Act::EnsureForwarding | Act::RestoreForwarding => Ok(()),
         Act::EnsureBridge(place) | Act::EnsureFirewall(place) => network(place, user, seen),
@@ -75,7 +105,10 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
             network(place, user, seen)?;
             tap(name, &place.network, seen)
         }
-        Act::Names { names: wanted, .. } => names(wanted, user, seen),
+        Act::Names { cluster, store, names: wanted } => {
+            let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
+            names(wanted, &owner, seen)
+        }
     }
 }
 
@@ -103,14 +136,13 @@ fn network(place: &Place, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
     }
     let claims = seen.host.claims();
     match claims.get(bridge) {
-        Some(claim) if claim.user != user => return Err(Refusal::NotYours(bridge.clone())),
+        Some(claim) if !claim.is_of(&place.owner(user)) => {
+            return Err(Refusal::NotYours(bridge.clone()));
+        }
         Some(claim) if claim.subnet != *subnet => return Err(Refusal::OtherSubnet(*subnet)),
         Some(_) => {}
         None if seen.host.has_link(bridge) || seen.host.rules().has_table(bridge) => {
             return Err(Refusal::NotYours(bridge.clone()));
-        }
-        None if claims.values().filter(|claim| claim.user == user).count() >= NETWORKS => {
-            return Err(Refusal::TooMany);
         }
         None => {}
     }
@@ -119,13 +151,31 @@ fn network(place: &Place, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
         let pool: Vec<_> = seen.grants.subnets.iter().map(ToString::to_string).collect();
         return Err(Refusal::NotInPool { subnet: *subnet, pool: pool.join(", ") });
     }
-    let taken = |(used, _): &(Ipv4Net, String)| {
-        used.prefix_len() > 0 && (used.contains(subnet) || subnet.contains(used))
-    };
-    match seen.host.facts(Some(bridge)).subnets.into_iter().find(taken) {
+    match seen.host.overlap(*subnet, bridge) {
         Some((used, by)) => Err(Refusal::SubnetTaken { subnet: *subnet, used, by }),
-        None => Ok(()),
+        None if claims.contains_key(bridge) => Ok(()),
+        None => may_have_another(*subnet, claims.values().filter(|claim| claim.user == user)),
     }
+}
+
+/// Tells whether a user may have one more network, of that subnet.
+fn may_have_another<'a>(
+    subnet: Ipv4Net,
+    own: impl Iterator<Item = &'a Claim>,
+) -> Result<(), Refusal> {
+    let own: Vec<_> = own.collect();
+    if own.len() >= NETWORKS {
+        return Err(Refusal::TooMany);
+    }
+    if subnet.prefix_len() < LARGEST {
+        return Err(Refusal::TooLarge { subnet });
+    }
+    let subnets = own.iter().map(|claim| claim.subnet).chain([subnet]);
+    let addresses: usize = subnets.map(|it| 1 << (32 - it.prefix_len())).sum();
+    if addresses > ADDRESSES {
+        return Err(Refusal::TooManyAddresses);
+    }
+    Ok(())
 }
 
 fn removal(name: &str, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
@@ -141,12 +191,8 @@ fn removal(name: &str, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
 }
 
 fn tap(name: &str, network: &NetworkRecord, seen: &Seen<'_>) -> Result<(), Refusal> {
-    let digits = name.strip_prefix(TAP).filter(|digits| {
-        digits.len() == 8 && digits.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
-    });
-    let address = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok());
     // Another network's machine would not get its own then.
-    if !address.is_some_and(|address| is_node(address.into(), network)) {
+    if !address_of_tap(name).is_some_and(|address| is_node(address, network)) {
         return Err(Refusal::TapName(name.to_owned()));
     }
     if !seen.host.has_link(&network.bridge) {
@@ -165,12 +211,12 @@ fn is_node(address: Ipv4Addr, network: &NetworkRecord) -> bool {
     subnet.contains(&address) && !reserved.contains(&address)
 }
 
-fn names(wanted: &[Name], user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
+fn names(wanted: &[Name], owner: &Owner, seen: &Seen<'_>) -> Result<(), Refusal> {
     // To take a block away needs no grant: it may have been taken back since.
     if !wanted.is_empty() && !seen.grants.hosts {
         return Err(Refusal::NoNames);
     }
-    if wanted.len() > NAMES {
+    if wanted.len() + seen.own_names > NAMES {
         return Err(Refusal::TooManyNames);
     }
     let claims = seen.host.claims();
@@ -181,7 +227,7 @@ fn names(wanted: &[Name], user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
         if seen.names.iter().any(|it| it.eq_ignore_ascii_case(name)) {
             return Err(Refusal::NameTaken(name.clone()));
         }
-        let own = claims.values().filter(|claim| claim.user == user);
+        let own = claims.values().filter(|claim| claim.is_of(owner));
         if !own.map(|claim| claim.subnet).any(|subnet| subnet.contains(address)) {
             return Err(Refusal::NoNode(*address));
         }

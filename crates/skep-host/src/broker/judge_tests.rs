@@ -23,7 +23,7 @@ fn owner(user: u32) -> Owner {
 }
 
 fn claim(user: u32, subnet: &str) -> Claim {
-    Claim { user, cluster: "demo".into(), subnet: subnet.parse().unwrap() }
+    Claim { user, cluster: "demo".into(), store: None, subnet: subnet.parse().unwrap() }
 }
 
 /// A host with a cluster of root's, one of Alice's, and one of hers that has no bridge since the host was started.
@@ -51,8 +51,12 @@ fn grants() -> Grants {
 fn judged_with(grants: &Grants, act: &Act, user: u32) -> Result<(), String> {
     let names = ["localhost", "this-host", "taken.example"].map(str::to_owned);
     let host = host();
-    let seen = Seen { host: &host, grants, names: &names };
+    let seen = Seen { host: &host, grants, names: &names, own_names: 0 };
     judge(act, user, &seen).map_err(|refusal| refusal.to_string())
+}
+
+fn seen_of<'a>(host: &'a HostNetwork, grants: &'a Grants, own_names: usize) -> Seen<'a> {
+    Seen { host, grants, names: &[], own_names }
 }
 
 fn judged(act: &Act, user: u32) -> Result<(), String> {
@@ -213,25 +217,92 @@ fn one_user_does_not_take_all_subnets() {
         .collect();
     let host = host().with_claims(claims);
     let grants = grants();
-    let seen = Seen { host: &host, grants: &grants, names: &[] };
+    let seen = seen_of(&host, &grants, 0);
     let act = Act::EnsureBridge(place("skep-new", "10.193.3.0/24"));
     assert_eq!(judge(&act, MALLORY, &seen), Err(Refusal::TooMany));
     assert_eq!(judge(&act, ALICE, &seen), Ok(()));
 }
 
 #[test]
+fn one_user_does_not_take_all_addresses() {
+    let host = host();
+    let grants = grants();
+    let seen = seen_of(&host, &grants, 0);
+    let large = Act::EnsureBridge(place("skep-new", "10.193.4.0/23"));
+    let subnet = "10.193.4.0/23".parse().unwrap();
+    assert_eq!(judge(&large, MALLORY, &seen), Err(Refusal::TooLarge { subnet }));
+    // Sixteen networks with all of the addresses, and room for more networks.
+    let claims: Claims = (0..16)
+        .map(|n| (format!("skep-m{n}"), claim(MALLORY, &format!("10.193.{}.0/24", 100 + n))))
+        .collect();
+    let host = host.clone().with_claims(claims);
+    let seen = Seen { host: &host, ..seen };
+    let small = Act::EnsureBridge(place("skep-new", "10.193.4.0/29"));
+    assert_eq!(judge(&small, MALLORY, &seen), Err(Refusal::TooManyAddresses));
+    assert_eq!(judge(&small, ALICE, &seen), Ok(()));
+    // What a user has already is not counted again.
+    let had = Act::EnsureFirewall(place("skep-m3", "10.193.103.0/24"));
+    assert_eq!(judge(&had, MALLORY, &seen), Ok(()));
+}
+
+#[test]
+fn one_user_does_not_fill_the_hosts_names() {
+    let host = host();
+    let grants = grants();
+    let seen = |own_names| seen_of(&host, &grants, own_names);
+    let act = |cluster: &str, count: u8| Act::Names {
+        cluster: cluster.parse().unwrap(),
+        store: "/store".into(),
+        names: (0..count)
+            .map(|n| Name { name: format!("n{n}.example"), address: [10, 193, 1, 2].into() })
+            .collect(),
+    };
+    assert_eq!(judge(&act("demo", 64), ALICE, &seen(0)), Ok(()));
+    assert_eq!(judge(&act("demo", 65), ALICE, &seen(0)), Err(Refusal::TooManyNames));
+    assert_eq!(judge(&act("demo", 4), ALICE, &seen(60)), Ok(()));
+    assert_eq!(judge(&act("demo", 5), ALICE, &seen(60)), Err(Refusal::TooManyNames));
+    // Names are those of a cluster that has a network.
+    let error = judge(&act("other", 1), ALICE, &seen(0)).unwrap_err();
+    assert_eq!(error, Refusal::NoNode([10, 193, 1, 2].into()));
+}
+
+#[test]
+fn one_user_has_a_few_loose_taps() {
+    let taps = |count: u32| {
+        let tap = |n| (network(&format!("skt-{MALLORY:x}-{n}"), "192.0.2.0/24"), owner(0));
+        HostNetwork::of((0..count).map(tap), BTreeMap::new())
+    };
+    let grants = grants();
+    let judged = |host: &HostNetwork, user| {
+        let seen = seen_of(host, &grants, 0);
+        judge(&Act::LooseTap, user, &seen)
+    };
+    assert_eq!(judged(&taps(7), MALLORY), Ok(()));
+    assert_eq!(judged(&taps(8), MALLORY), Err(Refusal::TooManyLooseTaps));
+    assert_eq!(judged(&taps(8), ALICE), Ok(()));
+}
+
+#[test]
+fn clusters_of_one_user_do_not_take_each_others() {
+    let mut other = place("skep-alice", "10.193.1.0/24");
+    other.cluster = "other".parse().unwrap();
+    let error = judged(&Act::EnsureBridge(other), ALICE).unwrap_err();
+    assert!(error.contains("belongs to another user or cluster"), "{error}");
+}
+
+#[test]
 fn a_request_has_nothing_that_is_not_known() {
     use super::super::request::Request;
     let read = |text: &str| serde_json::from_str::<Request>(text).is_ok();
-    assert!(read(r#"{"protocol": 1, "act": "look"}"#));
-    assert!(read(r#"{"protocol": 1, "act": {"remove-link": "skep-a"}}"#));
+    assert!(read(r#"{"protocol": 2, "act": "look"}"#));
+    assert!(read(r#"{"protocol": 2, "act": {"remove-link": "skep-a"}}"#));
     for bad in [
-        r#"{"protocol": 1, "act": "shell"}"#,
-        r#"{"protocol": 1, "act": "look", "user": 0}"#,
-        r#"{"protocol": 1, "act": {"remove-link": ["skep-a", "skep-b"]}}"#,
-        r#"{"protocol": 1, "act": {"ensure-bridge": {"network": {"subnet": "10.193.0.0/24",
+        r#"{"protocol": 2, "act": "shell"}"#,
+        r#"{"protocol": 2, "act": "look", "user": 0}"#,
+        r#"{"protocol": 2, "act": {"remove-link": ["skep-a", "skep-b"]}}"#,
+        r#"{"protocol": 2, "act": {"ensure-bridge": {"network": {"subnet": "10.193.0.0/24",
             "bridge": "skep-a"}, "cluster": "../etc", "store": "/"}}}"#,
-        r#"{"protocol": 1, "act": {"tap": {"name": "skt0"}}}"#,
+        r#"{"protocol": 2, "act": {"tap": {"name": "skt0"}}}"#,
         "[]",
         "",
     ] {

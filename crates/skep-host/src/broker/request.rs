@@ -44,10 +44,8 @@ pub(super) enum Act {
         name: String,
         place: Place,
     },
-    /// Make a tap that is connected to nothing; answered with its descriptor.
+    /// Make a tap that is connected to nothing, of which a user has a few at most; answered with its descriptor.
     LooseTap,
-    /// Open the lock of the turn to choose a subnet; answered with its descriptor.
-    Turn,
     /// Write a cluster's block of names.
     Names {
         cluster: ClusterName,
@@ -107,6 +105,10 @@ pub(super) enum Answer {
     Seen { rules: Rules, claims: Claims },
     /// It is not done, as that user may not.
     Refused(String),
+    /// It is not done, as somebody else has that name or that subnet.
+    Taken(String),
+    /// It is not done, as this user has too many requests at once; the same may be asked again.
+    Busy,
     /// It was tried, and failed.
     Failed(String),
     /// The protocol is another; this is the version of skep that answers.

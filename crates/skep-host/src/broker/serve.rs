@@ -1,5 +1,6 @@
 //! The side that is root: one request, and its end.
 
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
@@ -10,19 +11,24 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::time::timeout;
 
+use super::blocks;
 use super::judge::{Refusal, Seen, judge, place_of};
+use super::queue::Queue;
 use super::request::{Act, Answer, MOST, PROTOCOL, Request};
 use crate::hosts;
-use crate::net::claims::{self, Claim};
-use crate::net::{self, HostNetwork, LinuxNetwork, Network, TURN};
+use crate::net::claims::{self, Claim, Claims};
+use crate::net::{self, HostNetwork, LinuxNetwork, Network};
 use crate::store::Owner;
-use crate::sys::{FileError, Lock, LockError, chain, read_own, receive};
+use crate::sys::{FileError, LockError, chain, read_own, receive};
 
 /// How long a request may take to come.
 const READ: Duration = Duration::from_secs(10);
 
-/// How long others may be at it: each of them ends by its own limits.
-const TURN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a request may take to come when its user has too many of them already.
+const READ_TO_REFUSE: Duration = Duration::from_secs(1);
+
+/// How long a change may take, during which all others wait. It runs a few programs that take a moment each.
+const WORK: Duration = Duration::from_secs(20);
 
 /// The file of names; a user has no say in which.
 pub(super) const HOSTS: &str = hosts::FILE;
@@ -67,8 +73,8 @@ enum Undone {
     NoNeed,
     #[error("it is no request of skep's")]
     Unread(#[source] serde_json::Error),
-    #[error("another one takes longer than {} s", TURN_LIMIT.as_secs())]
-    Busy,
+    #[error("it was not done within {} s", WORK.as_secs())]
+    Slow,
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -94,11 +100,26 @@ pub async fn serve(
     state: &Path,
     version: &str,
 ) -> std::io::Result<()> {
-    set_socket_timeout(socket, Timeout::Recv, Some(READ))?;
     set_socket_timeout(socket, Timeout::Send, Some(READ))?;
-    let (bytes, _) = receive(socket, MOST)?;
-    let (answer, descriptor) = match reply(&bytes, user, state, version).await {
+    let (bytes, replied) = match Queue::enter(state, user) {
+        Ok(Some(queue)) => {
+            let (bytes, _) = receive(socket, MOST, READ)?;
+            let replied = reply(&bytes, &queue, state, version).await;
+            queue.leave();
+            (bytes, replied)
+        }
+        full_or_failed => {
+            // What is not read would break the connection before the answer is.
+            let (bytes, _) = receive(socket, MOST, READ_TO_REFUSE)?;
+            (bytes, full_or_failed.map(|_| (Answer::Busy, None)).map_err(Undone::from))
+        }
+    };
+    drop(bytes);
+    let (answer, descriptor) = match replied {
         Ok(done) => done,
+        Err(Undone::Refused(refusal)) if refusal.is_taken() => {
+            (Answer::Taken(chain(&refusal)), None)
+        }
         Err(undone @ (Undone::Refused(_) | Undone::NoNeed | Undone::Unread(_))) => {
             (Answer::Refused(chain(&undone)), None)
         }
@@ -108,7 +129,12 @@ pub async fn serve(
     crate::sys::answer(socket, &text, descriptor)
 }
 
-async fn reply(bytes: &[u8], user: u32, state: &Path, version: &str) -> Result<Done, Undone> {
+async fn reply(
+    bytes: &[u8],
+    queue: &Queue<'_>,
+    state: &Path,
+    version: &str,
+) -> Result<Done, Undone> {
     // The protocol's number first: what else a request of another skep has is not known.
     #[derive(Deserialize)]
     struct Protocol {
@@ -121,12 +147,9 @@ async fn reply(bytes: &[u8], user: u32, state: &Path, version: &str) -> Result<D
     let request: Request = serde_json::from_slice(bytes).map_err(Undone::Unread)?;
     match &request.act {
         Act::Hello => Ok((Answer::Done, None)),
-        Act::LooseTap => Ok((Answer::Done, Some(LinuxNetwork.loose_tap().await?))),
-        Act::Turn => {
-            let file = Lock::open(Path::new(TURN))?;
-            Ok((Answer::Done, Some(file.into())))
-        }
         Act::Look => {
+            let _turn = queue.own_turn().await?;
+            let user = queue.user();
             let host = look(state).await?;
             let claims = host.claims().clone();
             let mut rules = host.rules().clone();
@@ -134,10 +157,10 @@ async fn reply(bytes: &[u8], user: u32, state: &Path, version: &str) -> Result<D
             Ok((Answer::Seen { rules, claims }, None))
         }
         act => {
-            let _turn = timeout(TURN_LIMIT, Lock::take(&state.join("lock")))
-                .await
-                .map_err(|_| Undone::Busy)??;
-            change(act, user, state).await
+            let _turn = queue.turn().await?;
+            // What was begun ends with its time: programs that run are killed.
+            let done = timeout(WORK, change(act, queue.user(), state)).await;
+            done.unwrap_or(Err(Undone::Slow))
         }
     }
 }
@@ -148,7 +171,7 @@ async fn look(state: &Path) -> Result<HostNetwork, Undone> {
 
 /// Judges an act by what is there, and does it. Whoever calls this is the only one.
 async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
-    let host = look(state).await?;
+    let host = without_strays(look(state).await?).await?;
     let grants = Grants::read(state)?;
     let names = match act {
         Act::Names { cluster, store, .. } => {
@@ -159,13 +182,23 @@ async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
         }
         _ => Vec::new(),
     };
-    let seen = Seen { host: &host, grants: &grants, names: &names };
+    let blocks = blocks::read(state)?;
+    let mut own_names = 0;
+    for block in blocks.iter().filter(|block| block.owner.user == user) {
+        match act {
+            Act::Names { cluster, store, .. }
+                if (cluster, store) == (&block.owner.cluster, &block.owner.store) => {}
+            _ => own_names += block.names,
+        }
+    }
+    let seen = Seen { host: &host, grants: &grants, names: &names, own_names };
     judge(act, user, &seen)?;
     if let Some(place) = place_of(act)
         && !host.claims().contains_key(&place.network.bridge)
     {
-        let subnet = place.network.subnet;
-        let claim = Claim { user, cluster: place.cluster.to_string(), subnet };
+        let claim = Claim::of(&place.owner(user), place.network.subnet);
+        // Nobody had the subnet, so whoever still holds taps of nodes in it has no network for them.
+        remove_taps(host.taps_in(claim.subnet)).await?;
         claims::write(state, &place.network.bridge, &claim)?;
     }
     carry_out(act, user, state, &host).await
@@ -182,13 +215,17 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
             let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;
             return Ok((Answer::Done, Some(tap)));
         }
+        Act::LooseTap => {
+            let name = host.free_loose_tap(user).unwrap_or_default();
+            return Ok((Answer::Done, Some(net::named_tap(&name)?)));
+        }
         Act::RemoveLink(name) => {
             net::remove_link(name).await?;
-            give_up(name, state).await?;
+            give_up(name, state, host.claims()).await?;
         }
         Act::RemoveFirewall(name) => {
             net::remove_firewall(name).await?;
-            give_up(name, state).await?;
+            give_up(name, state, host.claims()).await?;
         }
         Act::EnsureForwarding => {
             if !host.claims().values().any(|claim| claim.user == user) {
@@ -204,17 +241,36 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
         Act::Names { cluster, store, names } => {
             let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
             let entries: Vec<_> = names.iter().map(Into::into).collect();
-            hosts::write_block(Path::new(HOSTS), &owner, &entries)?;
+            blocks::write(state, Path::new(HOSTS), &owner, &entries)?;
         }
-        Act::Hello | Act::Look | Act::LooseTap | Act::Turn => {}
+        Act::Hello | Act::Look => {}
     }
     Ok((Answer::Done, None))
 }
 
-/// Gives a network's name and subnet back when nothing of it is left.
-async fn give_up(name: &str, state: &Path) -> Result<(), Undone> {
+/// Removes taps that stay: skep makes none such, but whoever holds the descriptor of one can have it stay (tun(4),
+/// TUNSETPERSIST), also under the name of another user's node.
+async fn without_strays(host: HostNetwork) -> Result<HostNetwork, Undone> {
+    let strays: BTreeSet<String> = host.persistent_taps();
+    remove_taps(strays.clone()).await?;
+    Ok(host.without_links(&strays))
+}
+
+async fn remove_taps(names: impl IntoIterator<Item = String>) -> Result<(), Undone> {
+    for name in names {
+        net::remove_link(&name).await?;
+    }
+    Ok(())
+}
+
+/// Gives a network's name and subnet back when nothing of it is left, with the names that lead there.
+async fn give_up(name: &str, state: &Path, claims: &Claims) -> Result<(), Undone> {
     let host = look(state).await?;
     if !host.has_link(name) && !host.rules().has_table(name) {
+        if let Some(claim) = claims.get(name) {
+            blocks::remove_of(state, Path::new(HOSTS), |owner| claim.is_of(owner))?;
+            remove_taps(host.taps_in(claim.subnet)).await?;
+        }
         claims::remove(state, name)?;
         if !look(state).await?.has_clusters() {
             LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;

@@ -117,6 +117,14 @@ pub struct Failure {
     pub forking: bool,
 }
 
+impl Failure {
+    /// Tells whether somebody else was given the name or the subnet that was chosen, so that another choice may do.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(self.error, Error::Network(net::Error::Taken(_)))
+    }
+}
+
 /// Why a step failed.
 #[derive(Debug, Error)]
 pub enum Error {

@@ -14,7 +14,7 @@ use crate::engine::{self, PROBE, Part, inside};
 use crate::image::Image;
 use crate::pki::rotation;
 use crate::store::Machine;
-use crate::{contexts, pki};
+use crate::{contexts, net, pki};
 
 /// How soon something is looked at again that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -108,9 +108,9 @@ impl World<'_> {
             }
             Action::RemoveFirewall(name) => {
                 self.network.unpublish(name, &self.owner()).await?;
-                self.network.remove_firewall(name).await?;
+                unless_taken(self.network.remove_firewall(name).await)?;
             }
-            Action::RemoveLink(name) => self.network.remove_link(name).await?,
+            Action::RemoveLink(name) => unless_taken(self.network.remove_link(name).await)?,
             Action::RemoveCluster => {
                 if !self.settings.other_clusters {
                     self.network.restore_forwarding(&self.settings.forwarding_file).await?;
@@ -442,5 +442,13 @@ impl World<'_> {
         };
         let late = || Error::Late { what: what.to_owned(), limit: patience.waited(), last };
         done.unwrap_or_else(|| Err(late()))
+    }
+}
+
+/// What somebody else has since by the name in a record is not this cluster's to remove, and nothing of this one is left.
+fn unless_taken(removed: Result<(), net::Error>) -> Result<(), net::Error> {
+    match removed {
+        Err(net::Error::Taken(_)) => Ok(()),
+        removed => removed,
     }
 }

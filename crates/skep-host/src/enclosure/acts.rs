@@ -60,9 +60,8 @@ pub(super) enum Answer {
 ///
 /// If there is nobody to answer to.
 pub async fn serve_enclosed(socket: BorrowedFd<'_>) -> std::io::Result<()> {
-    set_socket_timeout(socket, Timeout::Recv, Some(READ))?;
     set_socket_timeout(socket, Timeout::Send, Some(READ))?;
-    let (bytes, _) = receive(socket, MOST)?;
+    let (bytes, _) = receive(socket, MOST, READ)?;
     let act = serde_json::from_slice(&bytes)?;
     // No Docker ever starts in here.
     firewall::expect_no_docker();

@@ -51,12 +51,6 @@ fn taken_in(table: &str) -> Vec<Ipv4Addr> {
     twins.collect()
 }
 
-/// Returns the address that a machine's tap is named by.
-fn address_of_tap(name: &str) -> Option<Ipv4Addr> {
-    let number = name.strip_prefix(crate::net::TAP)?;
-    Some(Ipv4Addr::from(u32::from_str_radix(number, 16).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,7 +68,5 @@ mod tests {
     #[test]
     fn a_node_has_a_twin_on_the_loopback() {
         assert_eq!(twin([10, 193, 0, 2].into()), Ipv4Addr::new(127, 193, 0, 2));
-        assert_eq!(address_of_tap("skt0ac10002"), Some([10, 193, 0, 2].into()));
-        assert_eq!(address_of_tap("eth0"), None);
     }
 }

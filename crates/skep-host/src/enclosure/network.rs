@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::FutureExt;
@@ -15,12 +16,15 @@ use tokio::net::TcpStream;
 
 use super::acts::{Act, Answer, ENCLOSED, MOST};
 use super::processes::{Processes, Which};
-use super::{FORWARD, address_of_tap, twins_taken};
+use super::{FORWARD, twins_taken};
 use crate::forwarder::{self, Forwarder, Noted, Places, twin};
 use crate::hosts::{self, Names};
-use crate::net::{Error, HostNetwork, Network};
+use crate::net::{Error, HostNetwork, Network, address_of_tap};
 use crate::store::Owner;
 use crate::sys::{AskError, Cmd, Dial, Lock, ask_program, make_private_dir, remove_tree};
+
+/// How long another skep of this user may be at the namespace: it starts a process or two there.
+const TURN: Duration = Duration::from_secs(60);
 
 /// Networks in a namespace of the user's own.
 #[derive(Debug, Clone)]
@@ -91,7 +95,7 @@ impl EnclosedNetwork {
         network: &NetworkRecord,
         change: impl FnOnce(&mut Noted) + Send,
     ) -> Result<usize, Error> {
-        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
         self.places.change(network, change)?;
         Ok(self.forwarder.ensure()?)
     }
@@ -117,7 +121,7 @@ impl EnclosedNetwork {
     async fn ask(&self, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
         if self.processes.find(Which::Keeper).is_none() {
             make_private_dir(&self.dir)?;
-            let _turn = Lock::take(&self.dir.join("lock")).await?;
+            let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
             self.processes.ensure_keeper().await?;
         }
         match ask(&self.processes, act).await? {
@@ -135,7 +139,7 @@ impl EnclosedNetwork {
         if !self.dir.exists() {
             return Ok(());
         }
-        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
         if self.places.all().is_empty() && !self.look().await?.has_clusters() {
             self.forwarder.end();
             self.processes.end();
@@ -164,8 +168,15 @@ async fn ask(processes: &Processes, act: Act) -> Result<(Answer, Option<OwnedFd>
 #[async_trait]
 impl Network for EnclosedNetwork {
     async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        make_private_dir(&self.dir)?;
+        let turn = Lock::take_within(&self.dir.join("turn"), TURN).await?;
+        if let Some(reason) = self.look().await?.conflict(network, owner) {
+            return Err(Error::Taken(reason));
+        }
         self.done(Act::EnsureBridge(network.clone(), owner.clone())).await?;
-        Ok(self.places.change(network, |_| ())?)
+        self.places.change(network, |_| ())?;
+        turn.remove();
+        Ok(())
     }
 
     async fn remove_link(&self, name: &str) -> Result<(), Error> {
@@ -272,10 +283,6 @@ impl Network for EnclosedNetwork {
 
     fn seen_from_here(&self, node: Ipv4Addr) -> Ipv4Addr {
         twin(node)
-    }
-
-    async fn turn_to_choose(&self) -> Result<Lock, Error> {
-        Ok(Lock::take(&self.dir.join("turn")).await?)
     }
 }
 

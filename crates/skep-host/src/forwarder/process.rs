@@ -16,6 +16,9 @@ use crate::sys::{
     Cmd, Lock, ProcessId, make_private_dir, read_own, remove_tree, tail, write_atomic,
 };
 
+/// How long another skep may be at the same forwarder: it writes a note and starts a process.
+const TURN: Duration = Duration::from_secs(60);
+
 /// How long it may take to listen: a machine that is busy with booting others needs some of it.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -136,7 +139,7 @@ impl PublishedPorts {
             return self.forget(&network.bridge).await;
         };
         make_private_dir(&self.dir)?;
-        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
         check_free(&publication.ports, &self.forwarder.listens())?;
         self.places.change(network, |noted| noted.lead(Some(publication)))?;
         let begin = self.forwarder.ensure()?;
@@ -155,7 +158,7 @@ impl PublishedPorts {
         if !self.dir.exists() {
             return Ok(());
         }
-        let _turn = Lock::take(&self.dir.join("lock")).await?;
+        let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
         self.places.forget(bridge)?;
         if self.places.all().is_empty() {
             self.forwarder.end();

@@ -121,9 +121,9 @@ impl Kind for Making<'_> {
     }
 
     fn note(&self, note: Note) {
-        (self.progress)(match note {
-            Note::Elsewhere => "another process builds this image",
-            Note::Damaged => "the cached image is damaged and another one is built",
+        (self.progress)(&match note {
+            Note::Elsewhere(holder) => format!("waiting for {holder}, which builds this image"),
+            Note::Damaged => "the cached image is damaged and another one is built".to_owned(),
         });
     }
 }

@@ -1,21 +1,23 @@
-//! Which networks belong to ordinary users, for whom root makes them.
+//! Whose the networks of this host are.
 //!
 //! ```text
 //! /var/lib/skep-net/networks/BRIDGE.json   whose, and with which subnet
+//! /var/lib/skep-net/lock                   held by the process that changes networks or names
 //! ```
 //!
 //! A claim is written down before its network is made, and goes when nothing of it is left. It outlives
 //! a restart of the host, as the cluster does: another user is not given its subnet.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+use crate::store::Owner;
+use crate::sys::{FileError, Lock, make_private_dir, read_own, remove_file, write_atomic};
 
-/// Where root keeps what it does for others.
+/// Where root keeps claims, and what it does for others.
 pub const STATE: &str = "/var/lib/skep-net";
 
 /// Whose a network is.
@@ -26,8 +28,28 @@ pub struct Claim {
     pub user: u32,
     /// The cluster, as that user calls it.
     pub cluster: String,
+    /// The store that the cluster is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<PathBuf>,
     /// The subnet.
     pub subnet: Ipv4Net,
+}
+
+impl Claim {
+    /// Returns the claim of an owner to a subnet.
+    #[must_use]
+    pub fn of(owner: &Owner, subnet: Ipv4Net) -> Self {
+        let Owner { cluster, store, user } = owner.clone();
+        Self { user, cluster: cluster.to_string(), store: Some(store), subnet }
+    }
+
+    /// Tells whether it is an owner's.
+    #[must_use]
+    pub fn is_of(&self, owner: &Owner) -> bool {
+        self.user == owner.user
+            && self.cluster == owner.cluster.as_str()
+            && self.store.as_ref().is_none_or(|store| *store == owner.store)
+    }
 }
 
 /// Claims by the names of their bridges.
@@ -82,6 +104,23 @@ pub fn remove(state: &Path, bridge: &str) -> Result<(), FileError> {
 
 /// Where it is written down that forwarding was off before a user needed it.
 #[must_use]
-pub fn forwarding_file(state: &Path) -> std::path::PathBuf {
+pub fn forwarding_file(state: &Path) -> PathBuf {
     state.join("forwarding.json")
+}
+
+/// Where the lock of whoever changes networks or names is.
+#[must_use]
+pub fn lock_file(state: &Path) -> PathBuf {
+    state.join("lock")
+}
+
+/// Removes the directory where neither claims nor a set-up need it; whoever calls this holds its lock.
+pub fn remove_if_unused(state: &Path, lock: Lock) {
+    // Only an empty directory can be removed so.
+    let _ = std::fs::remove_dir(state.join("networks"));
+    let other = |entry: &std::fs::DirEntry| entry.path() != lock_file(state);
+    if std::fs::read_dir(state).is_ok_and(|all| !all.flatten().any(|it| other(&it))) {
+        lock.remove();
+        let _ = std::fs::remove_dir(state);
+    }
 }

@@ -20,6 +20,22 @@ pub(super) struct Link {
     pub flags: Vec<String>,
     #[serde(default)]
     pub addr_info: Vec<Address>,
+    #[serde(default)]
+    pub linkinfo: LinkInfo,
+}
+
+/// What kind of interface it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LinkInfo {
+    #[serde(default)]
+    pub info_data: InfoData,
+}
+
+/// What there is to say of that kind; of taps, whether it stays when nobody has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct InfoData {
+    #[serde(default, rename = "persist")]
+    pub stays: bool,
 }
 
 /// An address of an interface.
@@ -156,10 +172,13 @@ mod tests {
             "addr_info":[{"family":"inet","local":"127.0.0.1","prefixlen":8},
                          {"family":"inet6","local":"::1","prefixlen":128}]},
             {"ifindex":9,"ifname":"skep-demo","flags":["BROADCAST","UP"],"ifalias":"skep:demo:x",
-             "linkinfo":{"info_kind":"bridge"},
-             "addr_info":[{"family":"inet","local":"10.193.0.1","prefixlen":24}]}]"#;
+             "linkinfo":{"info_kind":"bridge","info_data":{"forward_delay":0}},
+             "addr_info":[{"family":"inet","local":"10.193.0.1","prefixlen":24}]},
+            {"ifindex":10,"ifname":"skt0ac10002","flags":[],"addr_info":[],"linkinfo":{"info_kind":"tun",
+             "info_data":{"type":"tap","pi":false,"vnet_hdr":true,"persist":true}}}]"#;
         let links: Vec<Link> = parse(output).unwrap();
         assert_eq!(links[1].ifalias.as_deref(), Some("skep:demo:x"));
+        assert!(links[2].linkinfo.info_data.stays && !links[1].linkinfo.info_data.stays);
         assert_eq!(links[1].addr_info[0].subnet(), Some("10.193.0.0/24".parse().unwrap()));
         assert_eq!(links[0].addr_info[1].subnet(), None);
         assert_eq!(parse::<Link>(b"\n").unwrap(), []);

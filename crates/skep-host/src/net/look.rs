@@ -1,6 +1,6 @@
 //! What is there of the host's network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub(super) async fn look_around() -> Result<HostNetwork, Error> {
 }
 
 impl HostNetwork {
+    /// How many taps that are connected to nothing one user may have at once.
+    pub const LOOSE_TAPS: u32 = 8;
+
     /// Returns what a look would find of bridges and rules as skep makes them, for whoever stands in
     /// for a host's network. `tables` are names of rules with the digests of their owners.
     #[must_use]
@@ -50,6 +53,7 @@ impl HostNetwork {
                 local: network.gateway().to_string(),
                 prefixlen: network.subnet.prefix_len(),
             }],
+            linkinfo: ip::LinkInfo::default(),
             ifname: network.bridge,
         };
         let links = bridges.into_iter().map(link).collect();
@@ -85,7 +89,7 @@ impl HostNetwork {
         self
     }
 
-    /// Returns the networks of ordinary users.
+    /// Returns whose networks are.
     #[must_use]
     pub fn claims(&self) -> &Claims {
         &self.claims
@@ -97,13 +101,71 @@ impl HostNetwork {
         &self.rules
     }
 
+    /// Returns why an owner cannot have a network, if another cluster has its name or part of its subnet.
+    #[must_use]
+    pub fn conflict(&self, network: &NetworkRecord, owner: &Owner) -> Option<String> {
+        let NetworkRecord { subnet, bridge } = network;
+        let marked = |link: &&Link| link.ifname == *bridge;
+        let own = match (self.claims.get(bridge), self.links.iter().find(marked)) {
+            (Some(claim), _) => claim.is_of(owner),
+            (None, Some(link)) => link.ifalias.as_deref() == Some(&owner.mark()),
+            (None, None) => {
+                let (used, by) = self.overlap(*subnet, bridge)?;
+                return Some(format!("{subnet} overlaps {used}, which {by} uses"));
+            }
+        };
+        (!own).then(|| format!("{bridge} belongs to another cluster"))
+    }
+
+    /// Returns what uses a part of a subnet, but for what is connected to one bridge.
+    #[must_use]
+    pub fn overlap(&self, subnet: Ipv4Net, own_bridge: &str) -> Option<(Ipv4Net, String)> {
+        let taken = |(used, _): &(Ipv4Net, String)| {
+            used.prefix_len() > 0 && (used.contains(&subnet) || subnet.contains(used))
+        };
+        self.facts(Some(own_bridge)).subnets.into_iter().find(taken)
+    }
+
+    /// Returns the names of taps that stay when nobody has them.
+    #[must_use]
+    pub fn persistent_taps(&self) -> BTreeSet<String> {
+        self.taps().filter(|link| link.linkinfo.info_data.stays).map(name_of).collect()
+    }
+
+    /// Returns the names of taps of nodes in a subnet.
+    #[must_use]
+    pub fn taps_in(&self, subnet: Ipv4Net) -> BTreeSet<String> {
+        let inside = |link: &&Link| {
+            super::address_of_tap(&link.ifname).is_some_and(|address| subnet.contains(&address))
+        };
+        self.taps().filter(inside).map(name_of).collect()
+    }
+
+    /// Returns a name for one more tap of a user that is connected to nothing; none if there are enough.
+    #[must_use]
+    pub fn free_loose_tap(&self, user: u32) -> Option<String> {
+        let name = |number| format!("{TAP}-{user:x}-{number}");
+        (0..Self::LOOSE_TAPS).map(name).find(|name| !self.has_link(name))
+    }
+
+    /// Returns what is left without some interfaces.
+    #[must_use]
+    pub fn without_links(mut self, names: &BTreeSet<String>) -> Self {
+        self.links.retain(|link| !names.contains(&link.ifname));
+        self
+    }
+
+    fn taps(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(|link| link.ifname.starts_with(TAP))
+    }
+
     /// Tells whether there is an interface of that name.
     #[must_use]
     pub fn has_link(&self, name: &str) -> bool {
         self.links.iter().any(|link| link.ifname == name)
     }
 
-    /// Tells whether bridges of clusters are there, or written down for ordinary users.
+    /// Tells whether bridges of clusters are there, or written down.
     #[must_use]
     pub fn has_clusters(&self) -> bool {
         let bridge = |link: &Link| link.ifname.starts_with(super::BRIDGE);
@@ -177,9 +239,14 @@ impl HostNetwork {
     }
 }
 
+fn name_of(link: &Link) -> String {
+    link.ifname.clone()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::claims::Claim;
     use crate::net::ip::Address;
 
     fn link(name: &str, alias: Option<&str>, address: &str) -> Link {
@@ -194,6 +261,7 @@ mod tests {
             ifalias: alias.map(str::to_owned),
             flags: vec!["UP".into()],
             addr_info: vec![address],
+            linkinfo: ip::LinkInfo::default(),
         }
     }
 
@@ -218,6 +286,37 @@ mod tests {
         assert_eq!(facts.subnets, [("192.0.2.0/24".parse().unwrap(), "eth0".to_owned())]);
         assert_eq!(host.facts(None).subnets.len(), 2);
         assert!(host.has_bridge(&network()));
+    }
+
+    #[test]
+    fn whoever_comes_second_is_told_what_is_taken() {
+        let mark = owner().mark();
+        let claim = |owner: &Owner, subnet: &str| Claim::of(owner, subnet.parse().unwrap());
+        let other = Owner { store: "/elsewhere".into(), ..owner() };
+        let host = HostNetwork {
+            links: vec![
+                link("skep-old", Some(&mark), "10.193.5.1/24"),
+                link("skep-strange", None, "10.193.6.1/24"),
+            ],
+            claims: Claims::from([
+                ("skep-demo".into(), claim(&owner(), "10.193.0.0/24")),
+                ("skep-theirs".into(), claim(&other, "10.193.1.0/24")),
+            ]),
+            ..HostNetwork::default()
+        };
+        let conflict = |bridge: &str, subnet: &str| {
+            let network = NetworkRecord { subnet: subnet.parse().unwrap(), bridge: bridge.into() };
+            host.conflict(&network, &owner())
+        };
+        assert_eq!(conflict("skep-demo", "10.193.0.0/24"), None);
+        assert_eq!(conflict("skep-old", "10.193.5.0/24"), None, "made before there were claims");
+        assert_eq!(conflict("skep-new", "10.193.2.0/24"), None);
+        for bridge in ["skep-theirs", "skep-strange"] {
+            let reason = format!("{bridge} belongs to another cluster");
+            assert_eq!(conflict(bridge, "10.193.2.0/24"), Some(reason));
+        }
+        let reason = conflict("skep-new", "10.193.1.128/25").unwrap();
+        assert_eq!(reason, "10.193.1.128/25 overlaps 10.193.1.0/24, which skep-theirs uses");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod forwarding;
 mod ip;
 mod look;
 mod resolvers;
+mod root;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::OwnedFd;
@@ -20,11 +21,12 @@ use thiserror::Error;
 
 pub use look::HostNetwork;
 pub use resolvers::resolvers;
+pub use root::RootNetwork;
 
 use crate::firewall;
 use crate::forwarder::{self, PublishedPorts};
 use crate::store::Owner;
-use crate::sys::{CmdError, FileError, Lock, LockError};
+use crate::sys::{CmdError, FileError, LockError};
 
 /// What went wrong with the host's network.
 #[derive(Debug, Error)]
@@ -71,6 +73,9 @@ pub enum Error {
     /// That may not be done for this user.
     #[error("refused: {0}")]
     Refused(String),
+    /// Somebody else has that name or that subnet.
+    #[error("refused: {0}")]
+    Taken(String),
     /// It is of another skep than this one.
     #[error("skep-net is of another version of skep: {0}")]
     OtherBroker(String),
@@ -79,11 +84,12 @@ pub enum Error {
 /// The host's network.
 #[async_trait]
 pub trait Network: Send + Sync {
-    /// Makes the bridge, up and with its address.
+    /// Makes the bridge, up and with its address. This decides who has a name and a subnet: whoever comes second gets
+    /// [`Error::Taken`] and chooses others.
     ///
     /// # Errors
     ///
-    /// If the rights are missing, or the kernel has no bridges.
+    /// If the rights are missing, the kernel has no bridges, or another cluster has the name or part of the subnet.
     async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error>;
 
     /// Removes an interface; one that is gone is fine.
@@ -191,13 +197,6 @@ pub trait Network: Send + Sync {
     fn seen_from_here(&self, node: Ipv4Addr) -> Ipv4Addr {
         node
     }
-
-    /// Waits for the turn to choose a subnet, which lasts until the lock is given back.
-    ///
-    /// # Errors
-    ///
-    /// If the lock cannot be had at all.
-    async fn turn_to_choose(&self) -> Result<Lock, Error>;
 }
 
 /// This host's network.
@@ -207,23 +206,23 @@ pub struct LinuxNetwork;
 #[async_trait]
 impl Network for LinuxNetwork {
     async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
-        spare(&network.bridge, Some(owner.user))?;
+        spare(&network.bridge, owner.user)?;
         ip::ensure_bridge(network, owner).await
     }
 
     async fn remove_link(&self, name: &str) -> Result<(), Error> {
-        spare(name, None)?;
+        spare(name, ROOT)?;
         remove_link(name).await
     }
 
     async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
-        spare(&network.bridge, Some(owner.user))?;
+        spare(&network.bridge, owner.user)?;
         refuse_loopback(&network.bridge)?;
         Ok(firewall::ensure(network, &owner.digest()).await?)
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
-        spare(name, None)?;
+        spare(name, ROOT)?;
         remove_firewall(name).await
     }
 
@@ -235,8 +234,12 @@ impl Network for LinuxNetwork {
         let claims = Path::new(claims::STATE);
         if state.exists() && !claims::read(claims)?.is_empty() {
             // Clusters of others still need it; the last of them gives it back.
-            crate::sys::write_atomic(&claims::forwarding_file(claims), 0o600, b"{}\n")?;
-            return Ok(crate::sys::remove_file(state)?);
+            let shared = claims::forwarding_file(claims);
+            if state != shared {
+                crate::sys::write_atomic(&shared, 0o600, b"{}\n")?;
+                crate::sys::remove_file(state)?;
+            }
+            return Ok(());
         }
         forwarding::restore(Path::new(forwarding::SWITCH), state)
     }
@@ -261,10 +264,6 @@ impl Network for LinuxNetwork {
     async fn loose_tap(&self) -> Result<OwnedFd, Error> {
         open_tap(&format!("{TAP}%d"))
     }
-
-    async fn turn_to_choose(&self) -> Result<Lock, Error> {
-        Ok(Lock::take(Path::new(TURN)).await?)
-    }
 }
 
 /// Has a bridge accept no loopback addresses: an earlier version of skep had it accept them, for published ports, and
@@ -280,13 +279,13 @@ fn refuse_loopback(bridge: &str) -> Result<(), Error> {
 }
 
 /// Refuses to touch a network that was given to a user, unless it is done for that user.
-fn spare(bridge: &str, user: Option<u32>) -> Result<(), Error> {
+fn spare(bridge: &str, user: u32) -> Result<(), Error> {
     // Without the right to read claims there is none to touch a network either.
     let claims = claims::read(Path::new(claims::STATE)).unwrap_or_default();
     match claims.get(bridge) {
-        Some(claim) if user != Some(claim.user) => {
+        Some(claim) if user != claim.user => {
             let (cluster, user) = (&claim.cluster, claim.user);
-            Err(Error::Refused(format!("{bridge} is cluster {cluster}'s, of user {user}")))
+            Err(Error::Taken(format!("{bridge} is cluster {cluster}'s, of user {user}")))
         }
         _ => Ok(()),
     }
@@ -310,11 +309,34 @@ pub async fn remove_firewall(name: &str) -> Result<(), Error> {
     Ok(firewall::remove(name).await?)
 }
 
+/// The number of root.
+const ROOT: u32 = 0;
+
 /// What the names of machines' interfaces begin with.
 pub const TAP: &str = "skt";
 
 /// What the names of bridges begin with, and of firewall tables.
 pub const BRIDGE: &str = "skep-";
+
+/// Makes a tap of that name, or opens it if it is there.
+///
+/// # Errors
+///
+/// If the rights are missing, or another process has it.
+pub fn named_tap(name: &str) -> Result<OwnedFd, Error> {
+    open_tap(name)
+}
+
+/// Returns the address of the node whose tap has that name.
+#[must_use]
+pub fn address_of_tap(name: &str) -> Option<Ipv4Addr> {
+    let digits = name.strip_prefix(TAP)?;
+    let is_digit = |c: u8| matches!(c, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 8 || !digits.bytes().all(is_digit) {
+        return None;
+    }
+    Some(u32::from_str_radix(digits, 16).ok()?.into())
+}
 
 fn open_tap(name: &str) -> Result<OwnedFd, Error> {
     crate::sys::open_tap(name).map_err(|source| Error::Tap { name: name.to_owned(), source })
@@ -349,6 +371,3 @@ pub fn lowest_port() -> u16 {
     let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1024)
 }
-
-/// Where the turn to choose a subnet is held: subnets are the host's, whatever store a cluster is in.
-pub const TURN: &str = "/run/skep-subnets.lock";

@@ -2,6 +2,7 @@
 //! where a machine's record says that they are.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use time::OffsetDateTime;
@@ -10,6 +11,9 @@ use super::x509::{Pair, leaf_params, params, san};
 use super::{Error, copy, key};
 use crate::store::dm::AuthOptions;
 use crate::sys::{Lock, make_private_dir, write_atomic};
+
+/// How long another process may make the same certificates: two RSA keys take seconds on a busy host.
+const MAKING: Duration = Duration::from_secs(120);
 
 /// What is told of certificates while they are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub async fn bootstrap(
         return Ok(());
     }
     // Two that began at the same time would each sign with an authority of its own.
-    let lock = Lock::take(&dir.join(".making.lock")).await?;
+    let lock = Lock::take_within(&dir.join(".making.lock"), MAKING).await?;
     let made = make_missing(dir, (&ca, &client), user, tell).await;
     lock.remove();
     made

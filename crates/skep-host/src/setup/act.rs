@@ -2,14 +2,18 @@
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::look::record;
 use super::{Error, GROUP, Part, Record, SUBIDS, SUDOERS, Seen, Wanted, render_sudoers};
-use crate::broker::{Grants, PROGRAM};
+use crate::broker::{self, Grants, PROGRAM};
 use crate::net::{self, LinuxNetwork, Network, claims};
 use crate::sys::{
     Cmd, CmdError, FileError, Lock, make_private_dir, remove_file, remove_tree, write_atomic,
 };
+
+/// How long others may change the same: each of them ends by its own limits.
+const TURN: Duration = Duration::from_secs(60);
 
 /// Returns the directory of the copy.
 pub(super) fn program_dir() -> &'static Path {
@@ -35,7 +39,7 @@ pub async fn set_up(
         return Err(Error::NoSudo);
     }
     make_private_dir(state)?;
-    let _turn = Lock::take(&state.join("setup.lock")).await?;
+    let _turn = Lock::take_within(&state.join("setup.lock"), TURN).await?;
     let mut record = record(state)?;
     record.format = Record::FORMAT;
     version.clone_into(&mut record.version);
@@ -116,12 +120,13 @@ pub async fn undo(
     if !state.exists() {
         return Ok(());
     }
-    let _turn = Lock::take(&state.join("setup.lock")).await?;
+    let _turn = Lock::take_within(&state.join("setup.lock"), TURN).await?;
     // Nobody makes another network from here on: that lock is needed for it.
-    let _networks = Lock::take(&state.join("lock")).await?;
+    let _networks = Lock::take_within(&claims::lock_file(state), TURN).await?;
     if !force && !seen.used.is_empty() {
         return Err(Error::InUse(seen.used.clone()));
     }
+    broker::remove_all_names(state)?;
     for used in &seen.used {
         net::remove_firewall(&used.bridge).await?;
         net::remove_link(&used.bridge).await?;
@@ -135,7 +140,19 @@ pub async fn undo(
         record.parts.pop();
         write_record(state, &record)?;
     }
-    Ok(remove_tree(state)?)
+    if claims::read(state)?.is_empty() {
+        return Ok(remove_tree(state)?);
+    }
+    // Clusters of root still have networks.
+    let kept = [claims::lock_file(state), claims::forwarding_file(state), state.join("networks")];
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()).filter(|path| !kept.contains(path)) {
+        match path.is_dir() {
+            true => remove_tree(&path)?,
+            false => remove_file(&path)?,
+        }
+    }
+    Ok(())
 }
 
 async fn take_back(part: &Part, state: &Path) -> Result<(), Error> {

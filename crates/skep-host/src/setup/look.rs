@@ -61,6 +61,10 @@ pub async fn look(wanted: &Wanted, state: &Path) -> Result<Seen, Error> {
     }
     let mut used = Vec::new();
     for (bridge, claim) in claims::read(state)? {
+        if claim.user == 0 {
+            // Root needs no set-up.
+            continue;
+        }
         used.push(Used { bridge, cluster: claim.cluster, user: name_of(claim.user).await });
     }
     let same = match (checksum(Path::new("/proc/self/exe")), checksum(Path::new(PROGRAM))) {

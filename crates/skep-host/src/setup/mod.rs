@@ -22,6 +22,7 @@ pub use act::{set_up, undo};
 pub use look::{Seen, User, look};
 
 use crate::broker::{Grants, PATH, PROGRAM};
+use crate::hosts;
 use crate::net;
 use crate::sys::{CmdError, FileError, LockError, shell_quoted};
 
@@ -61,6 +62,9 @@ pub enum Error {
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// Names of users could not be taken away.
+    #[error(transparent)]
+    Names(#[from] hosts::Error),
     /// A lock could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),

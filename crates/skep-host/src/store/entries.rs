@@ -17,7 +17,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{FileError, Lock, LockError, remove_tree, rename, sync_dir};
+use crate::sys::{FileError, Holder, Lock, LockError, remove_tree, rename, sync_dir};
 
 /// What the directory of an unfinished entry begins with.
 const BUILDING: &str = ".building-";
@@ -40,10 +40,10 @@ pub struct Entry {
 }
 
 /// What somebody who waits for an entry may want to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// Somebody else makes it.
-    Elsewhere,
+    Elsewhere(Holder),
     /// What was there is damaged, and another one is made.
     Damaged,
 }
@@ -92,24 +92,14 @@ impl Entries {
             .map_err(|source| FileError::new("make", &self.dir, source))?;
         loop {
             if !self.of(id).is_empty() {
-                let used = match Lock::try_share(&self.lock_path(id)) {
-                    Err(LockError::Held(_)) => {
-                        kind.note(Note::Elsewhere);
-                        Lock::share(&self.lock_path(id)).await?
-                    }
-                    lock => lock?,
-                };
+                let wait = |holder: &Holder| kind.note(Note::Elsewhere(holder.clone()));
+                let used = Lock::share(&self.lock_path(id), wait).await?;
                 if let Some(entry) = self.find(id, kind).await {
                     return Ok((entry, used));
                 }
             }
-            let alone = match Lock::try_take(&self.lock_path(id)) {
-                Err(LockError::Held(_)) => {
-                    kind.note(Note::Elsewhere);
-                    Lock::take(&self.lock_path(id)).await?
-                }
-                lock => lock?,
-            };
+            let wait = |holder: &Holder| kind.note(Note::Elsewhere(holder.clone()));
+            let alone = Lock::take(&self.lock_path(id), wait).await?;
             // Whoever held the lock may have made it.
             let entry = match self.find(id, kind).await {
                 Some(entry) => entry,
@@ -223,7 +213,7 @@ impl Entries {
                     lock.remove();
                     removed.push(entry);
                 }
-                Err(LockError::Held(_)) => {}
+                Err(LockError::Held { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -333,7 +323,7 @@ mod tests {
         let (_, used) = entries.ensure("a", &kind).await.unwrap();
         assert_eq!(*kind.opened.lock().unwrap(), 1, "it was read, and that is all");
         assert!(Lock::try_share(&entries.lock_path("a")).is_ok());
-        assert!(matches!(Lock::try_take(&entries.lock_path("a")), Err(LockError::Held(_))));
+        assert!(matches!(Lock::try_take(&entries.lock_path("a")), Err(LockError::Held { .. })));
         drop(used);
         drop(entries.ensure("a", &kind).await.unwrap());
         assert_eq!(*kind.opened.lock().unwrap(), 2, "what was there before is");

@@ -81,7 +81,7 @@ mod tests {
         }
         let machines = ClusterDir::of_machines(dir.path());
         assert!(!machines.exists() && machines.nodes().unwrap().is_empty());
-        let locked = machines.lock(|| panic!("it is free")).await.unwrap();
+        let locked = machines.lock(|_| panic!("it is free")).await.unwrap();
         let shared = ClusterRecord {
             name: machines.name().clone(),
             network: network(),

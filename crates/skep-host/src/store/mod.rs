@@ -43,7 +43,7 @@ pub use owner::Owner;
 pub use private::Exposed;
 pub use registry::Registry;
 
-use crate::sys::{self, FileError, Lock, LockError, make_private_dir};
+use crate::sys::{self, FileError, Holder, Lock, LockError, make_private_dir};
 
 /// A node's directory by its name, and what is written down in it.
 pub type NodeEntry = (String, Result<NodeRecord, Error>);
@@ -144,7 +144,7 @@ impl Store {
         Ok(names.iter().filter_map(|name| Some(self.cluster(&name.parse().ok()?))).collect())
     }
 
-    /// Takes the lock of a cluster; `on_wait` is called if another process has it.
+    /// Takes the lock of a cluster; `on_wait` learns which other process has it.
     ///
     /// # Errors
     ///
@@ -152,7 +152,7 @@ impl Store {
     pub async fn lock(
         &self,
         name: &ClusterName,
-        on_wait: impl FnOnce(),
+        on_wait: impl FnOnce(&Holder),
     ) -> Result<LockedCluster, Error> {
         make_private_dir(&self.root)?;
         make_private_dir(&self.clusters_dir())?;
@@ -186,23 +186,17 @@ impl ClusterDir {
         self.form == Form::Machines
     }
 
-    /// Takes the lock; `on_wait` is called if another process has it. What it is in must be there.
+    /// Takes the lock; `on_wait` learns which other process has it. What it is in must be there.
     ///
     /// # Errors
     ///
     /// If it cannot be had at all.
-    pub async fn lock(&self, on_wait: impl FnOnce()) -> Result<LockedCluster, Error> {
+    pub async fn lock(&self, on_wait: impl FnOnce(&Holder)) -> Result<LockedCluster, Error> {
         let path = match self.form {
             Form::Cluster => self.path.with_file_name(format!("{}.lock", self.name)),
             Form::Machines => self.path.join("skep.lock"),
         };
-        let lock = match Lock::try_take(&path) {
-            Err(LockError::Held(_)) => {
-                on_wait();
-                Lock::take(&path).await?
-            }
-            other => other?,
-        };
+        let lock = Lock::take(&path, on_wait).await?;
         Ok(LockedCluster { dir: self.clone(), lock })
     }
 

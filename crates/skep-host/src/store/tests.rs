@@ -25,7 +25,7 @@ fn node() -> NodeRecord {
 
 async fn locked(root: &Path) -> LockedCluster {
     let store = Store::new(root.join("home"));
-    store.lock(&"demo".parse().unwrap(), || ()).await.unwrap()
+    store.lock(&"demo".parse().unwrap(), |_| ()).await.unwrap()
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_store_that_others_may_write_to_is_refused() {
     let home = dir.path().join("home");
     std::fs::create_dir(&home).unwrap();
     std::fs::set_permissions(&home, PermissionsExt::from_mode(0o777)).unwrap();
-    let error = Store::new(home).lock(&"demo".parse().unwrap(), || ()).await.unwrap_err();
+    let error = Store::new(home).lock(&"demo".parse().unwrap(), |_| ()).await.unwrap_err();
     assert!(crate::sys::chain(&error).contains("others can write to it (mode 777)"), "{error}");
 }
 

@@ -5,8 +5,12 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use super::{Cmd, CmdError, receive, send_descriptor};
+
+/// How long an answer may take to come from a program that has ended: all of it was sent before.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What kept a program from answering.
 #[derive(Debug)]
@@ -35,7 +39,7 @@ pub async fn ask_program(
     let ran = command.run().await;
     drop(command);
     ran.map_err(AskError::Program)?;
-    receive(&near, most).map_err(AskError::Socket)
+    receive(&near, most, ANSWER).map_err(AskError::Socket)
 }
 
 /// Sends an answer, and a descriptor with it if there is one.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Runs a program with our own standard streams, in our own process group, to whatever end.
 ///
@@ -15,6 +15,22 @@ pub fn run_attached<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
 ) -> std::io::Result<ExitStatus> {
     Command::new(program).args(args).status()
+}
+
+/// Runs a program with our standard input and in our process group, and returns how it ended and what it said on its
+/// standard error; what it prints is dropped.
+///
+/// # Errors
+///
+/// If it cannot be started.
+pub fn run_with_our_input<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::inherit()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let output = command.spawn()?.wait_with_output()?;
+    Ok((output.status, output.stderr))
 }
 
 /// Returns the file of a program, found in the directories of `path` as a shell would; a name with a

@@ -3,9 +3,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::ioctl::{Setter, ioctl, opcode};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -97,12 +99,23 @@ pub fn send_descriptor(
 ///
 /// # Errors
 ///
-/// If the socket breaks, or says more than is allowed.
-pub fn receive(socket: impl AsFd, most: usize) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+/// If the socket breaks, says more than is allowed, or has not come to its end when the limit is over.
+pub fn receive(
+    socket: impl AsFd,
+    most: usize,
+    limit: Duration,
+) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let end = Instant::now() + limit;
     let mut bytes = Vec::new();
     let mut descriptor = None;
     let mut piece = [0; 4096];
     loop {
+        // A limit for each piece would let it come byte by byte for ever.
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        set_socket_timeout(&socket, Timeout::Recv, Some(left.max(Duration::from_millis(1))))?;
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut slices = [io::IoSliceMut::new(&mut piece)];
@@ -128,6 +141,24 @@ mod tests {
     use std::io::Read;
     use std::os::unix::net::UnixStream;
 
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn what_comes_byte_by_byte_is_not_waited_for() {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let drip = std::thread::spawn(move || {
+            while std::io::Write::write_all(&mut near, b"x").is_ok() {
+                // wait: the sender is slow, which is what is tested.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let limit = Duration::from_millis(100);
+        let kind = receive(&far, 1 << 20, limit).unwrap_err().kind();
+        assert!(matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{kind}");
+        drop(far);
+        drip.join().unwrap();
+    }
+
     #[test]
     fn a_descriptor_goes_to_whoever_reads_the_bytes() {
         let (near, far) = UnixStream::pair().unwrap();
@@ -135,7 +166,7 @@ mod tests {
         send_descriptor(&near, b"take it\n", given.as_fd()).unwrap();
         drop(given);
         drop(near);
-        let (text, received) = receive(&far, 8).unwrap();
+        let (text, received) = receive(&far, 8, LIMIT).unwrap();
         assert_eq!(text, b"take it\n");
         std::io::Write::write_all(&mut UnixStream::from(received.unwrap()), b"mine").unwrap();
         let mut said = String::new();
@@ -148,7 +179,7 @@ mod tests {
         let (mut near, far) = UnixStream::pair().unwrap();
         std::io::Write::write_all(&mut near, &[b'x'; 9]).unwrap();
         drop(near);
-        assert_eq!(receive(&far, 8).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert_eq!(receive(&far, 8, LIMIT).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod dial;
 mod exec;
 mod file;
 mod hex;
+mod holder;
 mod jsonline;
 mod lock;
 mod memory;
@@ -24,7 +25,7 @@ mod seclude;
 mod socket;
 
 pub use asked::{AskError, answer, ask_program};
-pub use attached::{find_program, run_attached};
+pub use attached::{find_program, run_attached, run_with_our_input};
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
 pub use cmd::{Cmd, CmdError, Output, search_in, tail};
@@ -37,6 +38,7 @@ pub use file::{
     read_own, remove_file, remove_tree, rename, set_mode, sync_dir, write_atomic, write_new,
 };
 pub use hex::hex;
+pub use holder::Holder;
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
 pub use memory::{forget_peak_memory, peak_memory_kib};

@@ -344,7 +344,7 @@ impl FakeHost {
         events: &(dyn Fn(Event) + Send + Sync),
     ) -> Result<(), Vec<Failure>> {
         let name = self.cluster(cluster).name().clone();
-        let cluster = self.store().lock(&name, || ()).await.expect("the lock");
+        let cluster = self.store().lock(&name, |_| ()).await.expect("the lock");
         self.execute_in(cluster, plan, on_failure, events).await
     }
 

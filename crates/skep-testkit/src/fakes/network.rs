@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use skep_core::model::{NetworkRecord, Publication};
 use skep_host::net::{Error, HostNetwork, Network};
 use skep_host::store::Owner;
-use skep_host::sys::Lock;
 
 use super::{FakeHost, file_error};
 
@@ -97,9 +96,5 @@ impl Network for FakeHost {
 
     async fn loose_tap(&self) -> Result<OwnedFd, Error> {
         unreachable!("machines in memory have no taps")
-    }
-
-    async fn turn_to_choose(&self) -> Result<Lock, Error> {
-        unreachable!("nothing is chosen beside a plan")
     }
 }

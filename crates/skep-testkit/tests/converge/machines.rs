@@ -51,7 +51,7 @@ async fn step(
     how: OnFailure,
     plan: impl Fn(&Observed) -> Plan,
 ) -> Result<(), String> {
-    let locked = host.machines().lock(|| ()).await.unwrap();
+    let locked = host.machines().lock(|_| ()).await.unwrap();
     let seen = host.observe_in(locked.dir(), Damage::List).await;
     let plan = plan(&seen.map_err(|error| error.to_string())?);
     let done = host.execute_in(locked, &plan, how, &|_| ()).await;

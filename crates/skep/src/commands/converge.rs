@@ -45,7 +45,8 @@ pub(super) async fn carry_out(
     done.map_err(|failures| CliError::from_failures(&failures))
 }
 
-async fn try_out(
+/// As [`carry_out`], with the failures as they are.
+pub(super) async fn try_out(
     machinery: &Machinery<'_>,
     cluster: &LockedCluster,
     plan: &Plan,

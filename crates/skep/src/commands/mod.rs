@@ -25,6 +25,8 @@ mod support;
 mod swarm;
 mod up;
 
+pub use up::CHOICES;
+
 use clap::{Args, CommandFactory};
 
 pub use alias::InstallAlias;

@@ -9,14 +9,14 @@ use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
     Aftermath, Attempt, Birth, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
 };
-use skep_host::converge::OnFailure;
+use skep_host::converge::{Failure, OnFailure};
 use skep_host::driver::ssh::{self, Checked};
 use skep_host::observe::Damage;
 use skep_host::pki::rotation;
 use skep_host::store::LockedCluster;
 use skep_host::sys::shell_quoted;
 
-use super::converge::{Shortfall, carry_out, converge, plan_error, with_standing};
+use super::converge::{Shortfall, carry_out, converge, plan_error, try_out, with_standing};
 use super::image;
 use super::registry;
 use super::stack::{check_stacks, deploy_stacks};
@@ -26,6 +26,9 @@ use crate::error::{CliError, Context as _};
 use crate::file::ClusterFile;
 use crate::render::progress::Progress;
 use crate::{out, outln};
+
+/// How often a subnet is chosen before an `up` gives up. Each time somebody else took the one that was chosen.
+pub const CHOICES: u32 = 5;
 
 /// A cluster that was brought up.
 pub(super) struct Done {
@@ -304,19 +307,26 @@ async fn check_hosts(
     Err(CliError::host(format!("nothing was touched, as hosts are not ready\n{all}")))
 }
 
-/// Chooses a subnet and a bridge for a new cluster while no other skep on this host does, and makes
-/// the choice known.
+/// Chooses a subnet and a bridge for a new cluster and makes the choice known. Where another skep on this host was
+/// quicker to take the same, it chooses again.
 async fn reserve(
     machinery: &Machinery<'_>,
     cluster: &LockedCluster,
     spec: &ClusterSpec,
 ) -> Result<Observed, CliError> {
-    let turn = machinery.network().turn_to_choose().await.context("cannot choose a subnet")?;
-    let seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
-    let plan = plan_reservation(spec, &seen).map_err(plan_error)?;
-    carry_out(machinery, cluster, &plan, OnFailure::Stop).await?;
-    turn.remove();
-    machinery.observe(cluster.dir(), Damage::Refuse).await
+    let mut choices = 0;
+    loop {
+        let mut seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
+        // A choice that was taken is in the record already, and is replaced.
+        seen.cluster = None;
+        let plan = plan_reservation(spec, &seen).map_err(plan_error)?;
+        choices += 1;
+        match try_out(machinery, cluster, &plan, OnFailure::Stop, &|_| ()).await {
+            Ok(()) => return machinery.observe(cluster.dir(), Damage::Refuse).await,
+            Err(failures) if choices < CHOICES && failures.iter().any(Failure::is_taken) => {}
+            Err(failures) => return Err(CliError::from_failures(&failures)),
+        }
+    }
 }
 
 /// Returns what is wanted: file and flags, or, without either, what the cluster is already.

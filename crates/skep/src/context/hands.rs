@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skep_host::broker::{self, BrokeredNetwork};
 use skep_host::enclosure::EnclosedNetwork;
 use skep_host::hosts::{Names, OwnHands};
-use skep_host::net::{LinuxNetwork, Network};
+use skep_host::net::{LinuxNetwork, Network, RootNetwork};
 use skep_host::sys::dial_through;
 
 use super::Context;
@@ -29,9 +29,14 @@ impl Hands {
         if let Some(enclosed) = EnclosedNetwork::of_store(store, own_program()) {
             return Self::enclosed(enclosed);
         }
-        if skep_host::firewall::is_root() || !Path::new(broker::PROGRAM).exists() {
-            let (network, names) = (Arc::new(LinuxNetwork), Arc::new(OwnHands));
-            return Self { network, names, broker: None, enclosed: None };
+        let own =
+            |network| Self { network, names: Arc::new(OwnHands), broker: None, enclosed: None };
+        if skep_host::firewall::is_root() {
+            return own(Arc::new(RootNetwork));
+        }
+        if !Path::new(broker::PROGRAM).exists() {
+            // A user without rights can still look, and be told by the kernel what is missing.
+            return own(Arc::new(LinuxNetwork));
         }
         let broker = BrokeredNetwork::default();
         let (network, names) = (Arc::new(broker.clone()), Arc::new(broker.clone()));

@@ -17,7 +17,7 @@ use skep_host::driver::Driver as _;
 use skep_host::observe::Damage;
 use skep_host::store::dm::{Config, Error, MachineStore};
 use skep_host::store::{ClusterDir, LockedCluster, Machine};
-use skep_host::sys::chain;
+use skep_host::sys::{Holder, chain};
 
 use super::call::variable;
 use super::clusters::{self, BELONGS};
@@ -26,6 +26,7 @@ use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
 use super::wanted::node_spec;
 use crate::cli::{Accel, Verification, Waiting};
+use crate::commands::CHOICES;
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
 
@@ -75,7 +76,9 @@ impl Machines {
     async fn open_root(&self, root: &Path) -> Result<Store<'_>, String> {
         let context = self.context()?;
         let dir = ClusterDir::of_machines(root);
-        let waiting = || aside("waiting for another command that changes machines of this store");
+        let waiting = |holder: &Holder| {
+            aside(&format!("waiting for the machines of this store, which {holder} changes"));
+        };
         let cluster = dir.lock(waiting).await.map_err(|error| chain(&error))?;
         Ok(Store { context, machinery: context.machinery(Some(&waiting_options()?)), cluster })
     }
@@ -141,6 +144,24 @@ impl Store<'_> {
         execute(plan, &world, how).await
     }
 
+    /// Chooses a subnet and a bridge, again where another skep on this host was quicker to take them.
+    async fn reserve(
+        &self,
+        plan: &(dyn Fn(&Observed) -> Result<Plan, String> + Sync),
+        tell: Tell<'_>,
+    ) -> Result<(), String> {
+        let mut choices = 0;
+        loop {
+            // A choice that was taken is in the record already, and is replaced.
+            let seen = Observed { cluster: None, ..self.look().await? };
+            choices += 1;
+            match self.try_out(&plan(&seen)?, OnFailure::Stop, tell).await {
+                Err(failures) if choices < CHOICES && failures.iter().any(Failure::is_taken) => {}
+                done => return done.map_err(|it| told(&CliError::from_failures(&it))),
+            }
+        }
+    }
+
     /// Brings a machine up to an engine that answers. One that cannot be forked is booted.
     async fn bring_up(&self, spec: &ClusterSpec, tell: Tell<'_>) -> Result<(), String> {
         let fork = Birth::Fork { restart_engine: false };
@@ -155,11 +176,7 @@ impl Store<'_> {
             }
             let noted = self.context.registry().add(self.dir());
             noted.map_err(|error| chain(&error))?;
-            let turn =
-                self.machinery.network().turn_to_choose().await.map_err(|error| chain(&error))?;
-            let chosen = reservation(plan(&self.look().await?, fork)?);
-            self.carry_out(&chosen, OnFailure::Stop, tell).await?;
-            turn.remove();
+            self.reserve(&|seen: &Observed| Ok(reservation(plan(seen, fork)?)), tell).await?;
             seen = self.look().await?;
         }
         let names = spec.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -237,9 +237,9 @@ impl Kind for Making<'_> {
     }
 
     fn note(&self, note: Note) {
-        (self.say)(match note {
-            Note::Elsewhere => "another process makes this template",
-            Note::Damaged => "the cached template is damaged and another one is made",
+        (self.say)(&match note {
+            Note::Elsewhere(holder) => format!("waiting for {holder}, which makes this template"),
+            Note::Damaged => "the cached template is damaged and another one is made".to_owned(),
         });
     }
 }

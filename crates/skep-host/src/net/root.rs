@@ -1,0 +1,109 @@
+//! The host's network for clusters of root.
+//!
+//! As `skep-net` does for users, it writes a claim before it makes a network and removes it when nothing of the
+//! network is left. So nobody takes a name or a subnet of root's after a restart of the host, when clusters have no
+//! bridges; and of two who choose the same, the second is told.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use skep_core::model::NetworkRecord;
+
+use super::claims::{self, Claim};
+use super::{Error, HostNetwork, LinuxNetwork, Network};
+use crate::store::Owner;
+use crate::sys::Lock;
+
+/// How long `skep-net` may be at the networks of users: each of its requests ends by a limit of its own.
+const TURN: Duration = Duration::from_secs(120);
+
+/// This host's network, as root has it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RootNetwork;
+
+impl RootNetwork {
+    async fn turn() -> Result<Lock, Error> {
+        let state = Path::new(claims::STATE);
+        crate::sys::make_private_dir(state)?;
+        Ok(Lock::take_within(&claims::lock_file(state), TURN).await?)
+    }
+
+    /// Gives a network's name and subnet back when nothing of it is left.
+    async fn give_up(name: &str, turn: Lock) -> Result<(), Error> {
+        let state = Path::new(claims::STATE);
+        let host = LinuxNetwork.look().await?;
+        if !host.has_link(name) && !host.rules().has_table(name) {
+            claims::remove(state, name)?;
+            if !LinuxNetwork.look().await?.has_clusters() {
+                LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
+            }
+        }
+        claims::remove_if_unused(state, turn);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Network for RootNetwork {
+    async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        let _turn = Self::turn().await?;
+        let host = self.look().await?;
+        if let Some(reason) = host.conflict(network, owner) {
+            return Err(Error::Taken(reason));
+        }
+        let mut strays = host.persistent_taps();
+        if !host.has_link(&network.bridge) && !host.claims().contains_key(&network.bridge) {
+            // Nobody had the subnet, so whoever still holds taps of nodes in it has no network for them.
+            strays.extend(host.taps_in(network.subnet));
+        }
+        for name in strays {
+            super::remove_link(&name).await?;
+        }
+        let claim = Claim::of(owner, network.subnet);
+        claims::write(Path::new(claims::STATE), &network.bridge, &claim)?;
+        LinuxNetwork.ensure_bridge(network, owner).await
+    }
+
+    async fn remove_link(&self, name: &str) -> Result<(), Error> {
+        let turn = Self::turn().await?;
+        LinuxNetwork.remove_link(name).await?;
+        Self::give_up(name, turn).await
+    }
+
+    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+        LinuxNetwork.ensure_firewall(network, owner).await
+    }
+
+    async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
+        let turn = Self::turn().await?;
+        LinuxNetwork.remove_firewall(name).await?;
+        Self::give_up(name, turn).await
+    }
+
+    async fn ensure_forwarding(&self, state: &Path) -> Result<(), Error> {
+        LinuxNetwork.ensure_forwarding(state).await
+    }
+
+    async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
+        LinuxNetwork.restore_forwarding(state).await
+    }
+
+    async fn look(&self) -> Result<HostNetwork, Error> {
+        LinuxNetwork.look().await
+    }
+
+    async fn tap(
+        &self,
+        name: &str,
+        network: &NetworkRecord,
+        owner: &Owner,
+    ) -> Result<OwnedFd, Error> {
+        LinuxNetwork.tap(name, network, owner).await
+    }
+
+    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+        LinuxNetwork.loose_tap().await
+    }
+}
