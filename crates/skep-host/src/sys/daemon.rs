@@ -18,8 +18,10 @@ pub struct Daemon {
     process: Option<ProcessId>,
 }
 
-/// What a program is started by that stops itself first.
-const HALT: &str = r#"kill -STOP $$; exec "$@""#;
+/// What a program is started by that stops itself first: setpriv(1) has the kernel kill it when the thread ends that
+/// starts it. Who ended before that is no parent any more, whose number comes first.
+const HALTED: [&str; 6] = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c"];
+const HALT: &str = r#"[ "$PPID" = "$0" ] || exit 1; kill -STOP $$; exec "$@""#;
 
 impl Cmd {
     /// Starts the program and lets it go on, without a terminal or a pipe of ours: what it prints goes to
@@ -35,15 +37,18 @@ impl Cmd {
         Ok(Daemon { child, command: self.to_string(), log: log.to_owned(), process })
     }
 
-    /// Returns what starts the program as [`Self::start`] does, after it has stopped itself (SIGSTOP).
+    /// Returns what starts the program as [`Self::start`] does, after it has stopped itself (SIGSTOP). Unless it is told
+    /// otherwise, it ends with the thread that starts it.
     ///
     /// # Errors
     ///
     /// If the log cannot be made.
     pub fn halting(&self, log: &Path) -> Result<std::process::Command, CmdError> {
         let mut halting = self.clone();
-        let program = std::mem::replace(&mut halting.program, "sh".into());
-        halting.args.splice(0..0, ["-c".into(), HALT.into(), "sh".into(), program]);
+        let program = std::mem::replace(&mut halting.program, HALTED[0].into());
+        let parent = std::process::id().to_string();
+        let words = HALTED[1..].iter().map(Into::into);
+        halting.args.splice(0..0, words.chain([HALT.into(), parent.into(), program]));
         Ok(halting.prepared(log)?.into_std())
     }
 
@@ -102,5 +107,46 @@ mod tests {
         assert_eq!(pid, daemon.process().unwrap().pid.to_string());
         let log = log.to_str().unwrap();
         assert_eq!(lines[1..], ["/dev/null", log, log, "/dev/null"]);
+    }
+
+    /// Is set in a process that starts a program that halts, and then waits to be killed.
+    const PARENT: &str = "SKEP_TEST_HALTING";
+
+    #[test]
+    fn a_program_that_halts_ends_with_who_started_it() {
+        if let Some(log) = std::env::var_os(PARENT) {
+            let command = Cmd::new("sleep").arg("1000").halting(Path::new(&log)).unwrap();
+            let mut child = { command }.spawn().unwrap();
+            println!("started {}", child.id());
+            // wait: to be killed, by whoever started this
+            let _ = child.wait();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        // At once, and when it has halted.
+        for millis in [0, 0, 0, 2, 5, 10, 20, 200] {
+            let name = "sys::daemon::tests::a_program_that_halts_ends_with_who_started_it";
+            let mut parent = std::process::Command::new(std::env::current_exe().unwrap());
+            parent.args(["--exact", name, "--nocapture"]).env(PARENT, dir.path().join("log"));
+            let mut parent = parent.stdout(std::process::Stdio::piped()).spawn().unwrap();
+            let lines = std::io::BufReader::new(parent.stdout.take().unwrap());
+            let started = std::io::BufRead::lines(lines).find_map(|line| {
+                line.unwrap().strip_prefix("started ").map(|pid| pid.parse::<u32>().unwrap())
+            });
+            let child = ProcessId::of(started.unwrap());
+            // wait: for the moment at which it is killed
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+            parent.kill().unwrap();
+            parent.wait().unwrap();
+            let gone = (0..500).any(|_| {
+                // wait: the end of a process that is not our child can only be looked up
+                std::thread::sleep(std::time::Duration::from_millis(20));
+                child.is_none_or(|child| !child.is_alive())
+            });
+            if !gone {
+                child.unwrap().kill();
+            }
+            assert!(gone, "it is left behind, {millis} ms after it was started");
+        }
     }
 }

@@ -10,7 +10,7 @@ use nix::libc;
 
 use super::descriptors::{CLOSE_ON_EXEC, Kind};
 use super::maps::Map;
-use super::trace::Traced;
+use super::trace::{Traced, end};
 use super::{Checkpoint, Content, PAGE, Region, Thread, doing, unfit};
 use crate::sys::{ProcessId, stat_fields};
 
@@ -58,21 +58,28 @@ pub struct Restoring<'a> {
 }
 
 /// Starts a program that goes on as the process of a checkpoint did. The command has to stop itself
-/// (SIGSTOP) and then to start the program that it was, with what is inherited as it was.
+/// (SIGSTOP) and then to start the program that it was, with what is inherited as it was. It should end with the calling
+/// thread until then (PR_SET_PDEATHSIG(2const)), as from then on it does; what it is told of that is taken back.
 ///
 /// # Errors
 ///
-/// If the program cannot be started, traced, or given what it had; then there is none.
+/// If the program cannot be started, traced, or given what it had; then it has ended, and has nothing open any more.
 pub fn restore(mut command: Command, how: &Restoring<'_>) -> io::Result<()> {
     let mut child = command.spawn()?;
     let made = Traced::take_at_exec(child.id().cast_signed())
         .and_then(|traced| Making::new(traced, how)?.finish());
-    if made.is_err() {
-        let _ = child.kill();
+    match made {
+        Ok(()) => {
+            // Whoever started it has to hear of its end, or it would stay in the list of processes.
+            std::thread::spawn(move || child.wait());
+            Ok(())
+        }
+        // Its descriptors are to be had by what is started in its place.
+        Err(error) => match end(child.id().cast_signed()) {
+            Ok(()) => Err(error),
+            Err(second) => Err(io::Error::new(error.kind(), format!("{error}; {second}"))),
+        },
     }
-    // Whoever started it has to hear of its end, or it would stay in the list of processes.
-    std::thread::spawn(move || child.wait());
-    made
 }
 
 /// A process that is being made.
@@ -137,6 +144,7 @@ impl<'a> Making<'a> {
         }
         self.become_user()?;
         let threads = self.make_threads()?;
+        self.outlive_parent()?;
         self.set_filter()?;
         let pid = self.traced.pid;
         self.traced.call(libc::SYS_munmap, &[self.room, ROOM])?;
@@ -337,6 +345,12 @@ impl<'a> Making<'a> {
         let slack = libc::PR_SET_TIMERSLACK.cast_unsigned().into();
         let args = [slack, self.from.timer_slack, 0, 0, 0];
         self.call("say how late its timers may be", libc::SYS_prctl, &args).map(|_| ())
+    }
+
+    /// It does not end with the thread that started it any more; until it is released, it ends with its tracer.
+    fn outlive_parent(&self) -> io::Result<()> {
+        let option = libc::PR_SET_PDEATHSIG.cast_unsigned().into();
+        self.call("let it outlive its parent", libc::SYS_prctl, &[option, 0, 0, 0, 0]).map(|_| ())
     }
 
     /// Makes the threads, stopped, and returns the numbers of all, and of the first one.

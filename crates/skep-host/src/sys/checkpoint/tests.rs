@@ -159,15 +159,88 @@ fn a_host_that_has_changed_is_told() {
     assert!(kept("another".into(), stamp).check_host().unwrap_err().contains("another"));
 }
 
+/// A way in which going on fails.
+struct Failing {
+    /// What the error says.
+    says: &'static str,
+    program: &'static str,
+    spoil: fn(&mut Checkpoint),
+    pages: bool,
+    /// The process is noted, and it may be too late by then.
+    notes: bool,
+}
+
+impl Failing {
+    const fn at(says: &'static str, spoil: fn(&mut Checkpoint)) -> Self {
+        Self { says, program: "exec cat", spoil, pages: true, notes: true }
+    }
+}
+
+/// Adds a thread, which waits as the first one does.
+fn add_thread(kept: &mut Checkpoint) {
+    kept.threads.push(kept.threads[0].clone());
+}
+
+const FAILURES: [Failing; 9] = [
+    Failing { program: "exec /none/such", ..Failing::at("did something else", |_| ()) },
+    Failing { program: "exit 3", ..Failing::at("did something else", |_| ()) },
+    Failing::at("is another one", |kept| kept.vdso[0].2 += PAGE),
+    Failing { pages: false, ..Failing::at("pages", |_| ()) },
+    Failing::at("/none/such", |kept| {
+        let kind = Kind::File { path: "/none/such".into() };
+        kept.descriptors.push(Descriptor { number: 7, flags: 0, kind });
+    }),
+    Failing::at("signals", |kept| kept.actions.push((4711, vec![0; 32]))),
+    Failing::at("filter its system calls", |kept| kept.filter = vec![u64::MAX]),
+    Failing { notes: false, ..Failing::at("not noted", |_| ()) },
+    Failing { notes: false, ..Failing::at("not noted", add_thread) },
+];
+
 #[test]
-fn a_process_that_cannot_go_on_is_not_left_behind() {
+fn whatever_fails_leaves_no_process_and_nothing_open() {
     let dir = tempfile::tempdir().unwrap();
     let pages = dir.path().join("pages");
     let (cat, mut talk) = start("exec cat");
     talk.assert_repeats("before\n");
-    let kept =
-        dump(cat.0.id(), Path::new("/none"), INHERITED, &std::fs::File::create(&pages).unwrap());
-    std::fs::remove_file(&pages).unwrap();
-    let error = go_on(&kept.unwrap(), &pages).map(|_| ()).unwrap_err();
-    assert!(error.to_string().contains("pages"), "{error}");
+    let file = std::fs::File::create(&pages).unwrap();
+    let kept = dump(cat.0.id(), Path::new("/none"), INHERITED, &file).unwrap();
+    for _ in 0..20 {
+        for failing in &FAILURES {
+            let mut from = kept.clone();
+            (failing.spoil)(&mut from);
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("kill -STOP $$; {}", failing.program)]);
+            command.stderr(std::process::Stdio::null());
+            let mut talk = Talk::with(&mut command);
+            let how = Restoring {
+                checkpoint: &from,
+                pages: if failing.pages { &pages } else { Path::new("/none/pages") },
+                shared: Path::new("/none"),
+                place: &|path| (path.to_owned(), false),
+                ioctls: &[],
+                user: None,
+                note: &|_| match failing.notes {
+                    true => Ok(()),
+                    false => Err(io::Error::other("not noted")),
+                },
+            };
+            let error = restore(command, &how).unwrap_err().to_string();
+            assert!(error.contains(failing.says), "{}: {error}", failing.says);
+            // As a tap is, a pipe is closed when the last one who has it closes it; and that is now, not soon.
+            assert!(nothing_is_open(&mut talk), "{}: it still has what it was given", failing.says);
+        }
+    }
+}
+
+/// Tells whether nobody has the other end of what a process writes to, without waiting for it.
+fn nothing_is_open(talk: &mut Talk) -> bool {
+    rustix::io::ioctl_fionbio(&talk.from, true).unwrap();
+    match talk.from.read(&mut [0]) {
+        Ok(0) => true,
+        Ok(_) => panic!("nothing was said"),
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            false
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
+use std::time::{Duration, Instant};
 
 use nix::libc::user_regs_struct;
 use nix::sys::ptrace::{self, Event, Options};
@@ -59,6 +60,16 @@ registers!(
     fs_base
 );
 
+/// How long a process may take to stop, and to end when it is killed. It takes microseconds, but where a thread of it is
+/// in a call that nothing breaks into, such as one to a file server that is gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a process is looked at that should stop at any moment, before it is given more time between looks.
+const LOOKS: u32 = 200;
+
+/// More threads than any process has that is kept.
+const MOST_THREADS: usize = 1024;
+
 /// A process of which the calling thread holds every thread; all that is done to it has to be done by this one.
 #[derive(Debug)]
 pub(super) struct Traced {
@@ -77,6 +88,9 @@ impl Traced {
             let found = threads_of(pid)?;
             let Some(new) = found.iter().find(|thread| !threads.contains(*thread)) else { break };
             let new = *new;
+            if threads.len() == MOST_THREADS {
+                return Err(unfit(format!("it has more than {MOST_THREADS} threads")));
+            }
             ptrace::seize(Pid::from_raw(new), Options::empty())?;
             ptrace::interrupt(Pid::from_raw(new))?;
             match waited(new)? {
@@ -91,7 +105,7 @@ impl Traced {
     /// instruction of that. It is killed if the calling thread ends before it is released.
     pub(super) fn take_at_exec(pid: i32) -> io::Result<Self> {
         let it = Pid::from_raw(pid);
-        match waitpid(it, Some(WaitPidFlag::WUNTRACED))? {
+        match wait_for(pid, WaitPidFlag::WUNTRACED)? {
             WaitStatus::Stopped(_, Signal::SIGSTOP) => {}
             other => return Err(unexpected(&other)),
         }
@@ -242,8 +256,67 @@ fn memory_of(pid: i32) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(format!("/proc/{pid}/mem"))
 }
 
+/// Ends a child with all its threads that the calling thread holds, and returns when what they had open is closed.
+///
+/// # Errors
+///
+/// If it does not end in time.
+pub(super) fn end(pid: i32) -> io::Result<()> {
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        // Whoever traces a thread has to hear of its end, or the process's own is not announced.
+        for thread in threads_of(pid).unwrap_or_default().into_iter().rev() {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::WNOHANG;
+            match waitpid(Pid::from_raw(thread), Some(flags)) {
+                Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) if thread == pid => {
+                    return Ok(());
+                }
+                // It was stopped by something else meanwhile, and is to die of the signal.
+                Ok(WaitStatus::PtraceEvent(..) | WaitStatus::Stopped(..)) => {
+                    let _ = ptrace::cont(Pid::from_raw(thread), None);
+                }
+                Err(nix::errno::Errno::ECHILD) if thread == pid => return Ok(()),
+                _ => {}
+            }
+        }
+        if !std::path::Path::new(&format!("/proc/{pid}")).exists() {
+            return Ok(());
+        }
+        // wait: the ends of threads come one by one
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::TimedOut,
+        format!("process {pid} was killed and does not end"),
+    ))
+}
+
 fn waited(thread: i32) -> io::Result<WaitStatus> {
-    Ok(waitpid(Pid::from_raw(thread), Some(WaitPidFlag::__WALL))?)
+    wait_for(thread, WaitPidFlag::__WALL)
+}
+
+/// Waits for what a thread does next, but not for ever.
+fn wait_for(thread: i32, flags: WaitPidFlag) -> io::Result<WaitStatus> {
+    let deadline = Instant::now() + PATIENCE;
+    for look in 0_u32.. {
+        match waitpid(Pid::from_raw(thread), Some(flags | WaitPidFlag::WNOHANG))? {
+            WaitStatus::StillAlive => {}
+            status => return Ok(status),
+        }
+        if Instant::now() >= deadline {
+            break;
+        }
+        if look < LOOKS {
+            std::thread::yield_now();
+        } else {
+            // wait: waitpid(2) has no time limit of its own
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+    let seconds = PATIENCE.as_secs();
+    let text = format!("thread {thread} did not stop within {seconds} s");
+    Err(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
 fn unexpected(status: &WaitStatus) -> io::Error {
