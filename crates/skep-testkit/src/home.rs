@@ -14,6 +14,7 @@ pub struct Home {
     dir: TempDir,
     skep: PathBuf,
     hosts_file: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 /// What a command printed.
@@ -36,7 +37,15 @@ impl Home {
     #[must_use]
     pub fn new(skep: impl Into<PathBuf>) -> Self {
         let dir = tempfile::Builder::new().prefix("skep-test.").tempdir().expect("a directory");
-        Self { dir, skep: skep.into(), hosts_file: "/etc/hosts".into() }
+        Self { dir, skep: skep.into(), hosts_file: "/etc/hosts".into(), variables: Vec::new() }
+    }
+
+    /// Has every skep of this home take KVM's path while QEMU emulates, with KVM's time limits times `slowness`
+    /// (`SKEP_TEST_KVM_PATH` of ARCHITECTURE.md).
+    #[must_use]
+    pub fn on_kvms_path(mut self, slowness: u32) -> Self {
+        self.variables.push(("SKEP_TEST_KVM_PATH", slowness.to_string()));
+        self
     }
 
     /// Returns the directory.
@@ -67,7 +76,9 @@ impl Home {
             .env("SKEP_HOSTS_FILE", &self.hosts_file)
             .env("SKEP", &self.skep)
             .env("DOCKER_CONFIG", self.dir.path().join("docker"))
-            .env_remove("SKEP_CLUSTER");
+            .env_remove("SKEP_CLUSTER")
+            .env_remove("SKEP_TEST_KVM_PATH")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     /// Runs a command that has to succeed, and returns its standard output.

@@ -1,6 +1,9 @@
-//! Several clusters on one host, made at the same time, know nothing of each other.
+//! Several clusters on one host, made at the same time, know nothing of each other. They are made as they are under KVM,
+//! by which QEMU does not emulate: stock guests, copies without the emulator's process, KVM's time limits, an overlay verified.
 
 use std::thread;
+
+use std::time::Instant;
 
 use skep_testkit::home::{Home, finish};
 use skep_testkit::host::can_run_machines;
@@ -12,15 +15,25 @@ fn two_clusters_side_by_side() {
         return;
     }
     let host = Traces::look();
-    let home = Home::new(env!("CARGO_BIN_EXE_skep"));
+    // Six times KVM's limits: this may be slower than its slowest host.
+    let home = Home::new(env!("CARGO_BIN_EXE_skep")).on_kvms_path(6);
     thread::scope(|scope| {
-        for line in ["up one -n 1", "up two -n 1 --hostname two.skep-test.example"] {
+        let lines =
+            ["up one -n 2 --cpus 2", "up two -n 1 --cpus 2 --hostname two.skep-test.example"];
+        let [one, _] = lines.map(|line| {
             let home = &home;
-            scope.spawn(move || home.run(line));
-        }
+            scope.spawn(move || home.try_run(line))
+        });
         // A second skep for the same cluster waits for the first, and finds nothing to do.
-        scope.spawn(|| home.run("up one -n 1"));
+        scope.spawn(|| home.run("up one -n 2 --cpus 2"));
+        let said = one.join().unwrap();
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(said.stderr.contains(" by name, and reaches it"), "an overlay: {}", said.stderr);
+        assert!(!said.stderr.contains("cannot be forked"), "{}", said.stderr);
     });
+    assert_eq!(home.each_node("two", "swarm"), ["ready"]);
+    guests_are_stock(&home);
+    a_container_has_its_time_to_stop(&home);
 
     let addresses: Vec<_> =
         ["one", "two"].map(|name| home.each_node(name, "address").remove(0)).into();
@@ -53,6 +66,52 @@ fn two_clusters_side_by_side() {
     assert_eq!(home.run("docker -- node ls --format {{.Status}}"), "Ready\n");
     home.run("down two -y");
     host.assert_unchanged();
+}
+
+/// Nothing that saves an emulator work is in a guest: not in its files, nor in what runs.
+fn guests_are_stock(home: &Home) {
+    let inside = |line: &str| finish(&mut home.command(["ssh", "two/node0", "--", line])).stdout;
+    assert_eq!(inside("nproc"), "2\n");
+    assert_eq!(inside("cat /proc/cmdline"), "console=ttyS0 loglevel=5 root=/dev/vda rw\n");
+    // dpkg names what differs from the package.
+    let programs =
+        inside("sudo dpkg -V runc containerd docker.io | grep -E '/s?bin/'; command -v runc");
+    assert_eq!(programs, "/usr/sbin/runc\n");
+    let run = "sudo docker run -d --name hooked --entrypoint /bin/busybox skep/probe:latest sleep 1000 && \
+               sudo sh -c 'grep -oh \"prestart.:.{.path.:[^,]*\" \
+               /run/containerd/io.containerd.runtime.v2.task/moby/*/config.json' && sudo docker rm -f hooked";
+    let said = inside(run);
+    let hooks: Vec<_> = said.lines().filter(|line| line.contains("prestart")).collect();
+    assert!(!hooks.is_empty(), "{said}");
+    for hook in hooks {
+        assert!(hook.contains("\"path\":\"/proc/") && hook.ends_with("/exe\""), "{hook}");
+    }
+    let search = "sudo find /usr /etc /opt /var/lib/skep -type f -perm -u+x '(' -name runc -o -name sealed -o -name runtime ')'; \
+                  sudo find /run/skep -name runc -o -name emulated; \
+                  sudo sh -c 'ls -l /proc/$(pidof containerd)/fd | grep memfd'";
+    assert_eq!(inside(search), "/usr/sbin/runc\n");
+}
+
+/// A container that takes 15 of its 20 seconds to stop has written its last word when its node stops.
+fn a_container_has_its_time_to_stop(home: &Home) {
+    let script = "trap '/bin/busybox sleep 15; echo saved >/data/word; exit 0' TERM; \
+                  while :; do /bin/busybox sleep 1; done";
+    let docker = |words: &[&str]| {
+        let docker = ["docker", "--cluster", "two", "--"];
+        home.run_args(docker.iter().chain(words).copied())
+    };
+    let shell = ["-v", "kept:/data", "--entrypoint", "/bin/busybox", "skep/probe:latest"];
+    let how = ["run", "-d", "--name", "slow", "--stop-signal", "TERM", "--stop-timeout", "20"];
+    docker(&[&how[..], &shell, &["sh", "-c", script]].concat());
+    let began = Instant::now();
+    let said = home.try_run("stop two");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(!said.stderr.contains("was killed"), "{}", said.stderr);
+    assert!(began.elapsed().as_secs() >= 15, "it was stopped before its time");
+    home.run("start two --no-verify");
+    let said = docker(&[&["run", "--rm"], &shell[..], &["cat", "/data/word"]].concat());
+    assert_eq!(said, "saved\n");
+    assert_eq!(docker(&["inspect", "slow", "-f", "{{.State.ExitCode}}"]), "0\n");
 }
 
 fn subnet(home: &Home, cluster: &str) -> String {

@@ -231,6 +231,7 @@ pub async fn execute(
     (world.events)(Event::PlanStarted { steps: plan.steps.len() });
     let mut open: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
     let mut dropped = vec![false; plan.steps.len()];
+    let mut succeeded = vec![false; plan.steps.len()];
     let vital = plan.vital_steps();
     let mut ready = Ready::new(plan, world.settings.at_once);
     let mut running = FuturesUnordered::new();
@@ -246,7 +247,9 @@ pub async fn execute(
         }
         let Some((done, result)) = running.next().await else { break };
         ready.ended(done);
-        if let Err(failure) = result {
+        succeeded[done] = result.is_ok();
+        if let Err(mut failure) = result {
+            failure.forking = is_of_forking(&plan.steps[done], plan, &failure.error);
             failures.push(failure);
             let stops = match on_failure {
                 OnFailure::Stop => true,
@@ -273,6 +276,9 @@ pub async fn execute(
         drop_dependents(plan, &mut dropped);
     }
     drop(running);
+    if failures.iter().any(|failure| failure.forking) {
+        world.end_copies(plan, &succeeded).await;
+    }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
 
@@ -304,6 +310,23 @@ async fn run_step(index: usize, step: &Step, world: &World<'_>) -> Result<(), Fa
     }
 }
 
+/// Tells whether a step failed because machines cannot be forked here. That a state was loaded is no proof that the
+/// guest goes on: a copy that does not answer, or cannot be told who it is, counts too.
+fn is_of_forking(step: &Step, plan: &Plan, error: &Error) -> bool {
+    let late = matches!(error, Error::Driver(driver::Error::NoGuest { .. }));
+    match step.action {
+        Action::ForkMachine => true,
+        // Where there was no time for a boot, there is none for others.
+        Action::EnsureTemplate { .. } => !late,
+        Action::AwaitGuest | Action::Provision => {
+            let forked = |it: &Step| it.node == step.node && it.action == Action::ForkMachine;
+            let guest = matches!(error, Error::Driver(_) | Error::Shell(_));
+            guest && plan.steps.iter().any(forked)
+        }
+        _ => false,
+    }
+}
+
 impl World<'_> {
     fn failure(&self, step: &Step, error: Error) -> Failure {
         let machine = step.node.as_ref().and_then(|node| self.machine(node).ok());
@@ -312,15 +335,28 @@ impl World<'_> {
             (Error::Driver(_) | Error::Store(_), _) | (_, None) => String::new(),
             (_, Some(machine)) => self.driver.last_words(&machine),
         };
-        let forking = matches!(step.action, Action::EnsureTemplate { .. } | Action::ForkMachine);
-        // Where there was no time, booting takes longer still.
-        let late = matches!(error, Error::Driver(driver::Error::NoGuest { .. }));
         Failure {
             node: step.node.clone(),
             title: step.action.to_string(),
             error,
             console,
-            forking: forking && !late,
+            forking: false,
+        }
+    }
+
+    /// Ends the copies of a plan that were not told yet who they are. Nothing is in them, they may hang as the one that
+    /// failed, and they boot like any machine.
+    async fn end_copies(&self, plan: &Plan, succeeded: &[bool]) {
+        let told = |node: &Option<NodeName>| {
+            let mut steps = plan.steps.iter().zip(succeeded);
+            steps.any(|(it, done)| *done && it.node == *node && it.action == Action::Provision)
+        };
+        let forked = plan.steps.iter().filter(|step| step.action == Action::ForkMachine);
+        for node in forked.filter(|step| !told(&step.node)).filter_map(|step| step.node.as_ref()) {
+            if let Err(error) = self.driver.kill(&self.cluster.dir().machine_dir(node)).await {
+                let reason = crate::sys::chain(&error);
+                (self.events)(Event::Warning(format!("{node}: its copy does not end: {reason}")));
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use skep_host::shell::{self, NodeOutput, NodeShell};
 use skep_host::store::Machine;
 
 use super::engines::form_swarm;
-use super::{FakeHost, State, act, file_error};
+use super::{Copies, FakeHost, State, act, file_error};
 
 /// Is there once the guest has its keys: from then on its engine can be asked.
 pub(super) const PROVISIONED: &str = "provisioned";
@@ -84,7 +84,9 @@ impl Fork for FakeHost {
         }
         // A copy of another shape's memory would not run.
         assert_eq!(base(&machine.dir), Some(template(self, machine.record.spec.shape())));
-        self.start(machine, boot, say).await
+        self.start(machine, boot, say).await?;
+        self.state().forked.insert(machine.dir.clone());
+        Ok(())
     }
 }
 
@@ -165,6 +167,9 @@ impl Driver for FakeHost {
 
     async fn await_guest(&self, machine: &Machine, _: Option<Duration>) -> Result<(), Error> {
         self.act(injected, |state| {
+            if state.copies == Copies::Hang && state.forked.contains(&machine.dir) {
+                return Err(Error::NoGuest { limit_s: 20, console: String::new() });
+            }
             state.running.contains(&machine.dir).then_some(()).ok_or(Error::NotRunning)
         })
     }
@@ -202,6 +207,7 @@ impl Driver for FakeHost {
         self.act(injected, |state| {
             state.running.remove(dir);
             state.paused.remove(dir);
+            state.forked.remove(dir);
             Ok(())
         })
     }
@@ -253,6 +259,9 @@ impl NodeShell for FakeShell {
         act(&self.state, injected, |state| {
             assert!(state.running.contains(&self.dir), "a machine that is off was spoken to");
             match argv[0] {
+                PROGRAM if state.copies == Copies::AreDeaf && state.forked.contains(&self.dir) => {
+                    return Err(injected());
+                }
                 PROGRAM if state.unfit.contains(&self.dir) => return Err(injected()),
                 PROGRAM => {
                     assert!(!stdin.is_empty(), "keys are delivered on the standard input");

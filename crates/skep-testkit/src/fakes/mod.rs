@@ -63,6 +63,18 @@ pub enum Join {
     Forbidden,
 }
 
+/// What becomes of a machine that was started as a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Copies {
+    /// It runs.
+    #[default]
+    Run,
+    /// Its state is loaded, and its guest never answers.
+    Hang,
+    /// Its guest answers, and cannot be told who it is.
+    AreDeaf,
+}
+
 /// What a process that was killed ends with: see [`killable`].
 struct Killed;
 
@@ -118,6 +130,10 @@ pub(crate) struct State {
     pub fault: Option<Fault>,
     pub made: usize,
     pub forks_fail: bool,
+    /// What becomes of machines that are copies.
+    pub copies: Copies,
+    /// Directories of machines that run as copies.
+    pub forked: BTreeSet<PathBuf>,
     pub templates_at_once: Option<Arc<Barrier>>,
 }
 
@@ -266,6 +282,11 @@ impl FakeHost {
     /// Lets no machine be copied from now on.
     pub fn forbid_forks(&self) {
         self.state().forks_fail = true;
+    }
+
+    /// Says what becomes of machines that are copies from now on.
+    pub fn let_copies(&self, copies: Copies) {
+        self.state().copies = copies;
     }
 
     /// Lets the making of a warm machine end only when so many are being made at the same time.

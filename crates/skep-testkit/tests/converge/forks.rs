@@ -6,6 +6,8 @@ use skep_core::model::{ClusterSpec, Size};
 use skep_core::plan::{UpOptions, plan_up};
 use skep_host::converge::settle;
 
+use skep_testkit::fakes::Copies;
+
 use super::{CLUSTER, FakeHost, OPTIONS, OnFailure, assert_whole, host, spec, up};
 
 /// Brings a cluster up as the command does, and returns what the user was told.
@@ -34,6 +36,31 @@ async fn where_machines_cannot_be_forked_they_are_booted_and_it_is_told_once() {
     // Those that can be are not talked of.
     let host = super::host().await;
     assert!(settled(&host, &spec(1, 1)).await.is_empty());
+}
+
+#[tokio::test]
+async fn copies_that_run_and_hang_are_booted() {
+    for copies in [Copies::Hang, Copies::AreDeaf] {
+        let host = host().await;
+        host.let_copies(copies);
+        // Several hang at the same time.
+        let told = settled(&host, &spec(1, 3)).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("machines are booted, as they cannot be forked: "), "{told:?}");
+        assert_whole(&host, &spec(1, 3), "booted").await;
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_works_is_not_booted_for_one_that_joins_later() {
+    let host = host().await;
+    assert!(settled(&host, &spec(1, 1)).await.is_empty());
+    let before = host.bases();
+    host.let_copies(Copies::Hang);
+    assert_eq!(settled(&host, &spec(1, 2)).await.len(), 1);
+    assert_whole(&host, &spec(1, 2), "one more").await;
+    let bases = host.bases();
+    assert!(before.iter().all(|(node, base)| bases.get(node) == Some(base)));
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Making<'_> {
         let device = format!("virtserialport,chardev=images,name={PORT}");
         (self.say)("booting a machine to put images on the disk of");
         let more = ["-chardev", &port, "-device", &device];
-        let machine = self.process(dir, &invocation, &more).await?;
+        let machine = self.process(&[dir], &invocation, &more).await?;
         let machine = machine.timeout((LIMIT + WARM_LIMIT) * slowness);
         let machine = machine.run();
         tokio::pin!(machine);

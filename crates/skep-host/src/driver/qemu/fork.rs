@@ -97,7 +97,7 @@ pub(super) async fn fork(
         }
         power::kill(&machine.dir).await?;
     }
-    let ram = memory_file(machine, &template).await?;
+    let ram = memory_file(&Files::of(machine), &template).await?;
     let started = launch::start(machine, boot, emulator, Memory::Copied(&ram), host).await;
     // QEMU has mapped its own copy, or has ended: nobody opens the file again.
     let _ = std::fs::remove_file(Files::of(machine).memory());
@@ -116,11 +116,11 @@ pub(super) async fn fork(
 /// open it to write, even to map it privately (`file_ram_open` in softmmu/physmem.c). An ordinary user's is refused that, as
 /// the template's files are read-only; root's would hold what the memory of all its machines is made of, open for
 /// writing. So an old QEMU gets a copy of its own, which takes as much of the disk as the template's machine had used.
-async fn memory_file(machine: &Machine, template: &Template) -> Result<PathBuf, Error> {
+pub(super) async fn memory_file(files: &Files, template: &Template) -> Result<PathBuf, Error> {
     if template.manifest.emulator.version >= SHARES_MEMORY {
         return Ok(template.ram());
     }
-    let own = Files::of(machine).memory();
+    let own = files.memory();
     // It keeps the holes, and shares the blocks where the file system can do that.
     let copy =
         Cmd::new("cp").args(["--remove-destination", "--sparse=auto", "--reflink=auto", "--"]);
@@ -143,7 +143,7 @@ fn template_of(machine: &Machine) -> Result<Template, Error> {
     template.ok_or_else(|| Error::Unfit(format!("{} has no template", disk.display())))
 }
 
-async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
+pub(super) async fn load(dir: &Path, template: &Template) -> Result<(), Error> {
     let emulator = &template.manifest.emulator;
     let limit = LOAD * emulator.profile().slowness();
     let loading = async {
@@ -221,11 +221,11 @@ mod tests {
         let machine = Machine { dir: own, record: fixtures::node() };
 
         let new = template(&cache, QemuVersion::new(8, 2));
-        assert_eq!(memory_file(&machine, &new).await.unwrap(), new.ram());
+        assert_eq!(memory_file(&Files::of(&machine), &new).await.unwrap(), new.ram());
         let old = template(&cache, QemuVersion::new(7, 2));
         // What a skep that was killed has left does not matter.
         std::fs::write(Files::of(&machine).memory(), "stale").unwrap();
-        let copy = memory_file(&machine, &old).await.unwrap();
+        let copy = memory_file(&Files::of(&machine), &old).await.unwrap();
         let (copied, shared) = (copy.metadata().unwrap(), old.ram().metadata().unwrap());
         assert_ne!(copied.ino(), shared.ino());
         assert_eq!((copied.mode() & 0o7777, shared.mode() & 0o7777), (0o600, 0o400));
@@ -233,7 +233,7 @@ mod tests {
         assert!(std::fs::read(&copy).unwrap() == std::fs::read(old.ram()).unwrap());
 
         std::fs::remove_file(old.ram()).unwrap();
-        assert!(memory_file(&machine, &old).await.is_err());
+        assert!(memory_file(&Files::of(&machine), &old).await.is_err());
         assert!(!copy.exists(), "half a copy is not left");
     }
 }

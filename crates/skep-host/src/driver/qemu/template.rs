@@ -24,7 +24,7 @@ use skep_core::observed::Baked;
 
 use super::args::{Invocation, MACHINE, MONITOR, Memory, cpu, kernel_words};
 use super::bake::BAKE;
-use super::fork::{leave_out_memory, save_state};
+use super::fork::{leave_out_memory, load, memory_file, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
 use super::{Emulator, Files, QEMU, disk, kept, user_of};
@@ -222,7 +222,7 @@ impl Kind for Making<'_> {
         (self.say)("booting a machine to copy nodes from");
         let invocation = self.invocation(&files);
         let limit = WARM_LIMIT * self.emulator.profile().slowness();
-        let machine = self.process(dir, &invocation, &[]).await?.timeout(limit);
+        let machine = self.process(&[dir], &invocation, &[]).await?.timeout(limit);
         let machine = machine.run();
         tokio::pin!(machine);
         tokio::select! {
@@ -233,6 +233,7 @@ impl Kind for Making<'_> {
             frozen = self.warm_and_freeze(dir, limit) => frozen?,
         }
         explained(machine.await)?;
+        self.try_copy(dir, limit).await?;
         self.seal(dir).await
     }
 
@@ -245,18 +246,18 @@ impl Kind for Making<'_> {
 }
 
 impl Making<'_> {
-    /// Returns what starts a machine in a directory. It stays our child and ends with us: a half-made template is
+    /// Returns what starts a machine in the first directory, with files in all of them. It stays our child and ends with us: a half-made template is
     /// of no use to anybody.
     pub(super) async fn process(
         &self,
-        dir: &Path,
+        dirs: &[&Path],
         invocation: &Invocation<'_>,
         more: &[&str],
     ) -> Result<Cmd, Error> {
         let tap = self.network.loose_tap().await?;
-        let machine = Cmd::new(QEMU).args(invocation.args()).args(more).dir(dir);
+        let machine = Cmd::new(QEMU).args(invocation.args()).args(more).dir(dirs[0]);
         let machine = match self.secluded {
-            true => machine.secluded([dir, &self.image.dir]),
+            true => machine.secluded(dirs.iter().copied().chain([&*self.image.dir])),
             false => machine,
         };
         Ok(machine.contained().descriptor(tap))
@@ -323,6 +324,76 @@ impl Making<'_> {
         Ok(())
     }
 
+    /// Starts one copy, and ends it when its guest answers. Under KVM a state can be saved that this very host does not
+    /// load, or with which a guest hangs; each node would come to that by itself, and wait for its time limit.
+    async fn try_copy(&self, dir: &Path, limit: Duration) -> Result<(), Error> {
+        (self.say)("trying one copy");
+        let trial = dir.join("trial");
+        let fail = |what, source| FileError::new(what, &trial, source);
+        std::fs::create_dir(&trial).map_err(|source| fail("make", source))?;
+        let files = Files::in_dir(&trial);
+        disk::overlay(&files.disk(), &Files::in_dir(dir).disk(), self.shape.disk).await?;
+        let template = self.unsealed(dir);
+        let ram = memory_file(&files, &template).await?;
+        let invocation = Invocation { memory: Memory::Copied(&ram), ..self.invocation(&files) };
+        let tried = self.await_copy(&trial, &template, &invocation, limit).await;
+        crate::sys::remove_tree(&trial)?;
+        let why = |error: Error| {
+            let reason = crate::sys::chain(&error);
+            Error::Unfit(format!("a copy of the warm machine does not run: {reason}"))
+        };
+        tried.map_err(why)
+    }
+
+    async fn await_copy(
+        &self,
+        trial: &Path,
+        template: &Template,
+        invocation: &Invocation<'_>,
+        limit: Duration,
+    ) -> Result<(), Error> {
+        let files = Files::in_dir(trial);
+        let machine = self.process(&[trial, &template.dir], invocation, &[]).await?.timeout(limit);
+        let machine = machine.run();
+        tokio::pin!(machine);
+        let answers = async {
+            await_monitor(trial).await;
+            load(trial, template).await?;
+            await_guest(trial, limit).await
+        };
+        tokio::select! {
+            ended = &mut machine => {
+                explained(ended)?;
+                return Err(Error::Died(last_words(&files)));
+            }
+            answers = answers => answers?,
+        }
+        // Its memory and disk are nobody's: there is nothing to shut down.
+        let mut qmp = Qmp::open(trial, MONITOR).await?;
+        let _ = qmp.execute("quit", json!({})).await;
+        // It may end as it likes.
+        let _ = machine.await;
+        Ok(())
+    }
+
+    /// Returns the template as it is before it is sealed.
+    fn unsealed(&self, dir: &Path) -> Template {
+        let manifest = self.manifest(Vec::new());
+        Template { id: String::new(), dir: dir.to_owned(), manifest }
+    }
+
+    fn manifest(&self, files: Vec<(String, Checksum)>) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            image: self.image.id.clone(),
+            shape: self.shape,
+            emulator: self.emulator.clone(),
+            files,
+            images: self.images.to_vec(),
+            spec: (!self.images.is_empty()).then(|| self.image.manifest.spec.clone()),
+        }
+    }
+
     /// Leaves only what copies need, unwritable, with checksums.
     async fn seal(&self, dir: &Path) -> Result<(), Error> {
         let keep = ["ram", "state", "disk.qcow2", kept::PAGES, kept::REST];
@@ -345,15 +416,7 @@ impl Making<'_> {
             file.sync_all().map_err(|source| fail(&path, source))?;
             files.push((name.to_owned(), checksum(&path)?));
         }
-        let manifest = Manifest {
-            format: FORMAT,
-            image: self.image.id.clone(),
-            shape: self.shape,
-            emulator: self.emulator.clone(),
-            files,
-            images: self.images.to_vec(),
-            spec: (!self.images.is_empty()).then(|| self.image.manifest.spec.clone()),
-        };
+        let manifest = self.manifest(files);
         let text = serde_json::to_vec_pretty(&manifest).expect("a manifest has only text keys");
         Ok(write_atomic(&dir.join(MANIFEST), 0o644, &text)?)
     }
