@@ -1,5 +1,7 @@
 //! What a host must have: a list of checks, each with the command that mends what it finds.
 
+mod conditions;
+
 use std::path::Path;
 
 use futures_util::future::join_all;
@@ -27,6 +29,15 @@ pub struct Check {
     pub found: String,
     /// What mends it: a command to type; empty if nothing has to be mended.
     pub remedy: String,
+}
+
+impl Check {
+    /// Tells whether whoever brings machines up is to be warned: of what they would not notice before it is too late.
+    #[must_use]
+    pub fn is_said_by_up(&self) -> bool {
+        self.verdict == Verdict::Poor
+            && [conditions::LOGOUT, conditions::ISOLATION].contains(&self.name)
+    }
 }
 
 /// What came of a check.
@@ -70,6 +81,7 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
         checks.push(room("room for the image", needs.cache, 3 * ROOM_MIB));
     }
     checks.push(kvm());
+    checks.extend(conditions::check(needs.store, needs.cache, needs.build).await);
     if needs.enclosed.is_some() {
         checks.push(way_out().await);
     }

@@ -106,18 +106,22 @@ impl Processes {
             Error::NoNamespace(CmdError::Timeout { command, limit: LIMIT, tail })
         })?;
         self.note(Which::Keeper, process)?;
-        self.find_way_out(process)?;
+        daemon.leave_session("skep-network").await;
+        self.find_way_out(process).await?;
         Ok(process)
     }
 
     /// Gives the namespace a way out, if there is a program for that.
-    fn find_way_out(&self, keeper: ProcessId) -> Result<(), Error> {
+    async fn find_way_out(&self, keeper: ProcessId) -> Result<(), Error> {
         let pasta = Cmd::new("pasta").args(WAY_OUT).arg(keeper.pid.to_string());
         match pasta.start(&self.log(Which::WayOut)) {
-            Ok(daemon) => match daemon.process() {
-                Some(process) => Ok(self.note(Which::WayOut, process)?),
-                None => Ok(()),
-            },
+            Ok(daemon) => {
+                if let Some(process) = daemon.process() {
+                    self.note(Which::WayOut, process)?;
+                }
+                daemon.leave_session("skep-pasta").await;
+                Ok(())
+            }
             // What is in the nodes' image works without.
             Err(error) => {
                 tracing::debug!(%error, "no way out");

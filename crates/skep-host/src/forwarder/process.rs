@@ -66,10 +66,13 @@ impl Forwarder {
             return Ok(begin);
         }
         let forward = Cmd::new("sh").args(START).arg(&self.program).arg(self.word).arg(&self.dir);
-        if let Some(process) = forward.start(&self.log())?.process() {
+        let daemon = forward.start(&self.log())?;
+        if let Some(process) = daemon.process() {
             let text = serde_json::to_vec(&process).expect("plain values");
             write_atomic(&self.dir.join("forwarder.json"), 0o600, &text)?;
         }
+        // Where the caller's end comes before systemd's answer it stays in the session; whoever needs it starts it again.
+        tokio::spawn(async move { daemon.leave_session("skep-forward").await });
         Ok(0)
     }
 

@@ -25,7 +25,8 @@ const HALT: &str = r#"[ "$PPID" = "$0" ] || exit 1; kill -STOP $$; exec "$@""#;
 
 impl Cmd {
     /// Starts the program and lets it go on, without a terminal or a pipe of ours: what it prints goes to
-    /// `log`, which is made anew. The time limit is not its.
+    /// `log`, which is made anew. The time limit is not its. Once its process is noted it is to leave the session
+    /// ([`Daemon::leave_session`]).
     ///
     /// # Errors
     ///
@@ -69,6 +70,14 @@ impl Daemon {
     #[must_use]
     pub fn process(&self) -> Option<ProcessId> {
         self.process
+    }
+
+    /// Moves the program to a scope of that title, where systemd runs: what ends or kills all that is in our own control
+    /// group leaves it alone. It stays the same process. Trouble with it is kept for [`super::scope_trouble`].
+    pub async fn leave_session(&self, title: &str) {
+        if let Some(process) = self.process {
+            super::scope::leave(process, title).await;
+        }
     }
 
     /// Waits until the program has ended, and returns that as what went wrong.

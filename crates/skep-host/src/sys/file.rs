@@ -207,6 +207,16 @@ pub fn free_space(dir: &Path) -> Result<u64, FileError> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Returns the number of the file system that a directory is on (linux/magic.h).
+///
+/// # Errors
+///
+/// If the directory is missing.
+pub fn file_system(dir: &Path) -> Result<u64, FileError> {
+    let fail = |source: rustix::io::Errno| FileError::new("look at", dir, source.into());
+    Ok(rustix::fs::statfs(dir).map_err(fail)?.f_type.cast_unsigned())
+}
+
 /// Makes the names in a directory durable.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ mod process;
 mod program_output;
 mod quote;
 mod random;
+mod scope;
 mod seclude;
 mod socket;
 
@@ -34,8 +35,9 @@ pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descripto
 pub use dial::{Dial, dial, dial_through};
 pub use exec::exec;
 pub use file::{
-    FileError, UNFINISHED, ensure_link, exchange, free_space, make_new_dir, make_private_dir, read,
-    read_own, remove_file, remove_tree, rename, set_mode, sync_dir, write_atomic, write_new,
+    FileError, UNFINISHED, ensure_link, exchange, file_system, free_space, make_new_dir,
+    make_private_dir, read, read_own, remove_file, remove_tree, rename, set_mode, sync_dir,
+    write_atomic, write_new,
 };
 pub use hex::hex;
 pub use holder::Holder;
@@ -46,4 +48,5 @@ pub use process::{ProcessId, boot_id, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
 pub use quote::shell_quoted;
 pub use random::fill_random;
+pub use scope::{Lasting, lasting, leave as leave_session, trouble as scope_trouble};
 pub use socket::connect_in;

@@ -145,6 +145,9 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
     let checks = check(needs(context, build)).await;
     let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Bad).collect();
     if bad.is_empty() {
+        for check in checks.iter().filter(|check| check.is_said_by_up()) {
+            eprintln!("warning: {}; try: {}", check.found, check.remedy);
+        }
         return Ok(());
     }
     let found: Vec<_> =

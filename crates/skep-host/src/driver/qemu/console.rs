@@ -60,7 +60,9 @@ pub(super) async fn listen(dir: &Path) -> std::convert::Infallible {
     loop {
         // wait: a ring does not announce that something was written to it.
         tokio::time::sleep(AGAIN).await;
-        take_over(dir);
+        let dir = dir.to_owned();
+        // A monitor that is silent takes its patience from a thread that nothing else waits for.
+        let _ = tokio::task::spawn_blocking(move || take_over(&dir)).await;
     }
 }
 
@@ -183,6 +185,28 @@ mod tests {
         let kept = read(dir.path()).unwrap();
         assert_eq!(kept.len(), KEPT);
         assert!(String::from_utf8_lossy(&kept).contains("more was said here than is kept"));
+    }
+
+    #[tokio::test]
+    async fn a_silent_monitor_holds_up_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = monitor(dir.path(), None);
+        let others = async {
+            let mut longest = Duration::ZERO;
+            while !silent.is_finished() {
+                let began = std::time::Instant::now();
+                tokio::time::sleep(Duration::from_millis(5)).await; // wait: other work of this thread
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        };
+        let longest = tokio::select! {
+            longest = others => longest,
+            never = listen(dir.path()) => match never {}
+        };
+        // The whole of the patience is what a wait on this thread takes.
+        assert!(longest < PATIENCE * 4 / 5, "{longest:?}");
+        silent.join().unwrap();
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::net::Network;
 use crate::shell::AGENT_SOCKET;
 use crate::store::Machine;
 use crate::sys::checkpoint::{self, Checkpoint, Ioctl, Restoring, connected, dump, restore};
-use crate::sys::{FileError, ProcessId, read_own, write_atomic};
+use crate::sys::{FileError, ProcessId, leave_session, read_own, write_atomic};
 
 /// The file of the process's pages.
 pub(super) const PAGES: &str = "process";
@@ -191,5 +191,9 @@ pub(super) async fn go_on(
     });
     let restored = restored.await.expect("restoring does not panic");
     let rest = template.dir.join(REST);
-    Ok(restored.map_err(|source| FileError::new("go on from", &rest, source))?)
+    restored.map_err(|source| FileError::new("go on from", &rest, source))?;
+    if let Some(process) = launch::process(&machine.dir) {
+        leave_session(process, &launch::title(machine, boot)).await;
+    }
+    Ok(())
 }

@@ -132,6 +132,7 @@ pub(super) async fn start(
     if let Some(process) = daemon.process() {
         note_process(&files, process, emulator)?;
     }
+    daemon.leave_session(&title(machine, boot)).await;
     let limit = Duration::from_secs(20) * emulator.profile().slowness();
     let answers = async {
         await_monitor(&machine.dir).await;
@@ -174,7 +175,7 @@ pub(super) async fn command(
     let record = &machine.record;
     let invocation = Invocation {
         emulator,
-        name: format!("skep-{}-{}", boot.owner.cluster, record.name()),
+        name: title(machine, boot),
         cpus: record.spec.cpus,
         size: record.spec.memory,
         memory,
@@ -192,6 +193,11 @@ pub(super) async fn command(
         command = command.secluded(places(machine, boot, memory));
     }
     Ok(command)
+}
+
+/// Returns what a machine's process is called.
+pub(super) fn title(machine: &Machine, boot: &Boot) -> String {
+    format!("skep-{}-{}", boot.owner.cluster, machine.record.name())
 }
 
 /// Notes which process a machine is.

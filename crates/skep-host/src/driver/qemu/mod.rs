@@ -43,6 +43,7 @@ pub use power::stop_limit;
 pub use profile::{Choice, Profile};
 pub use template::{Manifest, Template};
 pub use usage::{Usage, usage};
+pub use user::{MACHINE_USERS, has_users};
 
 use self::args::Memory;
 use self::template::{Making, template_id};
@@ -222,6 +223,15 @@ impl Qemu {
     }
 }
 
+/// Says, once, that machines could not leave the session that they were started from.
+fn say_trouble(say: Say<'_>) {
+    if let Some(reason) = crate::sys::scope_trouble() {
+        say(&format!(
+            "QEMU stays in the control group of this session and may end with it, as systemd made no scope: {reason}"
+        ));
+    }
+}
+
 #[async_trait]
 impl Fork for Qemu {
     async fn ensure_template(
@@ -253,7 +263,9 @@ impl Fork for Qemu {
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
         let secluded = self.secludes(&machine.dir, say).await;
-        fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await
+        let forked = fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await;
+        say_trouble(say);
+        forked
     }
 }
 
@@ -286,7 +298,10 @@ impl Driver for Qemu {
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
         disk::grow(machine).await?;
         let secluded = self.secludes(&machine.dir, say).await;
-        launch::start(machine, boot, emulator, Memory::Anonymous, (&*self.network, secluded)).await
+        let host = (&*self.network, secluded);
+        let started = launch::start(machine, boot, emulator, Memory::Anonymous, host).await;
+        say_trouble(say);
+        started
     }
 
     async fn await_guest(&self, machine: &Machine, limit: Option<Duration>) -> Result<(), Error> {

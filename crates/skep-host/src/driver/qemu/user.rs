@@ -8,15 +8,32 @@ use std::path::Path;
 /// UIDS-GIDS.md lists who takes which).
 const FIRST: u32 = 0x7000_0000;
 
+/// The last of them.
+const LAST: u32 = FIRST | 0x00ff_ffff;
+
+/// The first and the last of the users and groups that machines become.
+pub const MACHINE_USERS: (u32, u32) = (FIRST, LAST);
+
 /// Returns the number of the user and group that the machine with this address becomes; none if skep is
 /// not root, as then the machine is its user's, or if this host, itself a container, has no such users.
 pub(super) fn user_of(address: Ipv4Addr) -> Option<u32> {
     let id = number(address);
-    let mapped = ["uid_map", "gid_map"].iter().all(|map| {
+    (rustix::process::geteuid().is_root() && is_mapped(id)).then_some(id)
+}
+
+/// Tells whether machines of root have users of their own on this host. In a container without them they stay root, and
+/// nothing keeps them from its files.
+#[must_use]
+pub fn has_users() -> bool {
+    is_mapped(FIRST) && is_mapped(LAST)
+}
+
+/// Tells whether a user and group of this number exist here: a container has only some.
+fn is_mapped(id: u32) -> bool {
+    ["uid_map", "gid_map"].iter().all(|map| {
         let text = std::fs::read_to_string(Path::new("/proc/self").join(map));
         text.is_ok_and(|text| has(&text, id))
-    });
-    (rustix::process::geteuid().is_root() && mapped).then_some(id)
+    })
 }
 
 /// Machines of one host have different addresses, so this is a machine's own unless somebody chose two
