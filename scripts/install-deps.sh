@@ -3,8 +3,10 @@
 #
 #   scripts/install-deps.sh           installs; says so and changes nothing if nothing is missing
 #   scripts/install-deps.sh --check   lists what is missing; status 1 if that is anything
+#   scripts/install-deps.sh --for FILE   prints how all of it is installed on the distribution of an os-release file
 #
-# On other distributions it prints the packages to install, and ends with status 3.
+# On other distributions it prints the packages to install, and ends with status 3, as it does where the distribution's own
+# QEMU is too old.
 set -euo pipefail
 export LC_ALL=C
 # mke2fs and its like are there even where a user's path leaves them out.
@@ -12,7 +14,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # What each thing is found by, and Debian's package that has it.
 needs=(
-    qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils
+    qemu=qemu-system-x86 qemu-img=qemu-utils
     mmdebstrap=mmdebstrap mke2fs=e2fsprogs xz=xz-utils
     /usr/share/keyrings/debian-archive-keyring.gpg=debian-archive-keyring
     ip=iproute2 nft=nftables iptables=iptables
@@ -20,14 +22,24 @@ needs=(
 )
 missing=()
 scratch=
+os_release=/etc/os-release
 
 main() {
     local check=
     case ${1-} in
     '') ;;
     --check) check=1 ;;
+    --for)
+        os_release=${2?--for takes a file}
+        if ! say_too_old; then
+            for need in "${needs[@]}"; do missing+=("${need#*=}"); done
+            missing+=(gcc libc6-dev)
+            say_for_others
+        fi
+        exit 0
+        ;;
     *)
-        echo "usage: scripts/install-deps.sh [--check]" >&2
+        echo "usage: scripts/install-deps.sh [--check | --for FILE]" >&2
         exit 2
         ;;
     esac
@@ -40,7 +52,11 @@ main() {
         printf '%s\n' "${missing[@]}"
         exit 1
     fi
+    case " ${missing[*]} " in
+    *' qemu-'*) if say_too_old; then exit 3; fi ;;
+    esac
     if ! command -v apt-get >/dev/null; then
+        say "packages are installed by this script on Debian and what is made of it only"
         say_for_others
         exit 3
     fi
@@ -63,9 +79,10 @@ find_missing() {
     missing=()
     for need in "${needs[@]}"; do
         case $need in
+        qemu=*) command -v qemu-system-x86_64 || command -v qemu-kvm || [ -x /usr/libexec/qemu-kvm ] ;;
         /*) [ -s "${need%%=*}" ] ;;
         *) command -v "${need%%=*}" >/dev/null ;;
-        esac || missing+=("${need#*=}")
+        esac >/dev/null || missing+=("${need#*=}")
     done
     # A compiler without the C library's files cannot link what cargo builds.
     if ! echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null; then
@@ -200,30 +217,104 @@ write_sources() {
     echo "deb $options $mirror $suite main" >>"$scratch/sources.list"
 }
 
-say_for_others() {
-    local name=this ids=''
-    if [ -r /etc/os-release ]; then
-        # shellcheck source=/dev/null
-        name=$(. /etc/os-release && echo "${PRETTY_NAME-this}")
-        # shellcheck source=/dev/null
-        ids=$(. /etc/os-release && echo "${ID-} ${ID_LIKE-}")
+# Prints a field of the distribution's os-release file.
+release() {
+    sed -n "s/^$1=//p" "$os_release" 2>/dev/null | head -n 1 | tr -d "\"'"
+}
+
+# Prints the family of the distribution: debian, fedora, rhel, arch, suse, or nothing.
+family() {
+    local id
+    for id in $(release ID) $(release ID_LIKE); do
+        case $id in
+        debian | ubuntu) echo debian ;;
+        fedora) echo fedora ;;
+        rhel | centos | almalinux | rocky) echo rhel ;;
+        arch) echo arch ;;
+        suse | opensuse* | sle*) echo suse ;;
+        *) continue ;;
+        esac
+        return
+    done
+}
+
+# Says so where the distribution's QEMU is older than 7.2, which skep needs: to install it would not help.
+say_too_old() {
+    local id version oldest
+    id=$(release ID) version=$(release VERSION_ID)
+    case $id:$(family) in
+    ubuntu:*) oldest=23.04 ;;
+    debian:*) oldest=12 ;;
+    fedora:*) oldest=38 ;;
+    *:rhel) oldest=9.2 ;;
+    opensuse-leap:*) oldest=15.6 ;;
+    *) return 1 ;;
+    esac
+    if [ -z "$version" ] || [ "$(printf '%s\n' "$oldest" "$version" | sort -V | head -n 1)" = "$oldest" ]; then
+        return 1
     fi
-    say "packages are installed by this script on Debian only; on $name run"
-    case " $ids " in
-    *' fedora '* | *' rhel '*)
-        say "    dnf install qemu-system-x86-core qemu-img mmdebstrap debian-keyring e2fsprogs xz iproute nftables iptables-nft openssh-clients curl gcc"
+    say "the QEMU of $(release PRETTY_NAME) is older than 7.2, which skep needs; nothing was installed"
+    say "Debian 12, Ubuntu 24.04, Fedora 38, RHEL 9.2 and openSUSE Leap 15.6, and what is newer, have one that will do"
+}
+
+# Prints the names of Debian's packages in a family; what has no name of its own there has Debian's.
+names_in() {
+    local family=$1 package
+    shift
+    for package in "$@"; do
+        case $family:$package in
+        debian:*) echo "$package" ;;
+        fedora:qemu-system-x86) echo qemu-system-x86-core ;;
+        rhel:qemu-system-x86) echo qemu-kvm-core ;;
+        arch:qemu-system-x86) echo qemu-base ;;
+        suse:qemu-system-x86) echo qemu-x86 ;;
+        *:qemu-utils) echo qemu-img ;;
+        fedora:iproute2 | rhel:iproute2) echo iproute ;;
+        arch:openssh-client) echo openssh ;;
+        *:openssh-client) echo openssh-clients ;;
+        *:xz-utils) echo xz ;;
+        fedora:uidmap | rhel:uidmap) echo shadow-utils ;;
+        *:uidmap) echo shadow ;;
+        fedora:iptables | rhel:iptables) echo iptables-nft ;;
+        arch:libc6-dev) ;;
+        *:libc6-dev) echo glibc-devel ;;
+        # What the keys of Debian's archive are in; the AUR and others are named apart.
+        fedora:debian-archive-keyring | rhel:debian-archive-keyring) echo debian-keyring ;;
+        suse:debian-archive-keyring | suse:mmdebstrap | arch:mmdebstrap) ;;
+        *) echo "$package" ;;
+        esac
+    done | paste -sd ' '
+}
+
+say_for_others() {
+    local family names
+    family=$(family)
+    names=$(names_in "$family" "${missing[@]}")
+    say "on $(release PRETTY_NAME | grep . || echo this distribution) run"
+    case $family in
+    debian) say "    apt-get install --no-install-recommends $names" ;;
+    fedora) say "    dnf install $names" ;;
+    rhel)
+        if [ "$(release ID)" = rhel ]; then
+            local major
+            major=$(release VERSION_ID) major=${major%%.*}
+            say "    subscription-manager repos --enable codeready-builder-for-rhel-$major-x86_64-rpms"
+            say "    dnf install https://dl.fedoraproject.org/pub/epel/epel-release-latest-$major.noarch.rpm"
+        else
+            say "    dnf install dnf-plugins-core epel-release && dnf config-manager --set-enabled crb"
+        fi
+        say "    dnf install $names"
+        say "mmdebstrap and debian-keyring are in EPEL, if they are there for this release"
         ;;
-    *' arch '*)
-        say "    pacman -S --needed qemu-base debian-archive-keyring e2fsprogs xz iproute2 nftables iptables openssh curl gcc"
+    arch)
+        say "    pacman -S --needed $names"
         say "and mmdebstrap, which is in the AUR"
         ;;
-    *suse*)
-        say "    zypper install qemu-x86 qemu-img e2fsprogs xz iproute2 nftables iptables openssh-clients curl gcc"
+    suse)
+        say "    zypper install $names"
         say "and mmdebstrap with the keys of the Debian archive (debian-archive-keyring), as your repositories have them"
         ;;
-    *)
-        say "whatever installs these, under the names that they have there: ${missing[*]}"
-        ;;
+    *) say "whatever installs these, under the names that they have there: ${missing[*]}" ;;
     esac
 }
 

@@ -1,6 +1,7 @@
 //! What a host must have: a list of checks, each with the command that mends what it finds.
 
 mod conditions;
+mod packages;
 
 use std::path::Path;
 
@@ -8,12 +9,15 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::broker::BrokeredNetwork;
-use crate::driver::qemu::QemuVersion;
+use crate::driver;
+use crate::driver::qemu::{Accelerator, QemuVersion, program};
 use crate::enclosure::EnclosedNetwork;
 use crate::firewall::{self, is_root};
 use crate::net::{self, Network};
 use crate::setup;
 use crate::sys::{Cmd, CmdError, free_space};
+
+use packages::{install, newer_qemu};
 
 /// What nodes take on disk before anything runs in them, and the image beside them.
 const ROOM_MIB: u64 = 1024;
@@ -80,7 +84,7 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     if needs.build {
         checks.push(room("room for the image", needs.cache, 3 * ROOM_MIB));
     }
-    checks.push(kvm());
+    checks.push(kvm(program::has(Accelerator::Tcg).await.unwrap_or(true)));
     checks.extend(conditions::check(needs.store, needs.cache, needs.build).await);
     if needs.enclosed.is_some() {
         checks.push(way_out().await);
@@ -186,10 +190,22 @@ async fn way_out() -> Check {
     }
 }
 
+/// Checks the version of QEMU, and that it has what machines are made of.
 async fn qemu() -> Check {
     const NAME: &str = "QEMU";
-    match QemuVersion::installed().await {
-        Ok((version, _)) => good(NAME, format!("version {version}")),
+    let (version, build) = match QemuVersion::installed().await {
+        Ok(found) => found,
+        Err(error @ driver::Error::OldQemu { found, .. }) => {
+            return bad(NAME, crate::sys::chain(&error), newer_qemu(found));
+        }
+        Err(error) => return bad(NAME, crate::sys::chain(&error), install("qemu-system-x86")),
+    };
+    match program::missing_devices().await {
+        Ok(missing) if missing.is_empty() => good(NAME, format!("version {version}")),
+        Ok(missing) => {
+            let found = format!("this build lacks {}: {build}", missing.join(", "));
+            bad(NAME, found, install("qemu-system-x86"))
+        }
         Err(error) => bad(NAME, crate::sys::chain(&error), install("qemu-system-x86")),
     }
 }
@@ -233,16 +249,6 @@ async fn programs(build: bool) -> Vec<Check> {
     vec![bad(NAME, format!("{} not installed", missing.join(", ")), install(&packages.join(" ")))]
 }
 
-fn install(packages: &str) -> String {
-    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
-    if release.lines().any(|line| line == "ID=debian" || line == "ID=ubuntu") {
-        let sudo = if is_root() { "" } else { "sudo " };
-        format!("{sudo}apt-get install --no-install-recommends {packages}")
-    } else {
-        format!("install, by Debian's names: {packages}")
-    }
-}
-
 fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
     // What is to be made there may not be there yet.
     let Some(present) = dir.ancestors().find(|dir| dir.exists()) else {
@@ -258,14 +264,21 @@ fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
     }
 }
 
-fn kvm() -> Check {
+/// Checks that KVM can be tried. Only a QEMU that emulates goes without.
+fn kvm(emulates: bool) -> Check {
     const NAME: &str = "KVM";
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         Ok(_) => good(NAME, "/dev/kvm opens; whether a guest runs under it is tried at `up`"),
         Err(error) => Check {
             name: NAME,
-            verdict: Verdict::Poor,
-            found: format!("/dev/kvm: {error}; guests run 5 to 20 times slower without it"),
+            verdict: if emulates { Verdict::Poor } else { Verdict::Bad },
+            found: match emulates {
+                true => format!("/dev/kvm: {error}; guests run 5 to 20 times slower without it"),
+                false => {
+                    let program = program::program();
+                    format!("/dev/kvm: {error}; {} has no software emulation", program.display())
+                }
+            },
             remedy: match error.kind() {
                 std::io::ErrorKind::PermissionDenied if belongs_to_root("/dev/kvm") => {
                     "sudo chgrp kvm /dev/kvm && sudo chmod g+rw /dev/kvm".to_owned()

@@ -296,3 +296,47 @@ fn it_tells_its_version() {
     let version = format!("skep {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
 }
+
+#[test]
+fn the_script_names_the_packages_of_each_distribution() {
+    let place = tempfile::tempdir().unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/install-deps.sh");
+    let told = |release: &str| {
+        let file = place.path().join("os-release");
+        std::fs::write(&file, release).unwrap();
+        let mut run = std::process::Command::new(script);
+        skep_testkit::home::finish(run.arg("--for").arg(file)).stderr
+    };
+    let alma = "ID=\"almalinux\"\nVERSION_ID=\"9.4\"\nID_LIKE=\"rhel centos fedora\"\n";
+    let cases = [
+        (
+            "ID=ubuntu\nVERSION_ID=\"24.04\"\nID_LIKE=debian\n",
+            "apt-get install --no-install-recommends qemu-system-x86 qemu-utils ",
+        ),
+        ("ID=fedora\nVERSION_ID=42\n", "dnf install qemu-system-x86-core qemu-img "),
+        (alma, "dnf config-manager --set-enabled crb"),
+        (alma, "dnf install qemu-kvm-core qemu-img "),
+        (
+            "ID=\"rhel\"\nVERSION_ID=\"10.0\"\nID_LIKE=\"centos fedora\"\n",
+            "codeready-builder-for-rhel-10-x86_64-rpms",
+        ),
+        ("ID=arch\n", "pacman -S --needed qemu-base qemu-img "),
+        (
+            "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\nVERSION_ID=\"15.6\"\n",
+            "zypper install qemu-x86 qemu-img ",
+        ),
+        ("ID=void\n", "whatever installs these"),
+    ];
+    for (release, wanted) in cases {
+        let told = told(release);
+        assert!(told.contains(wanted), "{release}: {told}");
+    }
+    for old in [
+        "ID=ubuntu\nVERSION_ID=\"22.04\"\n",
+        "ID=debian\nVERSION_ID=\"11\"\n",
+        "ID=rocky\nVERSION_ID=\"8.10\"\nID_LIKE=\"rhel centos fedora\"\n",
+    ] {
+        let told = told(old);
+        assert!(told.contains("older than 7.2") && !told.contains(" install "), "{old}: {told}");
+    }
+}

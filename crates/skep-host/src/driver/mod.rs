@@ -39,6 +39,14 @@ pub struct Boot {
 /// What went wrong with a machine.
 #[derive(Debug, Error)]
 pub enum Error {
+    /// The QEMU that is installed is too old.
+    #[error("QEMU is {found}; at least {oldest} is needed")]
+    OldQemu {
+        /// What is there.
+        found: qemu::QemuVersion,
+        /// What is needed.
+        oldest: qemu::QemuVersion,
+    },
     /// A program failed.
     #[error(transparent)]
     Cmd(#[from] CmdError),

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn places_for_disks_and_clocks_are_judged() {
-        let dir = Path::new("/home/alice/.cache/skep");
+        let dir = Path::new("/srv/skep");
         assert_eq!(place("cache", dir, 0xef53), None, "ext4");
         let nfs = place("store", dir, 0x6969).unwrap();
         assert!(nfs.found.contains("NFS") && nfs.remedy.contains("SKEP_HOME="), "{nfs:?}");

@@ -398,6 +398,13 @@ pub fn search_in(path: OsString) {
     let _ = SEARCH_PATH.set(path_with_admin(path));
 }
 
+/// Returns where programs are looked for; the usual places if it was not said.
+#[must_use]
+pub fn search_path() -> OsString {
+    let usual = || path_with_admin("/usr/local/bin:/usr/bin:/bin".into());
+    SEARCH_PATH.get().cloned().unwrap_or_else(usual)
+}
+
 /// Returns a search path to which the places of programs for administrators are added.
 fn path_with_admin(mut path: OsString) -> OsString {
     let missing = |dir: &&str| !std::env::split_paths(&path).any(|it| it == Path::new(dir));

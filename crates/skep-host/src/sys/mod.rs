@@ -29,7 +29,7 @@ pub use asked::{AskError, answer, ask_program};
 pub use attached::{find_program, run_attached, run_with_our_input};
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
-pub use cmd::{Cmd, CmdError, Output, search_in, tail};
+pub use cmd::{Cmd, CmdError, Output, search_in, search_path, tail};
 pub use daemon::Daemon;
 pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
 pub use dial::{Dial, dial, dial_through};

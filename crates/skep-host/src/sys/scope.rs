@@ -15,7 +15,6 @@
 //!
 //! In a session it stays because most distributions let what is in it go on after a logout, and a user's manager ends then.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -129,7 +128,7 @@ pub async fn lasting() -> Lasting {
 pub async fn leave(process: ProcessId, title: &str) {
     let Some(manager) = Place::look().await.manager() else { return };
     let asked = Cmd::new("busctl").args(request(manager, process, title)).timeout(LIMIT);
-    let asked = match (manager, users_bus(std::env::var_os("XDG_RUNTIME_DIR"))) {
+    let asked = match (manager, users_dir()) {
         // What sudo(8) or su(1) starts lacks it.
         (Manager::User, Some(dir)) => asked.env("XDG_RUNTIME_DIR", dir),
         _ => asked,
@@ -159,9 +158,10 @@ fn reason(error: &CmdError) -> String {
     }
 }
 
-fn users_bus(given: Option<OsString>) -> Option<PathBuf> {
+/// Returns the directory in which the socket of the user's bus is, as logind makes it (`pam_systemd(8)`).
+fn users_dir() -> Option<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
-    given.is_none().then(|| PathBuf::from(format!("/run/user/{user}"))).filter(|dir| dir.is_dir())
+    Some(PathBuf::from(format!("/run/user/{user}"))).filter(|dir| dir.is_dir())
 }
 
 /// Returns the arguments of busctl(1) that make a scope of a process (org.freedesktop.systemd1(5)).

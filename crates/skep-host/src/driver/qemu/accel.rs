@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::args::confinement;
-use super::{QEMU, QemuVersion, user_of};
+use super::{QemuVersion, program, user_of};
 use crate::sys::{Cmd, CmdError, boot_id, read_own, tail, write_atomic};
 
 /// What the initial RAM disk prints when it is started with `skep.probe`.
@@ -107,7 +107,7 @@ pub async fn choose(
     }
     let probe = async || {
         on_probe();
-        probe(QEMU, LIMIT, version, kernel, initrd).await
+        probe(program::program(), LIMIT, version, kernel, initrd).await
     };
     let now_s = rustix::system::sysinfo().uptime.cast_unsigned();
     let subject = (boot_id().unwrap_or_default(), version.to_string(), kernel);

@@ -1,6 +1,5 @@
 //! Starting a machine and waiting for its guest.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,60 +10,15 @@ use tokio::time::timeout;
 use super::args::{AGENT_PORT, Invocation, MONITOR, Memory, node_words};
 use super::qmp::Qmp;
 use super::template::await_monitor;
-use super::{Accelerator, Emulator, Files, Profile, QEMU, console, disk, power, user_of};
+use super::{Accelerator, Emulator, Files, Profile, console, disk, power, program, user_of};
 use crate::driver::{Boot, Error};
 use crate::net::Network;
 use crate::shell::AgentShell;
 use crate::store::Machine;
 use crate::sys::{Cmd, CmdError, FileError, Output, ProcessId, read_own, tail, write_atomic};
 
-/// The oldest QEMU that is supported: Debian 12's.
-pub const OLDEST: QemuVersion = QemuVersion::new(7, 2);
-
 /// How long a process may take to end whose monitor has broken off.
 const ENDING: Duration = Duration::from_secs(2);
-
-/// A version of QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct QemuVersion {
-    major: u32,
-    minor: u32,
-}
-
-impl QemuVersion {
-    /// Creates a version.
-    #[must_use]
-    pub const fn new(major: u32, minor: u32) -> Self {
-        Self { major, minor }
-    }
-
-    /// Asks the installed QEMU for its version; also returns the line in which it says which build
-    /// it is.
-    ///
-    /// # Errors
-    ///
-    /// If it is not installed, or older than what is supported.
-    pub async fn installed() -> Result<(Self, String), Error> {
-        let text = Cmd::new(QEMU).arg("--version").run().await?.text();
-        let version = Self::parse(&text)
-            .ok_or_else(|| Error::Unfit(format!("{QEMU} does not tell its version: {text}")))?;
-        if version < OLDEST {
-            return Err(Error::Unfit(format!("QEMU is {version}; at least {OLDEST} is needed")));
-        }
-        Ok((version, text.lines().next().unwrap_or_default().to_owned()))
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut numbers = text.split_once("version ")?.1.split(|c: char| !c.is_ascii_digit());
-        Some(Self::new(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-    }
-}
-
-impl fmt::Display for QemuVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
 
 /// What is noted of a machine's process when it starts.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -188,7 +142,8 @@ pub(super) async fn command(
         pid: Some(files.pid()),
     };
     let tap = network.tap(&record.tap, &boot.network, &boot.owner).await?;
-    let mut command = Cmd::new(QEMU).args(invocation.args()).dir(&machine.dir).descriptor(tap);
+    let mut command =
+        Cmd::new(program::program()).args(invocation.args()).dir(&machine.dir).descriptor(tap);
     if secluded {
         command = command.secluded(places(machine, boot, memory));
     }
@@ -241,7 +196,7 @@ pub(super) fn explained(ended: Result<Output, CmdError>) -> Result<(), Error> {
 
 /// The whole command line is in the debug log; in an error it would bury the reason.
 fn shortened(command: &str) -> String {
-    let from = command.find(QEMU).map_or(command, |at| &command[at..]);
+    let from = program::position(command).map_or(command, |at| &command[at..]);
     from.split(" -machine").next().unwrap_or(from).to_owned()
 }
 
@@ -294,19 +249,4 @@ pub(super) fn last_words(files: &Files) -> String {
     let log = tail(&read_own(&files.log()).unwrap_or_default());
     let console = console::last_lines(files.dir());
     [log, console].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_read_as_distributions_write_them() {
-        let debian = "QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2)\nCopyright (c) …";
-        assert_eq!(QemuVersion::parse(debian), Some(QemuVersion::new(10, 0)));
-        let plain = "QEMU emulator version 7.2.19";
-        assert_eq!(QemuVersion::parse(plain), Some(QemuVersion::new(7, 2)));
-        assert_eq!(QemuVersion::parse("something else"), None);
-        assert!(QemuVersion::new(10, 0) > QemuVersion::new(7, 2));
-    }
 }

@@ -21,6 +21,7 @@ mod kept;
 mod launch;
 mod power;
 mod profile;
+pub mod program;
 pub mod qmp;
 mod template;
 mod usage;
@@ -38,9 +39,9 @@ use skep_core::observed::{Baked, MachineState};
 use tokio::sync::OnceCell;
 
 pub use accel::Accelerator;
-pub use launch::QemuVersion;
 pub use power::stop_limit;
 pub use profile::{Choice, Profile};
+pub use program::QemuVersion;
 pub use template::{Manifest, Template};
 pub use usage::{Usage, usage};
 pub use user::{MACHINE_USERS, has_users};
@@ -54,9 +55,6 @@ use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell};
 use crate::store::{Entries, Entry, Machine};
 use crate::sys::{Cmd, FileError, Lock};
-
-/// The program.
-pub(super) const QEMU: &str = "qemu-system-x86_64";
 
 /// What executes guests: a state that one has saved is not loaded by another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +194,9 @@ impl Qemu {
                     let found = accel::choose(dir, version, kernel, initrd, probing).await;
                     if found.accelerator == Accelerator::Tcg {
                         let reason = found.reason;
+                        if !program::has(Accelerator::Tcg).await? {
+                            return Err(program::only_kvm(&reason, &program::program()));
+                        }
                         say(&format!("software emulation, 5 to 20 times slower ({reason})"));
                     }
                     found.accelerator

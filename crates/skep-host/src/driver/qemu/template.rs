@@ -27,7 +27,7 @@ use super::bake::BAKE;
 use super::fork::{leave_out_memory, load, memory_file, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
-use super::{Emulator, Files, QEMU, disk, kept, user_of};
+use super::{Emulator, Files, disk, kept, program, user_of};
 use crate::driver::{Error, Say};
 use crate::image::{Image, image_id};
 use crate::net::Network;
@@ -255,7 +255,7 @@ impl Making<'_> {
         more: &[&str],
     ) -> Result<Cmd, Error> {
         let tap = self.network.loose_tap().await?;
-        let machine = Cmd::new(QEMU).args(invocation.args()).args(more).dir(dirs[0]);
+        let machine = Cmd::new(program::program()).args(invocation.args()).args(more).dir(dirs[0]);
         let machine = match self.secluded {
             true => machine.secluded(dirs.iter().copied().chain([&*self.image.dir])),
             false => machine,

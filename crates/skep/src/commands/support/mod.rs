@@ -69,9 +69,10 @@ async fn host(context: &Context) -> Vec<(String, String)> {
 
 async fn versions() -> String {
     let mut text = format!("skep {}\n", env!("CARGO_PKG_VERSION"));
+    let qemu = skep_host::driver::qemu::program::program().to_string_lossy().into_owned();
     let programs: [&[&str]; 7] = [
         &["uname", "-a"],
-        &["qemu-system-x86_64", "--version"],
+        &[&qemu, "--version"],
         &["docker", "--version"],
         &["ssh", "-V"],
         &["nft", "--version"],
