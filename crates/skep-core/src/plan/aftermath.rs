@@ -56,6 +56,8 @@ pub struct Standing {
     pub cluster: ClusterName,
     /// How many nodes it is to have.
     pub wanted: usize,
+    /// Whether a manager told of the swarm: else no node is known to be Ready.
+    pub is_known: bool,
     /// The nodes that are not Ready, each with the reason.
     pub missing: Vec<(NodeName, String)>,
 }
@@ -77,21 +79,27 @@ impl Standing {
             Some(((*name).clone(), reason))
         });
         let missing = missing.collect();
-        Some(Self { cluster: cluster.name.clone(), wanted: names.len(), missing })
+        let is_known = seen.swarm.is_some();
+        Some(Self { cluster: cluster.name.clone(), wanted: names.len(), is_known, missing })
     }
 
     /// Tells whether every node is Ready.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.missing.is_empty()
+        self.is_known && self.missing.is_empty()
     }
 }
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cluster, wanted, missing } = self;
+        let Self { cluster, wanted, is_known, missing } = self;
         let ready = wanted - missing.len();
-        write!(f, "cluster {cluster} is kept: {ready} of {wanted} nodes are Ready")?;
+        match is_known {
+            true => write!(f, "cluster {cluster} is kept: {ready} of {wanted} nodes are Ready")?,
+            false => {
+                write!(f, "cluster {cluster} is kept; no manager tells which nodes are Ready")?
+            }
+        }
         for (node, reason) in missing {
             write!(f, "\n  {node}: {reason}")?;
         }
@@ -109,10 +117,8 @@ fn why_not_ready(node: &ObservedNode, seen: &Observed) -> Option<String> {
         }
         (_, EngineState::Inactive { .. }) => Some("it has not joined the swarm".to_owned()),
         (_, EngineState::Member { id, .. }) => {
-            let Some(swarm) = &seen.swarm else {
-                return Some("no manager answers for the swarm".to_owned());
-            };
-            match swarm.member(id) {
+            // Where no manager answers, that is said once.
+            match seen.swarm.as_ref()?.member(id) {
                 Some(member) if member.ready => None,
                 Some(_) => Some("the swarm reports it as down".to_owned()),
                 None => Some("the swarm does not know it".to_owned()),

@@ -13,7 +13,7 @@ use skep_core::readiness::{
 use time::OffsetDateTime;
 
 use super::{Error, World};
-use crate::engine::{PROBE, ProbeAt, ProbeService, fetch_peers, fetch_soon};
+use crate::engine::{ProbeAt, ProbeService, fetch_peers, fetch_soon};
 use crate::pki::{self, Credentials};
 use crate::sys::chain;
 
@@ -105,11 +105,10 @@ impl World<'_> {
     async fn try_networks(&self, what: &Verifiable) -> Result<Vec<Check>, Error> {
         let pair = what.open.len() > 1;
         let at = if pair { ProbeAt::Pair } else { ProbeAt::Anywhere };
-        let manager = self.manager(&what.through).await?;
         let image = self.give_probe_image(&what.open).await?;
-        manager.create_probe(PROBE, &image, at).await?;
+        self.make_probe(&image, at, &what.through).await?;
         let looked = async {
-            let probe = manager.probe(PROBE).await?;
+            let probe = self.find_probe(&what.through).await?;
             let ingress = join_all(what.members.iter().map(async |node| {
                 let limit = self.verification_limit(Some(node));
                 let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
@@ -124,7 +123,7 @@ impl World<'_> {
                     return Check::new(Subject::Overlay, None, Verdict::Unknown, text);
                 }
                 let seen = async {
-                    manager.widen_probe(PROBE).await?;
+                    self.widen_probe(&what.through).await?;
                     self.see_each_other(&what.open[0], &probe).await
                 };
                 let (verdict, text) = match seen.await {
@@ -138,7 +137,7 @@ impl World<'_> {
             Ok::<_, Error>(checks)
         };
         let checks = looked.await;
-        manager.remove_probe(PROBE).await?;
+        self.end_probe(&what.through).await?;
         checks
     }
 

@@ -10,7 +10,7 @@ use skep_core::plan::{Action, DiskBase, Step};
 use super::patience::Patience;
 use super::{Error, World, provision};
 use crate::driver::{self, Adopt, Boot, Fork};
-use crate::engine::{self, PROBE, Part, inside};
+use crate::engine::{self, Part, inside};
 use crate::image::Image;
 use crate::pki::rotation;
 use crate::store::Machine;
@@ -82,7 +82,7 @@ impl World<'_> {
             }
             Action::VerifyNodes { nodes } => self.verify_nodes(nodes).await?,
             Action::RemoveProbe { through } => {
-                self.manager(through).await?.remove_probe(PROBE).await?;
+                self.end_probe(through).await?;
             }
             Action::PublishHosts(entries) => {
                 self.names.write(&self.settings.hosts_file, &self.owner(), entries).await?;

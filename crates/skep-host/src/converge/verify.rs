@@ -32,11 +32,47 @@ impl World<'_> {
             return self.start_carried_probe(index, nodes, through).await;
         };
         let image = self.give_image(own.name(), nodes, &|text| self.progress(index, text)).await?;
-        let manager = self.manager(through).await?;
         let fits = || self.machine(own.name()).is_ok_and(|it| self.driver.verifies_overlay(&it));
         let pair = verify == Verify::All || verify == Verify::Fitting && fits();
         let at = if pair { ProbeAt::Pair } else { ProbeAt::Anywhere };
-        Ok(manager.create_probe(PROBE, &image, at).await?)
+        self.make_probe(&image, at, through).await
+    }
+
+    /// Makes the probe service; managers that are busy are asked again.
+    pub(super) async fn make_probe(
+        &self,
+        image: &str,
+        at: ProbeAt<'_>,
+        through: &[NodeName],
+    ) -> Result<(), Error> {
+        self.insist("the service to verify with was not made", through.first(), async || {
+            Ok(self.manager(through).await?.create_probe(PROBE, image, at).await?)
+        })
+        .await
+    }
+
+    /// Removes the probe service.
+    pub(super) async fn end_probe(&self, through: &[NodeName]) -> Result<(), Error> {
+        self.insist("the service to verify with was not removed", through.first(), async || {
+            Ok(self.manager(through).await?.remove_probe(PROBE).await?)
+        })
+        .await
+    }
+
+    /// Lets the probe service have its second task.
+    pub(super) async fn widen_probe(&self, through: &[NodeName]) -> Result<(), Error> {
+        self.insist("the service to verify with got no second task", through.first(), async || {
+            Ok(self.manager(through).await?.widen_probe(PROBE).await?)
+        })
+        .await
+    }
+
+    /// Looks for the probe service.
+    pub(super) async fn find_probe(&self, through: &[NodeName]) -> Result<ProbeService, Error> {
+        self.insist("the service to verify with was not found", through.first(), async || {
+            Ok(self.manager(through).await?.probe(PROBE).await?)
+        })
+        .await
     }
 
     /// Puts the image of the probe service on nodes, and returns its ID; it is in a machine's image.
@@ -83,8 +119,7 @@ impl World<'_> {
                 continue;
             }
             let image = self.load_carried(index, node, &*engine).await?;
-            let manager = self.manager(through).await?;
-            return Ok(manager.create_probe(PROBE, &image, ProbeAt::Member(&place.member)).await?);
+            return self.make_probe(&image, ProbeAt::Member(&place.member), through).await;
         }
         Ok(())
     }
@@ -126,9 +161,8 @@ impl World<'_> {
         open: &[NodeName],
         through: &[NodeName],
     ) -> Result<(), Error> {
-        let manager = self.manager(through).await?;
-        let probe = match manager.probe(PROBE).await {
-            Err(engine::Error::Refused { status: 404, .. }) => {
+        let probe = match self.find_probe(through).await {
+            Err(Error::Engine(engine::Error::Refused { status: 404, .. })) => {
                 self.progress(
                     index,
                     "not verified: no node of this program's architecture runs tasks",
@@ -146,31 +180,35 @@ impl World<'_> {
         .await;
         let answers = answers.into_iter().collect::<Result<(), Error>>();
         let seen = match answers {
-            Ok(()) if probe.pair => self.verify_overlay(index, &*manager, &probe, open).await,
+            Ok(()) if probe.pair => self.verify_overlay(index, &probe, open, through).await,
             answers => answers,
         };
         let problem = match seen.is_err() {
-            true => manager.service_problem(&probe.id).await,
+            true => match self.manager(through).await {
+                Ok(manager) => manager.service_problem(&probe.id).await,
+                Err(_) => None,
+            },
             false => None,
         };
-        manager.remove_probe(PROBE).await?;
+        let removed = self.end_probe(through).await;
         match (seen, problem) {
             (Err(Error::Late { what, limit, .. }), Some(last)) => {
                 Err(Error::Late { what, limit, last: format!("the probe's task: {last}") })
             }
-            (result, _) => result,
+            (Err(error), _) => Err(error),
+            (Ok(()), _) => removed,
         }
     }
 
     async fn verify_overlay(
         &self,
         index: usize,
-        manager: &dyn Engine,
         probe: &ProbeService,
         open: &[NodeName],
+        through: &[NodeName],
     ) -> Result<(), Error> {
         self.give_probe_image(open).await?;
-        manager.widen_probe(PROBE).await?;
+        self.widen_probe(through).await?;
         self.progress(index, self.see_each_other(&open[0], probe).await?);
         Ok(())
     }
