@@ -6,7 +6,6 @@
 //!
 //! The first one belongs to the caller, who can suspend it, and holds nothing; the second one does not.
 
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use skep_host::broker::{NAME, PATH, ignore_terminals, leave_caller, serve};
 use skep_host::net::claims::STATE;
 use skep_host::sys::run_with_our_input;
 
+use crate::errln;
 use crate::error::code;
 
 /// The argument of the process that left its caller behind. sudo lets nobody give one.
@@ -32,8 +32,7 @@ pub fn run(args: &[String]) -> ExitCode {
     match try_run(args) {
         Ok(code) => code,
         Err(reason) => {
-            // Whoever would read it may be gone.
-            let _ = writeln!(std::io::stderr(), "{NAME}: {reason}");
+            errln!("{NAME}: {reason}");
             ExitCode::from(code::HOST)
         }
     }
@@ -63,7 +62,7 @@ fn run_detached() -> Result<ExitCode, String> {
     let words = ["--other".as_ref(), "0".as_ref(), own.as_os_str(), DETACHED.as_ref()];
     let ran = run_with_our_input(Path::new("chrt"), words);
     let (status, said) = ran.map_err(|error| format!("chrt: {error}"))?;
-    let _ = std::io::stderr().write_all(&said);
+    crate::err!("{}", crate::render::shown::shown_bytes(&said));
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
         code => ExitCode::from(code.and_then(|it| u8::try_from(it).ok()).unwrap_or(code::HOST)),

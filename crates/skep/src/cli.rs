@@ -410,6 +410,9 @@ pub struct Logs {
     /// A service in the node, in the place of its console.
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<Service>,
+    /// Print control characters as they are to a terminal, too; a pipe or file always gets them.
+    #[arg(long)]
+    pub raw: bool,
 }
 
 /// A service in a node.

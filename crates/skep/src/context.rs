@@ -3,7 +3,6 @@
 mod hands;
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use skep_host::sys::Holder;
 
 use self::hands::Hands;
 use crate::cli::{Accel, Waiting};
+use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::render::progress::Progress;
 
@@ -211,7 +211,7 @@ impl Context {
     pub async fn lock(&self, name: &ClusterName) -> Result<LockedCluster, CliError> {
         self.refuse_exposed(&self.store.cluster(name))?;
         let waiting = |holder: &Holder| {
-            eprintln!("waiting for cluster {name}, which {holder} changes");
+            errln!("waiting for cluster {name}, which {holder} changes");
         };
         self.store.lock(name, waiting).await.context(format!("cluster {name}"))
     }
@@ -255,7 +255,7 @@ impl Context {
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
                 other_clusters: true,
             },
-            progress: Progress::new(self.quiet, std::io::stderr().is_terminal()),
+            progress: Progress::new(self.quiet, crate::render::is_terminal()),
         }
     }
 }

@@ -9,6 +9,7 @@ use skep_host::enclosure::{ENCLOSED, EnclosedNetwork, FORWARD, serve_enclosed};
 use skep_host::forwarder::{FORWARD_PORTS, forward};
 use skep_host::sys::dial_through;
 
+use crate::errln;
 use crate::error::code;
 
 /// Plays the part that the command line names, if it names one.
@@ -29,14 +30,14 @@ pub fn run(line: &[String]) -> Option<ExitCode> {
     let played = skep_host::sys::close_inherited_on_exec().and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match dir {
-            Some(dir) => runtime.block_on(forward(Path::new(dir), |text| eprintln!("{text}"))),
+            Some(dir) => runtime.block_on(forward(Path::new(dir), |text| errln!("{text}"))),
             None => runtime.block_on(serve_enclosed(std::io::stdin().as_fd())),
         }
     });
     Some(match played {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("skep {word}: {error}");
+            errln!("skep {word}: {error}");
             ExitCode::from(code::HOST)
         }
     })

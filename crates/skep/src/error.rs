@@ -82,7 +82,13 @@ impl CliError {
 
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}", self.message)?;
+        let mut lines = self.message.lines();
+        write!(f, "error: {}", lines.next().unwrap_or_default())?;
+        for line in lines {
+            // What others say may span lines, and must not pass for what skep advises.
+            let quote = if line.trim_start().starts_with("try:") { "  | " } else { "" };
+            write!(f, "\n{quote}{line}")?;
+        }
         for hint in &self.hints {
             write!(f, "\n  try: {hint}")?;
         }

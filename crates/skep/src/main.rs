@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::Parser;
 use skep::cli::{Cli, Command};
 use skep::context::Context;
+use skep::errln;
 use skep::error::code;
 use skep::machine::{self, machines::Machines};
 use skep::{broker, enclosed};
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     // What replaces this process gets all that it was given; what outlives it must hold none.
     let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
     if !replaces && let Err(error) = skep_host::sys::close_inherited_on_exec() {
-        eprintln!("error: cannot read /proc: {error}");
+        errln!("error: cannot read /proc: {error}");
         return ExitCode::from(code::HOST);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("{error}");
+            errln!("{error}");
             ExitCode::from(error.code)
         }
     }

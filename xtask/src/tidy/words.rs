@@ -14,6 +14,17 @@ const UNSAFE: [&str; 3] = [
     "crates/skep-host/guest/kernel.rs",
 ];
 
+/// The one file that prints: what it prints passes a filter, and no other way is to lead past that.
+const PRINTER: &str = "crates/skep/src/render/mod.rs";
+const PRINTS: &str =
+    "print with the macros of crates/skep/src/render, which make control characters visible";
+
+/// Tells whether a file may not write to the standard output and error itself.
+fn prints_nowhere(path: &str) -> bool {
+    let sources = ["crates/skep/src/", "crates/skep-host/src/", "crates/skep-core/src/"];
+    path != PRINTER && sources.iter().any(|dir| path.starts_with(dir))
+}
+
 /// Returns the places of a file that use such a word.
 pub fn check(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -29,6 +40,11 @@ pub fn check(source: &Source) -> Vec<Violation> {
             word @ ("todo" | "unimplemented" | "dbg") if next == Some("!") => {
                 report(token.line, format!("{word}!: finish it or leave it out"));
             }
+            word @ ("print" | "println" | "eprint" | "eprintln")
+                if next == Some("!") && prints_nowhere(&source.path) =>
+            {
+                report(token.line, format!("{word}!: {PRINTS}"));
+            }
             word @ ("unsafe" | "unsafe_code") if !UNSAFE.contains(&&*source.path) => {
                 report(token.line, format!("{word}: only {} may", UNSAFE.join(" and ")));
             }
@@ -39,6 +55,9 @@ pub fn check(source: &Source) -> Vec<Violation> {
         report(line, "```: say what it is, such as ```text; code that runs is a test".into());
     }
     for name in &source.names {
+        if name.has("io", &["stdout", "stderr"]) && prints_nowhere(&source.path) {
+            report(name.line, format!("{}: {PRINTS}", name.text()));
+        }
         let sleeps = name.has("thread", &["sleep", "park_timeout"])
             || name.has("time", &["sleep", "sleep_until", "interval", "interval_at"]);
         if sleeps && name.import {
@@ -161,6 +180,25 @@ mod tests {
         let rule = "```: say what it is, such as ```text; code that runs is a test";
         assert_eq!(rules("a.rs", "//! A.\n//! ```\n//! f();\n//! ```\n"), [format!("2: {rule}")]);
         assert_eq!(rules("a.rs", "/// ```rust,no_run\n/// ```\nfn f() {}"), [format!("1: {rule}")]);
+    }
+
+    #[test]
+    fn printing_has_one_place() {
+        for text in [
+            "fn f() { println!(\"x\") }",
+            "fn f() { std::eprintln!(\"x\") }",
+            "fn f() { eprint!(\"x\") }",
+            "fn f() { std::io::stdout().write_all(x) }",
+            "use std::io::{stderr, Write};",
+        ] {
+            assert_eq!(rules("crates/skep/src/main.rs", text).len(), 1, "{text}");
+            assert_eq!(rules("crates/skep-host/src/sys/cmd.rs", text).len(), 1, "{text}");
+            assert!(rules(PRINTER, text).is_empty(), "{text}");
+            assert!(rules("crates/skep/tests/cli.rs", text).is_empty(), "{text}");
+        }
+        assert!(
+            rules("crates/skep/src/main.rs", "fn f() { errln!(\"x\"); io::stdin() }").is_empty()
+        );
     }
 
     #[test]

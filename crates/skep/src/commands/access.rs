@@ -15,8 +15,9 @@ use skep_host::sys::exec;
 
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;
+use crate::errln;
 use crate::error::{CliError, Context as _, code};
-use crate::outln;
+use crate::render::write_exact;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -177,7 +178,7 @@ fn handed_over(context: &Context, program: &str, words: Vec<OsString>) -> u8 {
     let mut all = entering.into_iter().map(OsString::from).chain([program.into()]).chain(words);
     let first = all.next().expect("the program is one");
     let error = exec(first, all, &[]);
-    eprintln!("error: cannot run {program}: {error}");
+    errln!("error: cannot run {program}: {error}");
     code::HOST
 }
 
@@ -185,7 +186,7 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
     let shell = args.shell.clone().or_else(own_shell).unwrap_or_else(|| "sh".to_owned());
     if args.unset {
         for variable in VARIABLES {
-            outln!("{}", unset_line(&shell, variable));
+            write_exact(format!("{}\n", unset_line(&shell, variable)).as_bytes());
         }
         return Ok(());
     }
@@ -199,7 +200,7 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         let mut nodes: Vec<_> = nodes.into_iter().filter_map(|(_, node)| node.ok()).collect();
         nodes.sort_by_key(|node| node.index);
         for (variable, value) in of_all(context, &nodes) {
-            outln!("{}", set_line(&shell, &variable, &value));
+            write_exact(format!("{}\n", set_line(&shell, &variable, &value)).as_bytes());
         }
     }
     let values = [
@@ -209,7 +210,7 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         node.name().to_string(),
     ];
     for (variable, value) in VARIABLES.iter().zip(&values) {
-        outln!("{}", set_line(&shell, variable, value));
+        write_exact(format!("{}\n", set_line(&shell, variable, value)).as_bytes());
     }
     Ok(())
 }

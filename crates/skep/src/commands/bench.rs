@@ -20,7 +20,7 @@ use super::{down, up};
 use crate::cli::{Accel, ClusterArg, Down, Output, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::out;
+use crate::{errln, out};
 
 /// The name of the clusters that are measured; `skep down` takes away what an interrupted run left.
 const CLUSTER: &str = "bench";
@@ -201,7 +201,7 @@ impl Measuring<'_> {
 
     fn say(&self, text: &str) {
         if !self.context.quiet {
-            eprintln!("{text}");
+            errln!("{text}");
         }
     }
 

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
 use crate::render::write_document;
-use crate::{out, outln};
+use crate::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;
@@ -37,7 +37,7 @@ pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliErr
                 outln!("{id}");
             }
             let freed: u64 = removed.iter().map(|(_, bytes)| bytes).sum();
-            eprintln!("{} removed, {} MiB", removed.len(), freed >> 20);
+            errln!("{} removed, {} MiB", removed.len(), freed >> 20);
         }
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
 use crate::render::table::table;
 use crate::render::write_document;
-use crate::{out, outln};
+use crate::{errln, out, outln};
 
 pub(super) async fn run(context: &Context, command: CertsCommand) -> Result<(), CliError> {
     match command {
@@ -125,7 +125,7 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let first = plan(&dir, &seen, rotate)?;
     if args.dry_run {
-        first.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        first.warnings.iter().for_each(|warning| errln!("warning: {warning}"));
         out!("{first}");
         return Ok(());
     }
@@ -155,8 +155,8 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     result?;
     if !context.quiet {
         match rotate {
-            true => eprintln!("certificates of the old authority open nothing any more"),
-            false => eprintln!("certificates are new"),
+            true => errln!("certificates of the old authority open nothing any more"),
+            false => errln!("certificates are new"),
         }
     }
     Ok(())

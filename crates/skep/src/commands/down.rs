@@ -8,6 +8,7 @@ use super::confirm;
 use super::converge::carry_out;
 use crate::cli::Down;
 use crate::context::Context;
+use crate::errln;
 use crate::error::CliError;
 
 pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
@@ -21,7 +22,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
     if plan_down_parting(&seen, parting).is_empty() {
         if !context.quiet {
-            eprintln!("there is nothing of cluster {name}");
+            errln!("there is nothing of cluster {name}");
         }
         return Ok(());
     }
@@ -43,7 +44,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         if has_hosts { error.hint(forget) } else { error }
     })?;
     if !context.quiet {
-        eprintln!("cluster {name} is gone");
+        errln!("cluster {name} is gone");
     }
     Ok(())
 }

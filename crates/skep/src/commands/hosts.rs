@@ -13,9 +13,9 @@ use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterOption, HostsCommand, Output};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::out;
 use crate::render::table::table;
 use crate::render::write_document;
+use crate::{errln, out};
 
 pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), CliError> {
     match command {
@@ -84,7 +84,7 @@ async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliErro
     let dir = context.existing(cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     if !context.quiet {
-        eprintln!("following the nodes of cluster {} that are up; Ctrl-C ends it", dir.name());
+        errln!("following the nodes of cluster {} that are up; Ctrl-C ends it", dir.name());
     }
     let mut pending = Plan::default();
     while dir.exists() {

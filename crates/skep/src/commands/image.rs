@@ -16,9 +16,9 @@ use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
-use crate::out;
 use crate::render::table::table;
 use crate::render::write_document;
+use crate::{errln, out};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;
@@ -49,7 +49,7 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
         .and_then(|names| plan_load(&seen, &sets, &names).map_err(plan_error));
     let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
     if plan.is_empty() && plan.warnings.is_empty() && !context.quiet {
-        eprintln!("all nodes have it");
+        errln!("all nodes have it");
     }
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
@@ -159,7 +159,7 @@ async fn bake_for(
     }
     let plan = plan_bake(&seen).map_err(plan_error)?;
     if plan.is_empty() && !context.quiet {
-        eprintln!("there are warm machines that have them");
+        errln!("there are warm machines that have them");
     }
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await
 }
@@ -205,7 +205,7 @@ async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<
             let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();
             out!("{}", table(&["IMAGE", "ID", "SIZE", "NODES"], &cells));
             for (node, reason) in &silent {
-                eprintln!("warning: what {node} has is not known: {reason}");
+                errln!("warning: what {node} has is not known: {reason}");
             }
         }
     }

@@ -1,13 +1,12 @@
 //! `skep logs`.
 
-use std::io::Write;
-
 use skep_host::driver::qemu::console;
 use skep_host::store::Machine;
 
 use crate::cli::{Logs, Service};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
+use crate::render::{write_exact, write_raw};
 
 pub(super) async fn run(context: &Context, args: Logs) -> Result<(), CliError> {
     let name = args.node.cluster.clone().or(args.cluster.cluster);
@@ -22,8 +21,10 @@ pub(super) async fn run(context: &Context, args: Logs) -> Result<(), CliError> {
             log.map_err(|error| error.hint(format!("skep logs {}", args.node.node)))?
         }
     };
-    // Whoever reads it may stop reading.
-    let _ = std::io::stdout().write_all(&text);
+    match args.raw {
+        true => write_raw(&text),
+        false => write_exact(&text),
+    }
     Ok(())
 }
 

@@ -35,8 +35,8 @@ pub(crate) use doctor::require;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
+use crate::err;
 use crate::error::{CliError, code};
-use crate::out;
 
 /// `skep completions`.
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
             let mut command = Cli::command();
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command, "skep", &mut text);
-            out!("{}", String::from_utf8_lossy(&text));
+            crate::render::write_exact(&text);
         }
     }
     Ok(0)
@@ -120,15 +120,15 @@ async fn interrupted() {
 
 /// Asks on a terminal; without one, only a flag answers.
 fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
-    use std::io::{BufRead, IsTerminal, Write};
+    use std::io::{BufRead, IsTerminal};
     if yes {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
         return Err(CliError::usage(format!("{question} There is no terminal to ask; say -y")));
     }
-    eprint!("{question} [y/N] ");
-    let _ = std::io::stderr().flush();
+    err!("{question} [y/N] ");
+    crate::render::flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -9,6 +9,7 @@ use super::image;
 use super::up::options;
 use crate::cli::Power;
 use crate::context::Context;
+use crate::errln;
 use crate::error::CliError;
 
 pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
@@ -39,7 +40,7 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     cluster.release();
     result?;
     if !context.quiet {
-        eprintln!("cluster {} is up", dir.name());
+        errln!("cluster {} is up", dir.name());
     }
     Ok(())
 }
@@ -54,7 +55,7 @@ pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError>
     cluster.release();
     result?;
     if !context.quiet {
-        eprintln!("cluster {} is stopped", dir.name());
+        errln!("cluster {} is stopped", dir.name());
     }
     Ok(())
 }

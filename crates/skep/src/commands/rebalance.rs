@@ -10,7 +10,7 @@ use super::stack::{DockerCommand, converging_limit, judge_ending, patience};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::outln;
+use crate::{errln, outln};
 
 /// How long the docker command may take for one service.
 const UPDATING: Duration = Duration::from_secs(60);
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
         outln!("{}: {}", spread.name, places(spread));
     }
     if chosen.is_empty() && !context.quiet {
-        eprintln!("all services are evenly spread");
+        errln!("all services are evenly spread");
     }
     if chosen.is_empty() || args.dry_run {
         return Ok(0);
@@ -69,7 +69,7 @@ fn choose(view: &View, named: &[String]) -> Result<Vec<Spread>, CliError> {
     let (kept, moved): (Vec<_>, Vec<_>) = uneven.partition(|spread| spread.keep.is_some());
     for spread in kept {
         let why = spread.keep.unwrap_or_default();
-        eprintln!(
+        errln!(
             "warning: {} is left on {}: {why}; name it to move it",
             spread.name,
             places(&spread)

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, TrustedEntry};
 use crate::render::write_document;
-use crate::{out, outln};
+use crate::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;
@@ -194,20 +194,20 @@ fn address(dir: &ClusterDir, registry: &RegistrySpec) -> Result<SocketAddrV4, Cl
 /// Tells how images get there.
 fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     let name = dir.name();
-    eprintln!("all nodes pull {at}/IMAGE; from a node's engine:");
-    eprintln!("  skep docker --cluster {name} -- push {at}/IMAGE");
+    errln!("all nodes pull {at}/IMAGE; from a node's engine:");
+    errln!("  skep docker --cluster {name} -- push {at}/IMAGE");
     let here = SocketAddrV4::new(context.network().seen_from_here(*at.ip()), at.port());
     let trusted = format!("/etc/docker/certs.d/{here}/ca.crt");
     if here.ip().is_loopback() {
-        eprintln!("or, as this host's docker trusts what is on the loopback, from here:");
+        errln!("or, as this host's docker trusts what is on the loopback, from here:");
     } else if Path::new(&trusted).exists() {
-        eprintln!("or, as this host's docker trusts it:");
+        errln!("or, as this host's docker trusts it:");
     } else {
-        eprintln!("or, once this host's docker trusts it, from here:");
+        errln!("or, once this host's docker trusts it, from here:");
         let ca = Credentials::of_store(dir.path()).ca;
-        eprintln!("  install -D -m 644 {} {trusted}", ca.display());
+        errln!("  install -D -m 644 {} {trusted}", ca.display());
     }
-    eprintln!("  docker push {here}/IMAGE");
+    errln!("  docker push {here}/IMAGE");
 }
 
 async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Result<(), CliError> {

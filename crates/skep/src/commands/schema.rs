@@ -1,8 +1,8 @@
 //! `skep schema`.
 
 use crate::file::json_schema;
-use crate::outln;
+use crate::render::write_exact;
 
 pub(super) fn run() {
-    outln!("{:#}", json_schema());
+    write_exact(format!("{:#}\n", json_schema()).as_bytes());
 }

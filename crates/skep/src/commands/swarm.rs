@@ -12,6 +12,7 @@ use super::confirm;
 use super::converge::{carry_out, plan_error};
 use crate::cli::{SwarmCommand, SwarmRecover};
 use crate::context::Context;
+use crate::errln;
 use crate::error::CliError;
 
 /// How long a leader may take to notice that it has lost the others: ten of raft's ticks of a second each,
@@ -56,8 +57,8 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
     cluster.release();
     result?;
     if !context.quiet {
-        eprintln!("{node} is the only manager now; to let the others join again:");
-        eprintln!("  skep up {}", dir.name());
+        errln!("{node} is the only manager now; to let the others join again:");
+        errln!("  skep up {}", dir.name());
     }
     Ok(())
 }

@@ -25,7 +25,7 @@ use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
 use crate::file::ClusterFile;
 use crate::render::progress::Progress;
-use crate::{out, outln};
+use crate::{errln, out, outln};
 
 /// How often a subnet is chosen before an `up` gives up. Each time somebody else took the one that was chosen.
 pub const CHOICES: u32 = 5;
@@ -42,13 +42,13 @@ pub(super) async fn run(context: &Context, args: Up) -> Result<(), CliError> {
     let started = Instant::now();
     let Some(Done { name, progress }) = bring_up(context, args).await? else { return Ok(()) };
     if !context.quiet {
-        eprintln!("\ncluster {name} is up after {:.1} s", started.elapsed().as_secs_f64());
+        errln!("\ncluster {name} is up after {:.1} s", started.elapsed().as_secs_f64());
         let summary = progress.summary();
         if !summary.is_empty() {
-            eprintln!("  {summary}");
+            errln!("  {summary}");
         }
-        eprintln!("\nlet your own docker command speak to it:\n  eval $(skep env {name})");
-        eprintln!("or look around:\n  skep status {name}");
+        errln!("\nlet your own docker command speak to it:\n  eval $(skep env {name})");
+        errln!("or look around:\n  skep status {name}");
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         let spec = wanted_spec(file, &seen)?;
         let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
         for warning in &plan.warnings {
-            eprintln!("warning: {warning}");
+            errln!("warning: {warning}");
         }
         match plan.is_empty() {
             true => outln!("nothing to do"),
@@ -196,17 +196,17 @@ async fn after_failure(
     let seen = match machinery.observe(cluster.dir(), Damage::List).await {
         Ok(seen) => seen,
         Err(second) => {
-            eprintln!("{second}");
+            errln!("{second}");
             return error.hint(again).hint(format!("skep status {name}"));
         }
     };
     match plan_aftermath(attempt, &seen) {
         Aftermath::Remove(plan) => {
-            eprintln!("no swarm was formed: removing what was made");
+            errln!("no swarm was formed: removing what was made");
             match carry_out(machinery, cluster, &plan, OnFailure::GoOn).await {
                 Ok(()) => error.hint("the same with --no-rollback, and look at what failed"),
                 Err(second) => {
-                    eprintln!("{second}");
+                    errln!("{second}");
                     error.hint(again).hint(format!("skep down {name}  # removes what is left"))
                 }
             }
@@ -285,7 +285,7 @@ async fn check_hosts(
     let owner = ssh::owner(spec.name.as_str(), &origin).unwrap_or_default();
     let new = spec.nodes.iter().filter(|node| !before.nodes.contains_key(&node.name));
     let hosts: Vec<_> = new.filter_map(|node| Some((&node.name, node.host.as_ref()?))).collect();
-    let mut problems = Vec::new();
+    let (mut problems, mut hints) = (Vec::new(), Vec::new());
     for Checked { node, host, forbidden, warnings } in
         machinery.driver.hosts.check(&hosts, &owner).await
     {
@@ -297,14 +297,15 @@ async fn check_hosts(
         if !forbidden.is_empty() {
             let key = host.key.as_ref().map_or(String::new(), |key| format!(" -i {key}"));
             let (port, user, address) = (host.port, &host.user, host.address);
-            problems.push(format!("  try: ssh -p {port}{key} {user}@{address} sudo -n true"));
+            hints.push(format!("ssh -p {port}{key} {user}@{address} sudo -n true"));
         }
     }
     if problems.is_empty() {
         return Ok(());
     }
     let all = problems.join("\n");
-    Err(CliError::host(format!("nothing was touched, as hosts are not ready\n{all}")))
+    let error = CliError::host(format!("nothing was touched, as hosts are not ready\n{all}"));
+    Err(hints.into_iter().fold(error, CliError::hint))
 }
 
 /// Chooses a subnet and a bridge for a new cluster and makes the choice known. Where another skep on this host was

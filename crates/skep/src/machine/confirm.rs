@@ -1,7 +1,5 @@
 //! Questions, and what counts as a yes.
 
-use std::io::Write;
-
 use crate::out;
 
 /// Asks, and reads one word.
@@ -11,7 +9,7 @@ use crate::out;
 /// If there is no word, or more than one; in Go's words.
 pub fn confirm(question: &str) -> Result<bool, String> {
     out!("{question} (y/n): ");
-    let _ = std::io::stdout().flush();
+    crate::render::flush();
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line).unwrap_or(0);
     answer(read, &line)

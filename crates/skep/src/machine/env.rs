@@ -3,7 +3,8 @@
 use super::call::{Call, variable};
 use super::connect::check;
 use super::failure::Failure;
-use crate::{out, outln};
+use crate::outln;
+use crate::render::write_exact;
 
 /// The words of a shell.
 struct Words {
@@ -62,7 +63,7 @@ fn words(shell: &str) -> Words {
 pub(super) async fn env(call: &Call) -> Result<(), Failure> {
     call.say.step_aside();
     let text = if call.given.switch("unset") { unset(call) } else { set(call).await }?;
-    out!("{text}");
+    write_exact(text.as_bytes());
     Ok(())
 }
 

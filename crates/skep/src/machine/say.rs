@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::outln;
+use crate::{errln, outln};
 
 /// Where progress goes. Clones tell the same.
 #[derive(Debug, Clone)]
@@ -53,8 +53,7 @@ impl Say {
     }
 }
 
-/// Writes a line to the standard error. That nobody reads it is no error: `2>&1 | head` has its line.
+/// Writes a line to the standard error.
 pub fn aside(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "{text}");
+    errln!("{text}");
 }

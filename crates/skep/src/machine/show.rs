@@ -8,6 +8,8 @@ use super::connect::engine_version;
 use super::driver::{Kind, Machine, NOT_RUNNING, State};
 use super::failure::Failure;
 use super::help::VERSION;
+use crate::render::shown::document;
+use crate::render::write_exact;
 use crate::template::{Function, Template, Value};
 use crate::{out, outln};
 
@@ -36,14 +38,14 @@ pub(super) fn inspect(call: &Call) -> Result<(), Failure> {
     let record = record.to_value();
     let format = call.given.text("format");
     if format.is_empty() {
-        outln!("{}", indented(&record));
+        write_exact(document(format!("{}\n", indented(&record))).as_bytes());
         return Ok(());
     }
     let template = Template::parse(format, &FUNCTIONS)
         .map_err(|error| format!("template parsing error: {error}"))?;
     let mut text = String::new();
     let result = template.execute(&Value::from_json(&record), &mut text);
-    out!("{text}");
+    write_exact(text.as_bytes());
     result?;
     outln!();
     Ok(())

@@ -1,11 +1,12 @@
-//! What is printed.
+//! What is printed, and the only place from which it is: all of it passes [`shown`].
 
 pub mod progress;
+pub mod shown;
 pub mod table;
 mod yaml;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -13,15 +14,46 @@ use crate::cli::Output;
 
 /// Writes to standard output. A reader such as `head` may have seen enough: that is no error.
 pub fn write_out(text: fmt::Arguments<'_>) {
-    let _ = std::io::stdout().write_fmt(text);
+    let _ = std::io::stdout().write_all(shown::shown(&text.to_string()).as_bytes());
+}
+
+/// Writes to standard error. That nobody reads it is no error: `2>&1 | head` has its line.
+pub fn write_err(text: fmt::Arguments<'_>) {
+    let _ = std::io::stderr().write_all(shown::shown(&text.to_string()).as_bytes());
+}
+
+/// Writes what a program or a shell is to read, byte by byte as it is; what is hidden in it is visible on a terminal.
+pub fn write_exact(bytes: &[u8]) {
+    let mut out = std::io::stdout();
+    let _ = match out.is_terminal() {
+        true => out.write_all(shown::shown_bytes(bytes).as_bytes()),
+        false => out.write_all(bytes),
+    };
+}
+
+/// Writes bytes as they are, even to a terminal: only where the user asked for just that.
+pub fn write_raw(bytes: &[u8]) {
+    let _ = std::io::stdout().write_all(bytes);
+}
+
+/// Tells whether remarks go to a terminal.
+pub fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
+}
+
+/// Sees to it that a question is there before its answer is read.
+pub fn flush() {
+    let _ = std::io::stdout().flush();
+    let _ = std::io::stderr().flush();
 }
 
 /// Prints what is for programs.
 pub fn write_document(output: Output, value: &Value) {
-    match output {
-        Output::Yaml => write_out(format_args!("{}", yaml::yaml(value))),
-        Output::Json | Output::Table => write_out(format_args!("{value:#}\n")),
-    }
+    let text = match output {
+        Output::Yaml => yaml::yaml(value),
+        Output::Json | Output::Table => format!("{value:#}\n"),
+    };
+    write_exact(shown::document(text).as_bytes());
 }
 
 /// Prints a result, as `print!` does, to a reader that may go away.
@@ -36,5 +68,19 @@ macro_rules! outln {
     () => { $crate::render::write_out(format_args!("\n")) };
     ($format:literal $($arguments:tt)*) => {
         $crate::render::write_out(format_args!("{}\n", format_args!($format $($arguments)*)))
+    };
+}
+
+/// Prints a remark on standard error, as `err!` does.
+#[macro_export]
+macro_rules! err {
+    ($($arguments:tt)*) => { $crate::render::write_err(format_args!($($arguments)*)) };
+}
+
+/// Prints a remark on standard error and ends the line, as `errln!` does.
+#[macro_export]
+macro_rules! errln {
+    ($format:literal $($arguments:tt)*) => {
+        $crate::render::write_err(format_args!("{}\n", format_args!($format $($arguments)*)))
     };
 }

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::errln;
+
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use skep_core::event::Event;
+
+use super::shown::{one_line, shown};
 
 /// Renders events on standard error.
 pub struct Progress {
@@ -64,13 +68,14 @@ impl Progress {
             Event::PlanStarted { .. } => state.steps.clear(),
             Event::StepStarted { step, node, title } => {
                 let place = node.map(|node| node.to_string()).unwrap_or_else(|| "cluster".into());
-                let name = format!("{place}: {title}");
+                let name = one_line(&format!("{place}: {title}"));
                 let bar = self.live.as_ref().map(|live| spinner(live, &name));
                 state.begin(&title);
                 state.steps.insert(step, Running { name, title, bar, quarters: 0 });
             }
             Event::StepProgress { step, text } => {
                 let Some(running) = state.steps.get(&step) else { return };
+                let text = one_line(&text);
                 match &running.bar {
                     Some(bar) => bar.set_message(format!("{}: {text}", running.name)),
                     None => self.line(&format!("{}: {text}", running.name)),
@@ -93,7 +98,9 @@ impl Progress {
                 let text = format!("FAILED after {}: {error}", seconds(took));
                 self.end(&mut state, step, took, &text);
             }
-            Event::Service { name, text, done } => self.service(&mut state, &name, &text, done),
+            Event::Service { name, text, done } => {
+                self.service(&mut state, &one_line(&name), &one_line(&text), done);
+            }
             Event::Warning(text) => self.above(&format!("warning: {text}")),
             Event::Note(text) => self.line(&text),
         }
@@ -159,8 +166,8 @@ impl Progress {
 
     fn above(&self, text: &str) {
         match &self.live {
-            Some(live) => drop(live.println(text)),
-            None => eprintln!("{text}"),
+            Some(live) => drop(live.println(shown(text))),
+            None => errln!("{text}"),
         }
     }
 }

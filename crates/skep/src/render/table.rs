@@ -1,8 +1,12 @@
 //! Tables: columns as wide as their widest cell, three blanks apart, as docker prints them.
 
+use super::shown::one_line;
+
 /// Returns a table with a header.
 #[must_use]
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let cells = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let columns = header.len();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
@@ -17,7 +21,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         line.trim_end().to_owned() + "\n"
     };
     let mut text = line(header.to_vec());
-    for row in rows {
+    for row in &rows {
         text.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     text
@@ -31,5 +35,11 @@ mod tests {
     fn columns_fit_their_widest_cell() {
         let rows = vec![vec!["a".to_owned(), "b".to_owned()], vec!["longer".into(), String::new()]];
         assert_eq!(table(&["X", "Y"], &rows), "X        Y\na        b\nlonger\n");
+    }
+
+    #[test]
+    fn a_cell_is_as_wide_as_what_is_shown_of_it() {
+        let rows = vec![vec!["a\x1b[2J\nb".to_owned(), "c".to_owned()]];
+        assert_eq!(table(&["X", "Y"], &rows), "X             Y\na\\x1b[2J b    c\n");
     }
 }

@@ -22,7 +22,8 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
 use crate::render::write_document;
-use crate::{out, outln};
+use crate::render::write_exact;
+use crate::{errln, out, outln};
 
 pub(super) async fn run(context: &Context, command: FirewallCommand) -> Result<u8, CliError> {
     match command {
@@ -145,10 +146,10 @@ async fn change(context: &Context, args: &FirewallRules, action: Action) -> Resu
     }
     for (place, (backend, script)) in places.iter().zip(scripts) {
         let (_, said) = place.run(&script).await?;
-        said.lines().for_each(|line| eprintln!("{}: {line}", place.name()));
+        said.lines().for_each(|line| errln!("{}: {line}", place.name()));
         let done = if action == Action::Apply { "are there" } else { "are gone" };
         if !context.quiet {
-            eprintln!("{}: the rules {done} ({backend})", place.name());
+            errln!("{}: the rules {done} ({backend})", place.name());
         }
     }
     Ok(())
@@ -165,8 +166,12 @@ async fn show(context: &Context, args: &FirewallShow) -> Result<(), CliError> {
         let ruleset = place.ruleset(&args.rules)?;
         let backend = place.backend(&args.rules).await?;
         match args.format {
-            FirewallFormat::Script => out!("{}", script(&ruleset, backend, Action::Apply)?),
-            FirewallFormat::Removal => out!("{}", script(&ruleset, backend, Action::Remove)?),
+            FirewallFormat::Script => {
+                write_exact(script(&ruleset, backend, Action::Apply)?.as_bytes());
+            }
+            FirewallFormat::Removal => {
+                write_exact(script(&ruleset, backend, Action::Remove)?.as_bytes());
+            }
             format => {
                 let is_there = is_there(&place, &ruleset, backend).await?;
                 if format == FirewallFormat::Table {

@@ -19,6 +19,7 @@ use crate::commands::converge::{carry_out, plan_error};
 use crate::commands::stack::patience;
 use crate::commands::up::options;
 use crate::context::{Context, Machinery};
+use crate::errln;
 use crate::error::CliError;
 
 /// How long services may take to find another node before it is told which do not.
@@ -51,7 +52,7 @@ async fn warn_about_services(context: &Context, dir: &ClusterDir) {
     let Ok(services) = glance(swarm, SETTLING).await else { return };
     for status in services.into_iter().filter(|it| it.standing != Standing::Converged) {
         if status.problem.is_some() {
-            eprintln!("warning: {} waits: {status}", status.name);
+            errln!("warning: {} waits: {status}", status.name);
         }
     }
 }
@@ -156,7 +157,7 @@ pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliEr
         carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
         settle(&machinery, &cluster, &look().await?, one, |_| ()).await?;
         if !context.quiet {
-            eprintln!("{name} is back");
+            errln!("{name} is back");
         }
     }
     cluster.release();

@@ -12,6 +12,7 @@ use super::{Checked, DockerCommand, converging_limit, judge_ending, patience};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
+use crate::{err, errln};
 
 /// How long the docker command may take; it may ask a registry for each image.
 const DEPLOYING: Duration = Duration::from_secs(300);
@@ -22,7 +23,7 @@ pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliE
         Ok(checked) => checked,
         Err(Wrong::Told(error)) => return Err(error),
         Err(Wrong::Said(said, code)) => {
-            eprint!("{said}");
+            err!("{said}");
             return Ok(code);
         }
     };
@@ -83,7 +84,7 @@ pub(in crate::commands) async fn deploy(
     if !context.quiet {
         let count = ending.outcome.services.len();
         let seconds = began.elapsed().as_secs_f64();
-        eprintln!("stack {name}: {count} services have converged after {seconds:.1} s");
+        errln!("stack {name}: {count} services have converged after {seconds:.1} s");
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use skep_core::services::{Cause, Outcome, Standing, Status};
 use skep_host::stack::{Ending, Report, Swarm, report};
 
+use crate::errln;
 use crate::error::{CliError, code};
 
 const LONGER: &str = "the same with a longer --timeout";
@@ -23,7 +24,7 @@ pub(in crate::commands) async fn judge_ending(
 ) -> Result<(), CliError> {
     for status in ending.outcome.services.iter().filter(|it| it.wanted == 0) {
         if let Some(problem) = &status.problem {
-            eprintln!("warning: {} runs nowhere: {problem}", status.name);
+            errln!("warning: {} runs nowhere: {problem}", status.name);
         }
     }
     if !ending.late && ending.outcome.is_converged() {

@@ -9,6 +9,7 @@ use skep_host::store::ClusterDir;
 use super::{DockerCommand, converging_limit, list, patience};
 use crate::cli::StackRemove;
 use crate::context::{Context, Machinery};
+use crate::errln;
 use crate::error::{CliError, Context as _, code};
 
 /// How long the docker command may take.
@@ -47,7 +48,7 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
         remove(&docker, &machinery, swarm, &dir, name, limit).await?;
         if !context.quiet {
             let seconds = began.elapsed().as_secs_f64();
-            eprintln!("stack {name} is gone from all nodes after {seconds:.1} s");
+            errln!("stack {name} is gone from all nodes after {seconds:.1} s");
         }
     }
     Ok(0)

@@ -17,7 +17,7 @@ use self::redact::Redactor;
 use crate::cli::SupportBundle;
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
-use crate::outln;
+use crate::{errln, outln};
 
 /// How much of the end of each log is taken, in bytes.
 const LOG: usize = 256 << 10;
@@ -50,8 +50,8 @@ pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), Cl
     let texts: Vec<_> = parts.into_iter().map(clean).collect();
     skep_host::bundle::write(&path, &texts).context("no bundle")?;
     if !context.quiet {
-        eprintln!("keys, tokens and passwords were taken out; look at it before you hand it on:");
-        eprintln!("  tar -xzOf {} | less", skep_host::sys::shell_quoted(&path.to_string_lossy()));
+        errln!("keys, tokens and passwords were taken out; look at it before you hand it on:");
+        errln!("  tar -xzOf {} | less", skep_host::sys::shell_quoted(&path.to_string_lossy()));
     }
     outln!("{}", path.display());
     Ok(())

@@ -1,0 +1,174 @@
+//! What comes from guests, records and paths reaches a terminal as plain text, whichever way it takes.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use skep::render::progress::Progress;
+use skep_core::event::Event;
+use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
+use skep_host::converge::OnFailure;
+use skep_testkit::fakes::FakeHost;
+
+/// Sets a terminal's title, clears it, sets a colour with one C1 control, turns the text round.
+const HOSTILE: &str = "\x1b]0;owned\x07\x1b[2J\u{9b}31m\u{202e}txt";
+const VISIBLE: &str = "\\x1b]0;owned\\x07\\x1b[2J\\u{9b}31m\\u{202e}txt";
+
+/// Runs a command to its end, with both outputs in one, through a pipe or on a terminal.
+fn said(command: &mut Command, on_terminal: bool) -> Vec<u8> {
+    let words: Vec<String> = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args())
+        .map(|word| skep_host::sys::shell_quoted(word.to_str().unwrap()))
+        .collect();
+    let line = format!("{} 2>&1", words.join(" "));
+    let mut run = match on_terminal {
+        true => Command::new("script"),
+        false => Command::new("sh"),
+    };
+    match on_terminal {
+        true => run.args(["-qec", &line, "/dev/null"]),
+        false => run.args(["-c", &line]),
+    };
+    run.envs(command.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let output = run.stdin(Stdio::null()).output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    match on_terminal {
+        // A terminal ends lines so.
+        true => String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n").into_bytes(),
+        false => output.stdout,
+    }
+}
+
+fn skep(home: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skep"));
+    command.args(line.split(' ')).env("SKEP_HOME", home);
+    command.env("SKEP_HOSTS_FILE", home.parent().unwrap().join("hosts")).env("SHELL", "/bin/sh");
+    command
+}
+
+/// Writes a store with a cluster `demo` of one node.
+fn write_store(home: &Path) {
+    let node = NodeSpec {
+        name: NodeName::numbered(0),
+        role: Role::Manager,
+        cpus: 1,
+        memory: Size::gib(1),
+        disk: Size::gib(20),
+        labels: [].into(),
+        host: None,
+        availability: None,
+    };
+    let spec = ClusterSpec {
+        name: "demo".parse().unwrap(),
+        image: ImageSpec::default(),
+        subnet: Some("172.31.254.0/24".parse().unwrap()),
+        nodes: vec![node],
+        images: Vec::new(),
+        access: Access::default(),
+        registry: None,
+        trusted: None,
+        hostnames: Vec::new(),
+    };
+    let options = UpOptions { birth: Birth::Boot, wait: true, verify: Verify::Nothing };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let host = FakeHost::new();
+        let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), options).unwrap();
+        host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
+        copy(host.cluster("demo").path(), &home.join("clusters/demo"));
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn has_hostile(bytes: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(bytes);
+    text.contains(['\x1b', '\x07', '\u{9b}', '\u{202e}'])
+}
+
+#[test]
+fn logs_are_exact_in_a_pipe_and_plain_on_a_terminal() {
+    let place = tempfile::tempdir().unwrap();
+    let home = place.path().join("home");
+    write_store(&home);
+    let mut log = format!("boot\n{HOSTILE}\n").into_bytes();
+    log.extend(b"\xff\xfe\n");
+    fs::write(home.join("clusters/demo/machines/node0/console.log"), &log).unwrap();
+    assert_eq!(said(&mut skep(&home, "logs demo/node0"), false), log);
+    let plain = format!("boot\n{VISIBLE}\n\\xff\\xfe\n");
+    assert_eq!(String::from_utf8(said(&mut skep(&home, "logs demo/node0"), true)).unwrap(), plain);
+    // Whoever wants colours asks for them.
+    fs::write(home.join("clusters/demo/machines/node0/console.log"), "\x1b[31mred\n").unwrap();
+    assert_eq!(said(&mut skep(&home, "logs demo/node0 --raw"), true), b"\x1b[31mred\n");
+}
+
+#[test]
+fn errors_hints_tables_and_documents_are_plain_everywhere() {
+    let place = tempfile::tempdir().unwrap();
+    let home = place.path().join(HOSTILE);
+    write_store(&home);
+    for on_terminal in [false, true] {
+        for line in ["status demo", "ls", "certs show demo", "status nosuch", "logs demo/node7"] {
+            let bytes = said(&mut skep(&home, line), on_terminal);
+            assert!(!bytes.is_empty(), "{line}");
+            assert!(!has_hostile(&bytes), "{line}: {}", String::from_utf8_lossy(&bytes));
+        }
+        let status = String::from_utf8(said(&mut skep(&home, "status demo"), on_terminal)).unwrap();
+        assert!(status.contains(VISIBLE), "{status}");
+        // A program reads the very path.
+        let document = said(&mut skep(&home, "status demo -o json"), on_terminal);
+        assert!(!has_hostile(&document));
+        let value: serde_json::Value = serde_json::from_slice(&document).unwrap();
+        let path = serde_json::json!(HOSTILE).to_string();
+        assert!(value.to_string().contains(path.trim_matches('"')), "{value}");
+        // An error with a hint: the authority's key is open to others.
+        let key = home.join("clusters/demo/certs/ca-key.pem");
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let bytes = said(&mut skep(&home, "certs renew demo"), on_terminal);
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains("error: ") && text.contains(VISIBLE), "{text}");
+        assert!(!has_hostile(&bytes), "{text}");
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+}
+
+/// Plays a step's progress; this test runs itself again to see what comes of it.
+#[test]
+fn progress_is_plain_in_a_pipe_and_on_a_terminal() {
+    if let Ok(terminal) = std::env::var("SKEP_TEST_PROGRESS") {
+        let progress = Progress::new(false, terminal == "1");
+        let text = || format!("{HOSTILE}\n  try: evil");
+        progress.event(Event::StepStarted { step: 0, node: None, title: text() });
+        progress.event(Event::StepProgress { step: 0, text: text() });
+        progress.event(Event::Service { name: text(), text: text(), done: false });
+        progress.event(Event::Warning(text()));
+        let took = std::time::Duration::ZERO;
+        progress.event(Event::StepFailed { step: 0, took, error: text() });
+        return progress.clear();
+    }
+    for on_terminal in [false, true] {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "progress_is_plain_in_a_pipe_and_on_a_terminal", "--nocapture"]);
+        again
+            .env("SKEP_TEST_PROGRESS", if on_terminal { "1" } else { "0" })
+            .env("SHELL", "/bin/sh");
+        let bytes = said(again.env("TERM", "xterm"), on_terminal);
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(text.contains(VISIBLE), "{text}");
+        for part in ["\x1b]0;owned", "\x07", "\x1b[2J\u{9b}", "\u{9b}", "\u{202e}"] {
+            assert!(!text.contains(part), "{part:?}: {text:?}");
+        }
+    }
+}
