@@ -73,7 +73,7 @@ pub struct HostSpec {
     /// The path of the private key, or none for those that ssh(1) finds itself, an agent's among them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Where its engine comes from if it has none: a script to run, or none for the distribution.
+    /// Where its engine comes from if it has none: a script to run, with its digest, or none for the distribution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub install_url: Option<String>,
 }
@@ -430,6 +430,27 @@ impl NodeSpec {
 }
 
 impl HostSpec {
+    /// Returns why root there should not run what `install_url` leads to, if it should not: over http anybody on the
+    /// way can change it, and without a digest whoever has the server can, at any time.
+    #[must_use]
+    pub fn install_problem(&self) -> Option<String> {
+        let url = self.install_url.as_deref()?;
+        let (place, digest) = url.split_once("#sha256=").unwrap_or((url, ""));
+        let is_digest =
+            digest.len() == 64 && digest.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+        if !place.starts_with("https://") {
+            return Some(format!(
+                "install_url {url}: use https, or anybody on the way can change it"
+            ));
+        }
+        (!is_digest).then(|| {
+            format!(
+                "install_url {url}: add #sha256=DIGEST of the script that you have read: \
+                 curl -fsSL {place} | sha256sum"
+            )
+        })
+    }
+
     /// Returns everything that is wrong with it. A word that begins with `-` would be an option to ssh(1).
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
@@ -453,4 +474,33 @@ impl HostSpec {
 pub(crate) fn node_room(subnet: Ipv4Net) -> usize {
     let addresses = 1usize << (32 - subnet.prefix_len()).min(24);
     addresses.saturating_sub(3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_runs_no_script_that_is_not_pinned() {
+        let problem = |url: &str| {
+            let host = HostSpec {
+                address: Ipv4Addr::new(192, 0, 2, 7),
+                user: "root".into(),
+                port: 22,
+                key: None,
+                install_url: Some(url.to_owned()),
+            };
+            host.install_problem()
+        };
+        let digest = "0123456789abcdef".repeat(4);
+        assert_eq!(problem(&format!("https://get.example/#sha256={digest}")), None);
+        let plain = problem(&format!("http://get.example/#sha256={digest}")).unwrap();
+        assert!(plain.contains("use https"), "{plain}");
+        for unpinned in ["", "#sha256=", "#sha256=0123", "#md5=0123"] {
+            let text = problem(&format!("https://get.example/{unpinned}")).unwrap();
+            assert!(text.contains("| sha256sum"), "{text}");
+        }
+        let upper = digest.to_uppercase();
+        assert!(problem(&format!("https://get.example/#sha256={upper}")).is_some());
+    }
 }

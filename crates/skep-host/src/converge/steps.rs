@@ -181,7 +181,11 @@ impl World<'_> {
                         let reason = crate::sys::chain(&error);
                         self.progress(index, format!("it keeps what was set up there: {reason}"));
                     }
-                    released => released?,
+                    released => {
+                        for stays in released? {
+                            (self.events)(Event::Warning(format!("{node}: {stays}")));
+                        }
+                    }
                 }
             }
             Action::SetRegistry(registries) => self.set_registry(node, registries).await?,

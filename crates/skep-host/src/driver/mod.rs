@@ -164,12 +164,17 @@ pub trait Adopt: Send + Sync {
     ) -> Result<(), Error>;
 
     /// Takes back what was done to the machine for `owner`; an engine that was installed is removed with
-    /// all its data, unless it is to be kept.
+    /// all its data, unless it is to be kept, or something needs it that came later. Returns what stays, and why.
     ///
     /// # Errors
     ///
     /// If nobody can log in, or something cannot be taken back.
-    async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error>;
+    async fn release(
+        &self,
+        machine: &Machine,
+        owner: &str,
+        keep: bool,
+    ) -> Result<Vec<String>, Error>;
 }
 
 /// A kind of machine.

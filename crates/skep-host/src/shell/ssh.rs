@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{Error, NodeOutput, NodeShell};
 use crate::pki::KNOWN_HOSTS;
-use crate::sys::{Cmd, CmdError, shell_quoted, tail};
+use crate::sys::{Cmd, CmdError, FileError, shell_quoted, tail, write_atomic};
 
 /// The connection's socket, in the directory of the machine. ssh(1) runs there, as a socket's whole path may be
 /// longer than an address can be.
@@ -60,6 +60,11 @@ impl Login {
     /// Returns the options of ssh(1) and scp(1) that lead to the host, but for port, user and host.
     #[must_use]
     pub fn options(&self, known_hosts: &str) -> Vec<String> {
+        self.options_with(known_hosts, &Known::default())
+    }
+
+    /// Returns them, with other files of known hosts beside the one that is written to.
+    fn options_with(&self, known_hosts: &str, known: &Known) -> Vec<String> {
         let mut words = Vec::new();
         if !self.user_config {
             words.extend(["-F".to_owned(), "/dev/null".to_owned()]);
@@ -67,7 +72,10 @@ impl Login {
         let settings = [
             "BatchMode=yes".to_owned(),
             "StrictHostKeyChecking=accept-new".to_owned(),
-            format!("UserKnownHostsFile={known_hosts}"),
+            format!(
+                "UserKnownHostsFile={}",
+                [&[known_hosts.to_owned()], &known.files[..]].concat().join(" ")
+            ),
             "GlobalKnownHostsFile=/dev/null".to_owned(),
             "HashKnownHosts=no".to_owned(),
             "UpdateHostKeys=no".to_owned(),
@@ -88,13 +96,88 @@ impl Login {
 pub struct SshShell {
     login: Login,
     dir: PathBuf,
+    known: Known,
+}
+
+/// What the user and this host's administrator know of hosts' keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    /// The name by which the host is known, if ssh(1) uses another one than its address.
+    alias: Option<String>,
+    /// The files.
+    files: Vec<String>,
+}
+
+impl Known {
+    /// Reads what `ssh -G` prints (ssh_config(5)). Paths with blanks cannot be told from two, and are left out.
+    fn parse(text: &str) -> Self {
+        let mut known = Self::default();
+        for line in text.lines() {
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            match word {
+                "hostkeyalias" => known.alias = Some(rest.to_owned()),
+                "userknownhostsfile" | "globalknownhostsfile" => {
+                    let files = rest.split(' ').filter(|it| it.starts_with('/'));
+                    known.files.extend(files.filter(|it| *it != "/dev/null").map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        known
+    }
 }
 
 impl SshShell {
     /// Creates the shell of the host of which `dir` holds the pinned key and the connection.
     #[must_use]
     pub fn new(login: Login, dir: &Path) -> Self {
-        Self { login, dir: dir.to_owned() }
+        Self { login, dir: dir.to_owned(), known: Known::default() }
+    }
+
+    /// Creates the shell of a host that is spoken to for the first time: its key has to be the one by which the user
+    /// or this host knows it, if they do.
+    pub async fn first(login: Login, dir: &Path) -> Self {
+        let asked = Cmd::new("ssh").args(["-G", "-p", &login.port.to_string(), "-l", &login.user]);
+        let asked = asked.args(["--", &login.host]).timeout(Duration::from_secs(CONNECT_S));
+        let known = match asked.run().await {
+            Ok(said) if login.user_config => Known::parse(&said.text()),
+            _ => Known::default(),
+        };
+        Self { known, ..Self::new(login, dir) }
+    }
+
+    /// Pins the host's key after the first contact; tells its fingerprint if nobody knew it before.
+    ///
+    /// # Errors
+    ///
+    /// If the pin cannot be written.
+    pub async fn pin(&self) -> Result<Option<String>, FileError> {
+        let pinned = self.dir.join(KNOWN_HOSTS);
+        if pinned.exists() {
+            // ssh(1) writes down only what is in none of the files.
+            let list = Cmd::new("ssh-keygen").arg("-lf").arg(&pinned);
+            let list = list.timeout(Duration::from_secs(CONNECT_S)).run().await;
+            let text = list.map(|said| said.text()).unwrap_or_default();
+            return Ok(Some(text.split(' ').nth(1).unwrap_or("unknown").to_owned()));
+        }
+        let name = match (&self.known.alias, &self.login) {
+            (Some(alias), _) => alias.clone(),
+            (None, Login { host, port: 22, .. }) => host.clone(),
+            (None, Login { host, port, .. }) => format!("[{host}]:{port}"),
+        };
+        let mut lines = String::new();
+        for file in &self.known.files {
+            let find = Cmd::new("ssh-keygen").args(["-F", &name, "-f", file]);
+            // It fails where the file is not there or does not have the host.
+            let Ok(found) = find.timeout(Duration::from_secs(CONNECT_S)).run().await else {
+                continue;
+            };
+            let text = found.text();
+            let entries = text.lines().filter(|line| !line.starts_with('#'));
+            entries.for_each(|line| lines.extend([line, "\n"]));
+        }
+        write_atomic(&pinned, 0o600, lines.as_bytes())?;
+        Ok(None)
     }
 
     /// Returns the command line of ssh(1) that runs a command there.
@@ -111,7 +194,7 @@ impl SshShell {
         ];
         Cmd::new("ssh")
             .dir(&self.dir)
-            .args(self.login.options(KNOWN_HOSTS))
+            .args(self.login.options_with(KNOWN_HOSTS, &self.known))
             .args(connection.iter().flat_map(|setting| ["-o", setting]))
             .args(["-p", &port.to_string(), "-l", user, "--", host])
             .arg(as_root(user, argv, limit))
@@ -124,7 +207,12 @@ impl SshShell {
         let at = format!("{user}@{host}");
         if reason.contains("IDENTIFICATION HAS CHANGED") || reason.contains("Host key verification")
         {
-            return Error::HostKey { host: host.clone(), file: self.dir.join(KNOWN_HOSTS) };
+            // At the first contact it is another file than our own.
+            let words = String::from_utf8_lossy(words);
+            let file = offending_file(&words).map(PathBuf::from);
+            let file = file.filter(|file| file.is_absolute());
+            let file = file.unwrap_or_else(|| self.dir.join(KNOWN_HOSTS));
+            return Error::HostKey { host: host.clone(), file };
         }
         if reason.contains("Permission denied") {
             return Error::Login { at, reason: last_line(&reason) };
@@ -184,6 +272,13 @@ fn quote(word: &str) -> String {
     shell_quoted(word)
 }
 
+/// Returns the file of known hosts that ssh(1) says has another key.
+fn offending_file(words: &str) -> Option<&str> {
+    let line =
+        words.lines().find(|line| line.starts_with("Offending ") && line.contains(" key in "))?;
+    Some(line.split_once(" key in ")?.1.trim_end().rsplit_once(':')?.0)
+}
+
 fn last_line(text: &str) -> String {
     text.lines().last().unwrap_or("ssh said nothing").to_owned()
 }
@@ -217,6 +312,50 @@ mod tests {
     #[test]
     fn nothing_asks_and_the_key_is_pinned() {
         insta::assert_snapshot!(shell("root").command(&["true"], Duration::from_secs(20)));
+    }
+
+    /// Two keys that nobody has.
+    const ONE: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBbSyFZbzDYPXfCpYQrHKNvsGv4wJSN2dYlhNyzqSpD2";
+    const OTHER: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ9Kx4o1L7mcP3s0s7V5b8b1xJ0kZ5u2m3n4o5p6q7r8";
+
+    #[test]
+    fn at_the_first_contact_what_the_user_and_the_host_know_counts() {
+        let known = Known::parse(
+            "user me\nglobalknownhostsfile /etc/ssh/ssh_known_hosts /dev/null\n\
+             userknownhostsfile /home/me/.ssh/known_hosts none\nhostkeyalias box\n",
+        );
+        assert_eq!(known.files, ["/etc/ssh/ssh_known_hosts", "/home/me/.ssh/known_hosts"]);
+        assert_eq!(known.alias.as_deref(), Some("box"));
+        let shell = SshShell { known, ..shell("root") };
+        let line = shell.command(&["true"], Duration::from_secs(20)).to_string();
+        let files =
+            "UserKnownHostsFile=known_hosts /etc/ssh/ssh_known_hosts /home/me/.ssh/known_hosts";
+        assert!(
+            line.contains(files) && line.contains("StrictHostKeyChecking=accept-new"),
+            "{line}"
+        );
+        let said = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in \
+                    /home/me/.ssh/known_hosts:3\n  remove with:\nHost key verification failed.";
+        let Error::HostKey { file, .. } = shell.failure(said.as_bytes()) else { panic!("{said}") };
+        assert_eq!(file, Path::new("/home/me/.ssh/known_hosts"));
+    }
+
+    #[tokio::test]
+    async fn the_key_by_which_a_host_is_known_is_the_one_that_is_pinned() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("users");
+        let entries = format!("192.0.2.7 {OTHER}\n[192.0.2.7]:2222 {ONE}\nother {OTHER}\n");
+        std::fs::write(&file, entries).unwrap();
+        let known = Known { alias: None, files: vec!["/none".into(), file.display().to_string()] };
+        let shell = SshShell { known, dir: dir.path().to_owned(), ..shell("root") };
+        assert_eq!(shell.pin().await.unwrap(), None, "it was known");
+        let pinned = std::fs::read_to_string(dir.path().join(KNOWN_HOSTS)).unwrap();
+        assert_eq!(pinned, format!("[192.0.2.7]:2222 {ONE}\n"));
+        // What ssh itself has written down was known to nobody, and is told.
+        let told = shell.pin().await.unwrap().unwrap();
+        assert!(told.starts_with("SHA256:"), "{told}");
     }
 
     #[test]

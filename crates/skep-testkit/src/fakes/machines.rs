@@ -118,14 +118,14 @@ impl Adopt for FakeHost {
         })
     }
 
-    async fn release(&self, machine: &Machine, owner: &str, _: bool) -> Result<(), Error> {
+    async fn release(&self, machine: &Machine, owner: &str, _: bool) -> Result<Vec<String>, Error> {
         self.act(injected, |state| {
             let other = state.adopted.remove(&machine.record.address);
             state.open.remove(&machine.record.address);
             assert!(other.is_none_or(|other| other == owner), "it was somebody else's");
             let _ = std::fs::remove_file(machine.dir.join(PROVISIONED));
             state.running.remove(&machine.dir);
-            Ok(())
+            Ok(Vec::new())
         })
     }
 }

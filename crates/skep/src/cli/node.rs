@@ -104,7 +104,8 @@ pub struct Host {
     /// The private key to log in with; those that ssh finds itself if not given.
     #[arg(long, value_name = "FILE", requires = "address")]
     pub key: Option<PathBuf>,
-    /// A script that installs an engine if there is none; the distribution's if not given.
+    /// A script that installs an engine if there is none, over https and with its digest, `#sha256=DIGEST`; the
+    /// distribution's if not given.
     #[arg(long, value_name = "URL", requires = "address")]
     pub install_url: Option<String>,
 }

@@ -85,7 +85,13 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
     if new {
         say.info(format!("Provisioning with {}...", provisioner(&facts)));
     }
+    let setup = setup(machine);
     if !facts.has_engine() {
+        if let Some(url) = setup.install_url.as_ref().filter(|url| !url.starts_with("https://")) {
+            return Err(format!(
+                "--engine-install-url {url}: use https, or anybody on the way can change it"
+            ));
+        }
         say.info("Installing Docker...");
     }
     if let Some(text) = facts.restart_warning() {
@@ -110,7 +116,7 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
         server_key: file(&auth.server_key_path)?,
     };
     say.info("Setting Docker configuration on the remote daemon...");
-    let done = set_up(&shell, &setup(machine), &certificates).await;
+    let done = set_up(&shell, &setup, &certificates).await;
     done.map_err(|error| chain(&error))
 }
 

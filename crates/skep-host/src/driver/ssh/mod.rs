@@ -44,6 +44,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long the set-up may take: packages are fetched and unpacked.
 const SET_UP: Duration = Duration::from_secs(15 * 60);
 
+/// How many packages that stay are told of.
+const STAYS: usize = 20;
+
 /// How long a host may take to show that it is there.
 const ANSWER: Duration = Duration::from_secs(3);
 
@@ -122,7 +125,15 @@ impl SshHosts {
     ) -> Vec<Checked<'a>> {
         let looks = hosts.iter().map(async |(node, host)| {
             let (forbidden, warnings) = match self.first_look(host).await {
-                Ok(facts) => (facts.problems(owner), facts.warnings(owner)),
+                Ok((facts, unknown)) => {
+                    let unpinned = host.install_problem().filter(|_| !facts.has_engine());
+                    let problems = facts.problems(owner).into_iter().chain(unpinned).collect();
+                    let mut warnings = facts.warnings(owner);
+                    warnings.extend(unknown.map(|key| {
+                        format!("its host key was not known, and is pinned from now on: {key}")
+                    }));
+                    (problems, warnings)
+                }
                 Err(error) => (vec![error], Vec::new()),
             };
             Checked { node, host, forbidden, warnings }
@@ -130,17 +141,19 @@ impl SshHosts {
         join_all(looks).await
     }
 
-    /// Looks at a host that has no directory yet, and remembers its key.
-    async fn first_look(&self, host: &HostSpec) -> Result<Facts, String> {
+    /// Looks at a host that has no directory yet, and remembers its key; returns the key's fingerprint if nobody knew
+    /// it.
+    async fn first_look(&self, host: &HostSpec) -> Result<(Facts, Option<String>), String> {
         let dir = tempfile::Builder::new().prefix("skep-").tempdir();
         let dir = dir.map_err(|error| error.to_string())?;
-        let shell = SshShell::new(login(host), dir.path());
+        let shell = SshShell::first(login(host), dir.path()).await;
         let facts = look(&shell).await.map_err(|error| chain(&error))?;
+        let unknown = shell.pin().await.map_err(|error| chain(&error))?;
         if let Ok(pin) = read(&dir.path().join(KNOWN_HOSTS)) {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             seen.insert((host.address, host.port), Seen { pin, facts: facts.clone() });
         }
-        Ok(facts)
+        Ok((facts, unknown))
     }
 
     /// Pins the key that the host had when it was checked, and returns what was seen then: once, as things
@@ -180,6 +193,9 @@ impl Adopt for SshHosts {
         if !problems.is_empty() {
             return Err(Error::Unfit(problems.join("; ")));
         }
+        if let Some(problem) = host.install_problem().filter(|_| !facts.has_engine()) {
+            return Err(Error::Unfit(problem));
+        }
         match facts.has_engine() {
             true => say(&format!("{}, which has an engine", facts.system())),
             false => say(&format!("installing an engine ({})", facts.system())),
@@ -207,10 +223,16 @@ impl Adopt for SshHosts {
         firewall::open(&ssh(machine)?, owner, sources.into_iter().collect(), say).await
     }
 
-    async fn release(&self, machine: &Machine, owner: &str, keep: bool) -> Result<(), Error> {
+    async fn release(
+        &self,
+        machine: &Machine,
+        owner: &str,
+        keep: bool,
+    ) -> Result<Vec<String>, Error> {
         let shell = ssh(machine)?;
-        setup::release(owner, keep).run(&shell, "the host's release", SET_UP).await?;
-        Ok(())
+        let done = setup::release(owner, keep).run(&shell, "the host's release", SET_UP).await?;
+        let said = String::from_utf8_lossy(&done.stdout);
+        Ok(said.lines().take(STAYS).map(str::to_owned).collect())
     }
 }
 

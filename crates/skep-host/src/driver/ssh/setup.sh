@@ -2,7 +2,8 @@
 # Gives a host an engine that listens to clients with the right certificate. What it did is written down in
 # /var/lib/skep, before it is done, for release.sh. Every part can be done again.
 #   $1  whose the host is, or empty if nothing is to be taken back
-#   $2  where an engine comes from if there is none: a URL of a script, or empty for the distribution
+#   $2  where an engine comes from if there is none: a URL of a script, with the digest that it must have
+#       (`#sha256=…`) unless the user took that upon themselves, or empty for the distribution
 #   $3  the host's name, or empty to keep the one it has
 #   $4  the directory of the certificates
 #   $5  the file of the service's settings; @EXEC@ in it stands for the engine's command
@@ -16,8 +17,19 @@ export DEBIAN_FRONTEND=noninteractive
 has() { command -v "$1" >/dev/null 2>&1; }
 progress() { printf 'skep: %s\n' "$1" >&2; }
 
-new=$(mktemp -d)
+# In memory, as there are keys in it. The directory's name tells whose it is: what is left of a run that was killed
+# goes with the next one. dash(1) leaves out the EXIT trap when a signal ends it.
+for left in /run/skep-*.*; do
+	pid=${left##*/skep-}
+	pid=${pid%%.*}
+	[ ! -d "$left" ] || kill -0 "$pid" 2>/dev/null || rm -rf "$left"
+done
 trap 'rm -rf "$new"' EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+new=
+new=$(mktemp -d "/run/skep-$$.XXXXXX")
 file=/dev/null
 while IFS= read -r line; do
 	case $line in
@@ -48,7 +60,11 @@ install_packages() {
 }
 # fetch URL FILE
 fetch() {
-	if has curl; then curl -fsSL -o "$2" "$1"; else wget -qO "$2" "$1"; fi
+	if has curl; then
+		curl --proto =https --proto-redir =https -fsSL -o "$2" "$1"
+	else
+		wget --https-only -qO "$2" "$1"
+	fi
 }
 list_packages() {
 	if has dpkg-query; then
@@ -95,9 +111,20 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 			refresh
 			install_packages curl ca-certificates
 		fi
+		digest=
+		case $url in
+		*"#sha256="*) digest=${url##*"#sha256="} url=${url%"#sha256="*} ;;
+		esac
 		if ! fetch "$url" "$new/install"; then
 			echo "the script at $url cannot be fetched" >&2
 			exit 1
+		fi
+		if [ -n "$digest" ]; then
+			found=$(sha256sum <"$new/install")
+			if [ "${found%% *}" != "$digest" ]; then
+				echo "the script at $url is not the one that was named: its SHA-256 digest is ${found%% *}" >&2
+				exit 1
+			fi
 		fi
 		sh "$new/install" </dev/null >&2
 		if ! has dockerd; then
@@ -118,7 +145,7 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 			fi
 		done
 		if [ -z "$packages" ]; then
-			echo "dnf has neither moby-engine nor docker-ce; give an install_url, such as https://get.docker.com" >&2
+			echo "dnf has neither moby-engine nor docker-ce; give an install_url (https://…#sha256=DIGEST)" >&2
 			exit 1
 		fi
 		install_packages "$packages"
@@ -127,6 +154,8 @@ if ! has dockerd || [ -e "$state/packages.before" ]; then
 	if [ -n "$owner" ] && [ -s "$state/packages.before" ]; then
 		list_packages >"$new/packages"
 		comm -13 "$state/packages.before" "$new/packages" >"$state/packages.new"
+		# What the user asks for by name later stays one day.
+		if has apt-mark; then apt-mark showmanual | sort >"$state/manual"; fi
 		mv "$state/packages.new" "$state/packages"
 	fi
 	rm "$state/packages.before"
