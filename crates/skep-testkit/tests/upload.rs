@@ -37,6 +37,7 @@ enum Then {
     Closes,
     Hangs,
     HangsAfterAll,
+    DripsAfterAll,
     Refuses,
     RefusesInTheAnswer,
     BreaksOffTheAnswer,
@@ -92,7 +93,7 @@ impl FakeServer {
         });
         let began = Instant::now();
         let result = engine.load(Upload { parts: received, silence: SILENCE }, &|_| ()).await;
-        assert!(began.elapsed() < 10 * SILENCE, "it took {:?}", began.elapsed());
+        assert!(began.elapsed() < 30 * SILENCE, "it took {:?}", began.elapsed());
         // Other engines get the same parts, and must not wait for this one any longer.
         timeout(SILENCE, sending).await.expect("who sends is let go").unwrap();
         result
@@ -130,7 +131,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         let taken = match then {
             // The chunks' own lengths make it a little more.
-            Then::TakesAll | Then::HangsAfterAll | Then::BreaksOffTheAnswer => WHOLE,
+            Then::TakesAll
+            | Then::HangsAfterAll
+            | Then::DripsAfterAll
+            | Then::BreaksOffTheAnswer => WHOLE,
             _ => TAKEN,
         };
         let mut buffer = vec![0; 64 << 10];
@@ -148,6 +152,17 @@ async fn act<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, then: Then) -> st
         + &chunk(r#"{"status":"Loading layer","progressDetail":{"current":1}}"#.to_owned());
     let answer = match then {
         Then::Closes => return Ok(()),
+        Then::DripsAfterAll => {
+            stream.write_all(begin.as_bytes()).await?;
+            let line =
+                chunk(r#"{"status":"Loading layer","progressDetail":{"current":1}}"#.to_owned());
+            loop {
+                stream.write_all(line.as_bytes()).await?;
+                stream.flush().await?;
+                // wait: as an engine does that wants to be waited for.
+                tokio::time::sleep(SILENCE / 4).await;
+            }
+        }
         Then::Hangs | Then::HangsAfterAll => String::new(),
         Then::TakesAll => begin + "0\r\n\r\n",
         Then::BreaksOffTheAnswer => {
@@ -201,6 +216,14 @@ async fn an_engine_that_hangs_is_left_when_it_was_silent_for_too_long() {
             "{then:?}: {error:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_engine_that_only_seems_to_go_on_is_left_in_the_end() {
+    let server = FakeServer::start(7, Then::DripsAfterAll).await;
+    let error = timeout(25 * SILENCE, server.load()).await.expect("it has a bound").unwrap_err();
+    // 4 times the silence, and once more for each 2 MiB.
+    assert!(matches!(error, Error::Slow { mib: 32, limit } if limit == 20 * SILENCE), "{error:?}");
 }
 
 #[tokio::test]

@@ -184,6 +184,7 @@ fn without_images(node: &NodeName, error: &converge::Error) -> Option<String> {
             engine::Error::Unreachable { .. }
             | engine::Error::BrokenOff { .. }
             | engine::Error::Silent { .. }
+            | engine::Error::Slow { .. }
             | engine::Error::Timeout { .. },
         ) => Some(format!("skep node restart {node}  # then the same again")),
         _ => None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bollard::query_parameters::{ImportImageOptions, ListImagesOptionsBuilder};
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use skep_core::model::EngineImages;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Error;
 use super::api::ApiEngine;
@@ -19,6 +19,9 @@ use super::api::ApiEngine;
 /// The store of images whose layers can be left out of an archive if it has them. An engine with
 /// another one, such as containerd's, wants the whole archive.
 const STORE: &str = "overlay2";
+
+/// How many bytes an engine has to take and unpack, at least, in the time for which it may be silent.
+const SLOWEST: u64 = 2 << 20;
 
 /// An image that an engine has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +94,7 @@ pub(super) async fn load(
     let mut answers = pin!(docker.import_image_stream(options, sent.boxed(), None));
     let (missing, taken) = (AtomicBool::new(false), Notify::new());
     let mut parts = upload.parts;
+    let bytes = AtomicU64::new(0);
     // Parts are handed on here, so that their sender is let go when this function ends: a connection to an
     // engine that is gone keeps what it was to send for a long time.
     let mut hand_on = pin!(async {
@@ -99,28 +103,41 @@ pub(super) async fn load(
             let part = parts.recv().await;
             missing.store(false, Ordering::Relaxed);
             let Some(part) = part else { break };
+            let length = part.as_ref().map_or(0, Bytes::len) as u64;
             if body.send(part).await.is_err() {
                 // The engine wants no more: it has an answer.
                 break;
             }
+            bytes.fetch_add(length, Ordering::Relaxed);
             taken.notify_one();
         }
         drop(body);
         std::future::pending::<()>().await;
     });
+    let mut used = Duration::ZERO;
     loop {
+        let allowed = allowed(upload.silence, bytes.load(Ordering::Relaxed));
+        let Some(left) = allowed.checked_sub(used).filter(|left| !left.is_zero()) else {
+            return Err(Error::Slow { mib: bytes.load(Ordering::Relaxed) >> 20, limit: allowed });
+        };
+        let begun = Instant::now();
         let answer = tokio::select! {
-            answer = answers.try_next() => answer,
-            () = &mut hand_on => continue,
-            () = taken.notified() => continue,
+            answer = answers.try_next() => Some(answer),
+            () = &mut hand_on => None,
+            () = taken.notified() => None,
             // wait: for as long as nothing may happen.
-            () = tokio::time::sleep(upload.silence) => {
-                if missing.load(Ordering::Relaxed) {
-                    continue;
+            () = tokio::time::sleep(upload.silence.min(left)) => {
+                if !missing.load(Ordering::Relaxed) && left > upload.silence {
+                    return Err(Error::Silent { limit: upload.silence });
                 }
-                return Err(Error::Silent { limit: upload.silence });
+                None
             }
         };
+        // What the source takes is not the engine's time.
+        if !missing.load(Ordering::Relaxed) {
+            used += begun.elapsed();
+        }
+        let Some(answer) = answer else { continue };
         match answer.map_err(|error| broken_off(engine.error(error)))? {
             None => return Ok(()),
             Some(line) => {
@@ -129,6 +146,13 @@ pub(super) async fn load(
             }
         }
     }
+}
+
+/// Returns how much time of its own an engine may take for so many bytes: one that takes a little now and then, or
+/// says something that means nothing, is never silent and would be waited for without an end.
+fn allowed(silence: Duration, bytes: u64) -> Duration {
+    let parts = u32::try_from(bytes / SLOWEST).unwrap_or(u32::MAX);
+    silence.saturating_mul(parts.saturating_add(4))
 }
 
 /// Tells of an engine that answered before that it is away now.

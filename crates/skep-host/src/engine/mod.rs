@@ -96,6 +96,14 @@ pub enum Error {
         /// The limit.
         limit: Duration,
     },
+    /// It goes on taking or saying something, and comes to no end.
+    #[error("the engine was given {mib} MiB and was not done after {} s", .limit.as_secs())]
+    Slow {
+        /// What it was given, in MiB.
+        mib: u64,
+        /// The limit.
+        limit: Duration,
+    },
     /// It took too long.
     #[error("the engine at {address} did not {what} within {} s", .limit.as_secs())]
     Timeout {
