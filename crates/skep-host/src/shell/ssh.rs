@@ -324,22 +324,22 @@ mod tests {
     fn at_the_first_contact_what_the_user_and_the_host_know_counts() {
         let known = Known::parse(
             "user me\nglobalknownhostsfile /etc/ssh/ssh_known_hosts /dev/null\n\
-             userknownhostsfile /home/me/.ssh/known_hosts none\nhostkeyalias box\n",
+             userknownhostsfile /users/me/.ssh/known_hosts none\nhostkeyalias box\n",
         );
-        assert_eq!(known.files, ["/etc/ssh/ssh_known_hosts", "/home/me/.ssh/known_hosts"]);
+        assert_eq!(known.files, ["/etc/ssh/ssh_known_hosts", "/users/me/.ssh/known_hosts"]);
         assert_eq!(known.alias.as_deref(), Some("box"));
         let shell = SshShell { known, ..shell("root") };
         let line = shell.command(&["true"], Duration::from_secs(20)).to_string();
         let files =
-            "UserKnownHostsFile=known_hosts /etc/ssh/ssh_known_hosts /home/me/.ssh/known_hosts";
+            "UserKnownHostsFile=known_hosts /etc/ssh/ssh_known_hosts /users/me/.ssh/known_hosts";
         assert!(
             line.contains(files) && line.contains("StrictHostKeyChecking=accept-new"),
             "{line}"
         );
         let said = "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nOffending ED25519 key in \
-                    /home/me/.ssh/known_hosts:3\n  remove with:\nHost key verification failed.";
+                    /users/me/.ssh/known_hosts:3\n  remove with:\nHost key verification failed.";
         let Error::HostKey { file, .. } = shell.failure(said.as_bytes()) else { panic!("{said}") };
-        assert_eq!(file, Path::new("/home/me/.ssh/known_hosts"));
+        assert_eq!(file, Path::new("/users/me/.ssh/known_hosts"));
     }
 
     #[tokio::test]
