@@ -11,8 +11,8 @@ use super::{certs, confirm};
 use crate::cli::{Doctor, Output};
 use crate::context::{Context, chmod};
 use crate::error::{CliError, Context as _, code};
-use crate::outln;
 use crate::render::write_document;
+use crate::{errln, outln};
 
 /// A check, and how it can be mended without harm.
 #[derive(Debug, Serialize)]
@@ -146,7 +146,7 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
     let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Bad).collect();
     if bad.is_empty() {
         for check in checks.iter().filter(|check| check.is_said_by_up()) {
-            eprintln!("warning: {}; try: {}", check.found, check.remedy);
+            errln!("warning: {}; try: {}", check.found, check.remedy);
         }
         return Ok(());
     }
