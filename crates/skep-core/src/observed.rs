@@ -19,10 +19,12 @@ pub struct Observed {
     pub cluster: Option<ClusterRecord>,
     /// Whether the cluster's certificate authority and client certificate are there.
     pub certificates: bool,
-    /// Whether the cluster's bridge is there, up, and has its address.
+    /// Whether the cluster's bridge is there, up, has its address, and is guarded.
     pub bridge: bool,
     /// Whether the cluster's firewall rules are there.
     pub firewall: bool,
+    /// The hosts that those rules let in.
+    pub admitted: Vec<Ipv4Addr>,
     /// The names that the cluster has in the host's /etc/hosts.
     pub hosts_entries: Vec<HostsEntry>,
     /// Where ports of the host's loopback lead, as [`Publication::label`] says it.

@@ -60,6 +60,7 @@ fn router() {
     run("ip link add up0 type veth peer name eth0 netns outside");
     run(&format!("ip address add {ROUTER}/24 dev up0"));
     run("ip link set up0 up");
+    run(&format!("ip route add default via {OUTSIDE}"));
     run(&format!("ip -n outside address add {OUTSIDE}/24 dev eth0"));
     run("ip -n outside link set eth0 up");
     let mut server = start_server();
@@ -95,13 +96,10 @@ async fn docker_starts_later() {
     let network =
         NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-test".into() };
     let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
-    let home = tempfile::tempdir().unwrap();
-    let state = home.path().join("forwarding.json");
     let before = rules();
     let up = async || {
         LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
-        LinuxNetwork.ensure_firewall(&network, &owner).await.unwrap();
-        LinuxNetwork.ensure_forwarding(&state).await.unwrap();
+        LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
         assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
     };
     up().await;
@@ -132,18 +130,18 @@ async fn story(firewall: &str) {
     // Twice, as by an `up` that is done again.
     for _ in 0..2 {
         LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
-        LinuxNetwork.ensure_forwarding(&state).await.unwrap();
     }
     attach_node(&network);
     assert!(link(&network.bridge).contains("52:53:0a:c1:00:01"), "the lowest tap gave its address");
     assert_eq!(seen_from_outside(), None, "{firewall}: without rules nothing passes");
 
     for _ in 0..2 {
-        LinuxNetwork.ensure_firewall(&network, &owner).await.unwrap();
+        LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
     }
     let seen = LinuxNetwork.look().await.unwrap();
     assert!(seen.has_bridge(&network) && seen.has_firewall(&network), "{firewall}");
     assert_eq!(seen_from_outside().as_deref(), Some(ROUTER), "{firewall}");
+    assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n", "the host is no router");
 
     LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
     LinuxNetwork.remove_link(&network.bridge).await.unwrap();

@@ -253,7 +253,6 @@ impl Context {
                 load_file: "/proc/loadavg".into(),
                 forwarding_file: self.store.forwarding_file(),
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
-                other_clusters: true,
             },
             progress: Progress::new(self.quiet, crate::render::is_terminal()),
         }
@@ -412,13 +411,6 @@ impl Machinery<'_> {
             0 => Ok(output.stdout),
             _ => Err(CliError::failed(format!("{node} has no log of {service}"))),
         }
-    }
-
-    /// Remembers whether other clusters are there, before a cluster is removed.
-    pub fn count_others(&mut self, dir: &ClusterDir) {
-        let clusters = self.context.store.clusters().unwrap_or_default();
-        let mut all = clusters.iter().chain(&self.others);
-        self.settings.other_clusters = all.any(|cluster| cluster.path() != dir.path());
     }
 
     /// Returns what steps act on; what happens is told to `events`.

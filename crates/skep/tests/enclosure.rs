@@ -44,8 +44,7 @@ async fn story() {
     // Twice, as by an `up` that is done again.
     for _ in 0..2 {
         enclosed.ensure_bridge(&network, &owner).await.unwrap();
-        enclosed.ensure_forwarding(Path::new("/")).await.unwrap();
-        enclosed.ensure_firewall(&network, &owner).await.unwrap();
+        enclosed.ensure_firewall(&network, &owner, &[]).await.unwrap();
     }
     let seen = enclosed.look().await.unwrap();
     assert!(seen.has_bridge(&network) && seen.has_firewall(&network), "{seen:?}");

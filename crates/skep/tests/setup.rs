@@ -1,7 +1,6 @@
 //! `skep setup`, for real and in namespaces: what acts as root for ordinary users does what they may have, and
 //! nothing else; what was changed is taken back. No machine is started here.
 
-use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::NetworkRecord;
@@ -86,12 +85,13 @@ async fn networks(host: &OwnHost) {
         |name: &str, user| Owner { cluster: name.parse().unwrap(), store: "/".into(), user };
     let (of_alice, lie) = (owner("hers", id("alice")), owner("hers", 0));
     alice.ensure_bridge(&hers, &lie).await.unwrap();
-    alice.ensure_forwarding(Path::new("/nowhere")).await.unwrap();
-    alice.ensure_firewall(&hers, &lie).await.unwrap();
+    alice.ensure_firewall(&hers, &lie, &[]).await.unwrap();
     let seen = alice.look().await.unwrap();
     assert!(seen.has_bridge(&hers) && seen.has_firewall(&hers));
     assert_eq!(seen.leftovers(&of_alice, None).len(), 2, "it carries her mark");
-    assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "1\n");
+    assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n", "the host is no router");
+    let forwards = std::fs::read_to_string("/proc/sys/net/ipv4/conf/skep-hers/forwarding");
+    assert_eq!(forwards.unwrap(), "1\n");
 
     let tap = alice.tap("skt0ac10002", &hers, &of_alice).await.unwrap();
     let there = async |name| HostNetwork::look_around().await.unwrap().has_link(name);

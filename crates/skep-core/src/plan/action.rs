@@ -42,7 +42,12 @@ pub enum Action {
     /// Makes the bridge and gives it its address.
     EnsureBridge(NetworkRecord),
     /// Makes the rules for forwarding and address translation.
-    EnsureFirewall(NetworkRecord),
+    EnsureFirewall {
+        /// The cluster's network.
+        network: NetworkRecord,
+        /// Hosts outside that are nodes too, and reach the others by themselves.
+        hosts: Vec<Ipv4Addr>,
+    },
     /// Writes the node down.
     RecordNode(NodeRecord),
     /// Makes the node's server certificate and keys.
@@ -276,7 +281,7 @@ impl fmt::Display for Action {
             Self::WithdrawAuthority => f.write_str("remove the old authority"),
             Self::EnsureImage(image) => write!(f, "get image ({})", image.suite),
             Self::EnsureBridge(network) => write!(f, "make bridge {}", network.bridge),
-            Self::EnsureFirewall(_) => f.write_str("set forwarding and address translation"),
+            Self::EnsureFirewall { .. } => f.write_str("set forwarding and address translation"),
             Self::RecordNode(record) => write!(f, "record with address {}", record.address),
             Self::EnsureTemplate { shape, images } => {
                 write!(f, "get warm machine ({shape}")?;

@@ -84,13 +84,21 @@ pub(super) fn plan_base(
             Step::cluster(Action::EnsureBridge(record.network.clone()), base.cluster.clone());
         base.network.push(plan.push(step));
     }
-    if has_machines && !seen.firewall {
-        // The rules name the bridge, and need not wait for it.
-        let step =
-            Step::cluster(Action::EnsureFirewall(record.network.clone()), base.cluster.clone());
-        base.network.push(plan.push(step));
+    let hosts = outside_hosts(record, nodes);
+    if has_machines && (!seen.firewall || seen.admitted != hosts) {
+        // Once the bridge is there, which then forwards.
+        let needs = [&base.cluster[..], &base.network].concat();
+        let action = Action::EnsureFirewall { network: record.network.clone(), hosts };
+        base.network.push(plan.push(Step::cluster(action, needs)));
     }
     base
+}
+
+/// Returns the hosts that reach the cluster's machines from outside of its network, sorted.
+fn outside_hosts(record: &ClusterRecord, nodes: &[&NodeRecord]) -> Vec<Ipv4Addr> {
+    let hosts = nodes.iter().filter(|node| node.spec.host.is_some()).map(|node| node.address);
+    let outside: BTreeSet<_> = hosts.filter(|it| !record.network.subnet.contains(it)).collect();
+    outside.into_iter().collect()
 }
 
 impl Base {

@@ -42,13 +42,14 @@ fn must_precede(first: &Step, second: &Step) -> bool {
         (
             Action::RecordCluster(_),
             Action::EnsureBridge(_)
-            | Action::EnsureFirewall(_)
+            | Action::EnsureFirewall { .. }
             | Action::EnsureCredentials
             | Action::RecordNode(_)
             | Action::EnsureNodeKeys
             | Action::PublishHosts(_)
             | Action::RemoveNode,
         ) => true,
+        (Action::EnsureBridge(_), Action::EnsureFirewall { .. }) => true,
         (Action::EnsureCredentials, Action::EnsureNodeKeys) => true,
         (
             Action::EnsureImage(_),

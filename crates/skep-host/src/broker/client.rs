@@ -1,5 +1,6 @@
 //! The side of an ordinary user.
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -112,8 +113,14 @@ impl Network for BrokeredNetwork {
         self.done(Act::RemoveLink(name.to_owned())).await
     }
 
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
-        self.done(Act::EnsureFirewall(Place::of(network, owner))).await
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+    ) -> Result<(), Error> {
+        let place = Place::of(network, owner);
+        self.done(Act::EnsureFirewall { place, hosts: hosts.to_vec() }).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
@@ -121,10 +128,6 @@ impl Network for BrokeredNetwork {
     }
 
     /// Where it is remembered is the broker's matter.
-    async fn ensure_forwarding(&self, _state: &Path) -> Result<(), Error> {
-        self.done(Act::EnsureForwarding).await
-    }
-
     async fn restore_forwarding(&self, _state: &Path) -> Result<(), Error> {
         self.done(Act::RestoreForwarding).await
     }

@@ -27,6 +27,9 @@ const LARGEST: u8 = 24;
 /// How many names one user may have: they are read by all programs of the host.
 const NAMES: usize = 64;
 
+/// How many hosts may be nodes of one cluster beside its virtual machines.
+const HOSTS: usize = 64;
+
 /// What was seen of the host.
 pub(super) struct Seen<'a> {
     /// Its links, routes, rules and claims.
@@ -73,6 +76,8 @@ pub(super) enum Refusal {
     NoNode(Ipv4Addr),
     #[error("names in /etc/hosts are not for ordinary users; sudo skep setup --hosts allows them")]
     NoNames,
+    #[error("a cluster has at most {HOSTS} hosts")]
+    TooManyHosts,
     #[error("{NAMES} names are as many as one user may have")]
     TooManyNames,
     #[error("{0:?} is no host name")]
@@ -98,8 +103,10 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
             None => Err(Refusal::TooManyLooseTaps),
         },
         // Whether it is still needed is seen by who does it.
-        Act::EnsureForwarding | Act::RestoreForwarding => Ok(()),
-        Act::EnsureBridge(place) | Act::EnsureFirewall(place) => network(place, user, seen),
+        Act::RestoreForwarding => Ok(()),
+        Act::EnsureBridge(place) => network(place, user, seen),
+        Act::EnsureFirewall { hosts, .. } if hosts.len() > HOSTS => Err(Refusal::TooManyHosts),
+        Act::EnsureFirewall { place, .. } => network(place, user, seen),
         Act::RemoveLink(name) | Act::RemoveFirewall(name) => removal(name, user, seen),
         Act::Tap { name, place } => {
             network(place, user, seen)?;
@@ -115,7 +122,7 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
 /// Tells whether an act gives a user a network.
 pub(super) fn place_of(act: &Act) -> Option<&Place> {
     match act {
-        Act::EnsureBridge(place) | Act::EnsureFirewall(place) | Act::Tap { place, .. } => {
+        Act::EnsureBridge(place) | Act::EnsureFirewall { place, .. } | Act::Tap { place, .. } => {
             Some(place)
         }
         _ => None,

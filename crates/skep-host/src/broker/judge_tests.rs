@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::firewall::Table;
 use crate::net::claims::{Claim, Claims};
 use crate::store::Owner;
 
@@ -35,7 +36,7 @@ fn host() -> HostNetwork {
         (network("skt0ac10107", "192.0.2.0/24"), owner(0)),
     ];
     let tables = BTreeMap::from(
-        ["skep-root", "skep-alice", "skep-stray"].map(|name| (name.to_owned(), "0".to_owned())),
+        ["skep-root", "skep-alice", "skep-stray"].map(|name| (name.to_owned(), Table::default())),
     );
     let claims = Claims::from([
         ("skep-alice".into(), claim(ALICE, "10.193.1.0/24")),
@@ -63,6 +64,10 @@ fn judged(act: &Act, user: u32) -> Result<(), String> {
     judged_with(&grants(), act, user)
 }
 
+fn firewall(bridge: &str, subnet: &str) -> Act {
+    Act::EnsureFirewall { place: place(bridge, subnet), hosts: Vec::new() }
+}
+
 fn refused(act: &Act, user: u32, reason: &str) {
     let error = judged(act, user).expect_err(&format!("{act:?}"));
     assert!(error.contains(reason), "{act:?}: {error}");
@@ -73,7 +78,7 @@ fn a_user_has_networks_of_his_own() {
     for act in [
         Act::EnsureBridge(place("skep-alice", "10.193.1.0/24")),
         Act::EnsureBridge(place("skep-asleep", "10.193.2.0/24")),
-        Act::EnsureFirewall(place("skep-new", "10.193.3.0/24")),
+        firewall("skep-new", "10.193.3.0/24"),
         Act::RemoveLink("skep-alice".into()),
         Act::RemoveFirewall("skep-alice".into()),
         Act::RemoveLink("skep-gone".into()),
@@ -89,10 +94,10 @@ fn what_is_anothers_stays_so() {
     let place_of_hers = place("skep-alice", "10.193.1.0/24");
     for act in [
         his(Act::EnsureBridge),
-        his(Act::EnsureFirewall),
+        firewall("skep-alice", "10.193.1.0/24"),
         Act::Tap { name: "skt0ac10102".into(), place: place_of_hers },
         Act::EnsureBridge(place("skep-root", "10.193.0.0/24")),
-        Act::EnsureFirewall(place("skep-stray", "10.193.5.0/24")),
+        firewall("skep-stray", "10.193.5.0/24"),
         Act::RemoveLink("skep-alice".into()),
         Act::RemoveLink("skep-root".into()),
         Act::RemoveFirewall("skep-asleep".into()),
@@ -124,7 +129,7 @@ fn names_of_bridges_are_skeps() {
     ] {
         let what = "no name of a cluster's bridge";
         refused(&Act::EnsureBridge(place(name, "10.193.3.0/24")), MALLORY, what);
-        refused(&Act::EnsureFirewall(place(name, "10.193.3.0/24")), MALLORY, what);
+        refused(&firewall(name, "10.193.3.0/24"), MALLORY, what);
         refused(&Act::RemoveLink(name.into()), MALLORY, what);
         refused(&Act::RemoveFirewall(name.into()), MALLORY, what);
     }
@@ -241,7 +246,7 @@ fn one_user_does_not_take_all_addresses() {
     assert_eq!(judge(&small, MALLORY, &seen), Err(Refusal::TooManyAddresses));
     assert_eq!(judge(&small, ALICE, &seen), Ok(()));
     // What a user has already is not counted again.
-    let had = Act::EnsureFirewall(place("skep-m3", "10.193.103.0/24"));
+    let had = firewall("skep-m3", "10.193.103.0/24");
     assert_eq!(judge(&had, MALLORY, &seen), Ok(()));
 }
 

@@ -34,10 +34,13 @@ pub(super) enum Act {
     /// Look at what ordinary users cannot see.
     Look,
     EnsureBridge(Place),
-    EnsureFirewall(Place),
+    EnsureFirewall {
+        place: Place,
+        /// Hosts that are nodes too, and reach the others by themselves.
+        hosts: Vec<Ipv4Addr>,
+    },
     RemoveLink(String),
     RemoveFirewall(String),
-    EnsureForwarding,
     RestoreForwarding,
     /// Make a machine's tap on the bridge of its network; answered with its descriptor.
     Tap {

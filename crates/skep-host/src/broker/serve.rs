@@ -69,8 +69,6 @@ impl Grants {
 enum Undone {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("no network of yours needs it")]
-    NoNeed,
     #[error("it is no request of skep's")]
     Unread(#[source] serde_json::Error),
     #[error("it was not done within {} s", WORK.as_secs())]
@@ -120,7 +118,7 @@ pub async fn serve(
         Err(Undone::Refused(refusal)) if refusal.is_taken() => {
             (Answer::Taken(chain(&refusal)), None)
         }
-        Err(undone @ (Undone::Refused(_) | Undone::NoNeed | Undone::Unread(_))) => {
+        Err(undone @ (Undone::Refused(_) | Undone::Unread(_))) => {
             (Answer::Refused(chain(&undone)), None)
         }
         Err(undone) => (Answer::Failed(chain(&undone)), None),
@@ -208,8 +206,8 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
     let forwarding = claims::forwarding_file(state);
     match act {
         Act::EnsureBridge(it) => LinuxNetwork.ensure_bridge(&it.network, &it.owner(user)).await?,
-        Act::EnsureFirewall(it) => {
-            LinuxNetwork.ensure_firewall(&it.network, &it.owner(user)).await?;
+        Act::EnsureFirewall { place: it, hosts } => {
+            LinuxNetwork.ensure_firewall(&it.network, &it.owner(user), hosts).await?;
         }
         Act::Tap { name, place } => {
             let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;
@@ -227,17 +225,7 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
             net::remove_firewall(name).await?;
             give_up(name, state, host.claims()).await?;
         }
-        Act::EnsureForwarding => {
-            if !host.claims().values().any(|claim| claim.user == user) {
-                return Err(Undone::NoNeed);
-            }
-            LinuxNetwork.ensure_forwarding(&forwarding).await?;
-        }
-        Act::RestoreForwarding => {
-            if !host.has_clusters() {
-                LinuxNetwork.restore_forwarding(&forwarding).await?;
-            }
-        }
+        Act::RestoreForwarding => LinuxNetwork.restore_forwarding(&forwarding).await?,
         Act::Names { cluster, store, names } => {
             let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
             let entries: Vec<_> = names.iter().map(Into::into).collect();
@@ -272,9 +260,7 @@ async fn give_up(name: &str, state: &Path, claims: &Claims) -> Result<(), Undone
             remove_taps(host.taps_in(claim.subnet)).await?;
         }
         claims::remove(state, name)?;
-        if !look(state).await?.has_clusters() {
-            LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
-        }
+        LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
     }
     Ok(())
 }

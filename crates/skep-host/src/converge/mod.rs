@@ -82,12 +82,10 @@ pub struct Settings {
     pub timeout: Option<Duration>,
     /// Where the kernel tells how busy this host is, `/proc/loadavg`; a busy host stretches limits that nobody set.
     pub load_file: PathBuf,
-    /// Where it is remembered that skep switched forwarding on.
+    /// Where an earlier version of skep wrote down that it switched forwarding on.
     pub forwarding_file: PathBuf,
     /// How many nodes may be busy starting or joining at the same time.
     pub at_once: usize,
-    /// Whether other clusters are there, which still need forwarding.
-    pub other_clusters: bool,
 }
 
 /// What becomes of the other steps when one fails.

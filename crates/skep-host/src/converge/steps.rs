@@ -66,9 +66,8 @@ impl World<'_> {
             Action::EnsureBridge(network) => {
                 self.network.ensure_bridge(network, &self.owner()).await?;
             }
-            Action::EnsureFirewall(network) => {
-                self.network.ensure_forwarding(&self.settings.forwarding_file).await?;
-                self.network.ensure_firewall(network, &self.owner()).await?;
+            Action::EnsureFirewall { network, hosts } => {
+                self.network.ensure_firewall(network, &self.owner(), hosts).await?;
             }
             Action::ForgetMember { id, through } => self.forget_member(id, through).await?,
             Action::AwaitReady { nodes, through } => {
@@ -112,9 +111,7 @@ impl World<'_> {
             }
             Action::RemoveLink(name) => unless_taken(self.network.remove_link(name).await)?,
             Action::RemoveCluster => {
-                if !self.settings.other_clusters {
-                    self.network.restore_forwarding(&self.settings.forwarding_file).await?;
-                }
+                self.network.restore_forwarding(&self.settings.forwarding_file).await?;
                 self.cluster.remove_cluster()?;
             }
             other => unreachable!("a plan gives `{other}` a node"),

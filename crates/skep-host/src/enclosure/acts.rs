@@ -37,7 +37,6 @@ pub(super) enum Act {
     EnsureFirewall(NetworkRecord, Owner),
     RemoveFirewall(String),
     RemoveLink(String),
-    EnsureForwarding,
     Tap(String, NetworkRecord, Owner),
     LooseTap,
     Connect(SocketAddrV4),
@@ -84,14 +83,16 @@ async fn carry_out(act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
     match act {
         Act::Look => return Ok((Answer::Seen(Box::new(here.look().await?)), None)),
         Act::EnsureBridge(network, owner) => here.ensure_bridge(&network, &owner).await?,
-        Act::EnsureFirewall(network, owner) => here.ensure_firewall(&network, &owner).await?,
-        Act::RemoveFirewall(name) => here.remove_firewall(&name).await?,
-        Act::RemoveLink(name) => here.remove_link(&name).await?,
-        Act::EnsureForwarding => {
+        Act::EnsureFirewall(network, owner) => {
+            // Nothing else is in here, and the switch goes with the namespace. Without rules nothing is routed.
             let written = std::fs::write(FORWARDING, "1");
             let failed = |error| crate::sys::FileError::new("write", Path::new(FORWARDING), error);
             written.map_err(failed)?;
+            // Hosts cannot reach nodes in here.
+            here.ensure_firewall(&network, &owner, &[]).await?;
         }
+        Act::RemoveFirewall(name) => here.remove_firewall(&name).await?,
+        Act::RemoveLink(name) => here.remove_link(&name).await?,
         Act::Tap(name, network, owner) => {
             return Ok((Answer::Done, Some(here.tap(&name, &network, &owner).await?)));
         }

@@ -188,7 +188,12 @@ impl Network for EnclosedNetwork {
         self.end_if_unused().await
     }
 
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        _hosts: &[Ipv4Addr],
+    ) -> Result<(), Error> {
         self.done(Act::EnsureFirewall(network.clone(), owner.clone())).await
     }
 
@@ -233,10 +238,6 @@ impl Network for EnclosedNetwork {
     }
 
     /// The namespace goes with its last network, and its switch with it.
-    async fn ensure_forwarding(&self, _state: &Path) -> Result<(), Error> {
-        self.done(Act::EnsureForwarding).await
-    }
-
     async fn restore_forwarding(&self, _state: &Path) -> Result<(), Error> {
         Ok(())
     }

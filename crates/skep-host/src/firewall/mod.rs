@@ -1,7 +1,7 @@
 //! The host's packet filter: what a cluster's network needs of it, and no more.
 //!
-//! Address translation lives in an nftables table of the cluster's own. To accept a packet there
-//! does not keep another table from dropping it, so where iptables drops what it forwards (Docker
+//! What isolates a cluster, and address translation, is in an nftables table of the cluster's own, for IPv4 and IPv6. To
+//! accept a packet there does not keep another table from dropping it, so where iptables drops what it forwards (Docker
 //! sets it so), rules that carry the cluster's name are put where Docker leaves room for them.
 
 mod iptables;
@@ -9,6 +9,7 @@ mod nft;
 mod opening;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -35,11 +36,27 @@ pub enum Error {
     Parse(#[source] serde_json::Error),
 }
 
+/// The bit of a packet's mark that says that a cluster's table lets it pass. Bits 0x4000 and 0x8000 are Kubernetes', the
+/// upper half is Calico's, Cilium's and Tailscale's, small numbers are people's own; wg-quick's 0xca6c and Mullvad's
+/// 0x6d6f6c65 have other bits, too.
+pub const MARK: u32 = 0x1000;
+
+/// A table of a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// The digest of its owner.
+    pub owner: String,
+    /// The hosts that it lets in.
+    pub hosts: Vec<Ipv4Addr>,
+    /// Whether it was made by an earlier version of skep, and isolates nothing.
+    pub outdated: bool,
+}
+
 /// What was seen of the packet filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// Tables of skep, by name, each with the digest of its owner.
-    tables: BTreeMap<String, String>,
+    /// Tables of skep, by name.
+    tables: BTreeMap<String, Table>,
     /// Whether bridges need rules in iptables too.
     iptables: bool,
     /// Bridges that have rules there.
@@ -49,17 +66,23 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Returns the rules of tables, by name, each with the digest of its owner.
+    /// Returns the rules of tables, by name.
     #[must_use]
-    pub fn of(tables: BTreeMap<String, String>) -> Self {
+    pub fn of(tables: BTreeMap<String, Table>) -> Self {
         Self { tables, ..Self::default() }
     }
 
     /// Tells whether the network that has this bridge has all its rules.
     #[must_use]
     pub fn has(&self, bridge: &str) -> bool {
-        self.tables.contains_key(bridge)
+        self.tables.get(bridge).is_some_and(|table| !table.outdated)
             && (!self.iptables || self.accepted.iter().any(|name| name == bridge))
+    }
+
+    /// Returns the hosts that the network which has this bridge lets in.
+    #[must_use]
+    pub fn admitted(&self, bridge: &str) -> &[Ipv4Addr] {
+        self.tables.get(bridge).map(|table| &table.hosts[..]).unwrap_or_default()
     }
 
     /// Tells whether there is a table of that name.
@@ -77,7 +100,7 @@ impl Rules {
     /// Returns the tables that carry the digest of an owner.
     #[must_use]
     pub fn tables_of(&self, owner: &str) -> Vec<&str> {
-        let own = self.tables.iter().filter(|(_, digest)| *digest == owner);
+        let own = self.tables.iter().filter(|(_, table)| table.owner == owner);
         own.map(|(name, _)| name.as_str()).collect()
     }
 }
@@ -119,13 +142,18 @@ pub const SHELL: [&str; 3] = ["sh", "-c", "script=$(cat) && eval \"$script\""];
 /// How long a script may take: firewalld loads all its rules anew.
 pub const SCRIPT: Duration = Duration::from_secs(120);
 
-/// Makes the rules of a network.
+/// Makes the rules of a network, which lets these hosts in. `outside` are interfaces that forward for skep alone.
 ///
 /// # Errors
 ///
 /// If nft is missing or refuses.
-pub async fn ensure(network: &NetworkRecord, owner: &str) -> Result<(), Error> {
-    nft::apply(&nft::render(network, owner)).await?;
+pub async fn ensure(
+    network: &NetworkRecord,
+    owner: &str,
+    hosts: &[Ipv4Addr],
+    outside: &[String],
+) -> Result<(), Error> {
+    nft::apply(&nft::render(network, owner, hosts, outside)).await?;
     if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {
         iptables::ensure(&place, &network.bridge).await?;
     }
@@ -174,7 +202,7 @@ pub async fn look() -> Result<Rules, Error> {
         }
     }
     Ok(Rules {
-        tables: nft::owned_tables(&chains),
+        tables: nft::tables(&chains),
         obstacles,
         accepted: iptables::accepted(&listing),
         iptables: place.is_some_and(|place| !place.is_idle()),

@@ -1,16 +1,29 @@
 //! nftables: a pure renderer, and the one place that runs nft(8).
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
 
-use super::Error;
+use super::{Error, MARK, Table};
 use crate::sys::Cmd;
 
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
 /// would say it better, but nft 1.0 leaves it out of its lists.
 const OWNER: &str = "owner-";
+
+/// What the name of an empty chain begins with that says which host is let in.
+const ADMITS: &str = "admits-";
+
+/// The name of an empty chain that says which rules these are; another version of skep has others in their place.
+const VERSION: &str = "rules-2";
+
+/// The families in which a cluster has or had a table.
+const FAMILIES: [&str; 2] = ["inet", "ip"];
+
+/// The bridges of all clusters.
+const CLUSTERS: &str = "skep-*";
 
 /// A chain, as `nft -j list chains` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -25,16 +38,70 @@ pub(super) struct Chain {
 }
 
 /// Returns the rules of a network, as one transaction for `nft -f -`: what was there is replaced.
+///
+/// A packet is dropped here, or marked as one that may pass: without the mark the rules of routing let nothing into the
+/// network or out of it. `outside` are interfaces that forward for skep alone: what they forward goes to clusters, or to
+/// containers and virtual machines of the host, and not from one of them to another.
 #[must_use]
-pub(super) fn render(network: &NetworkRecord, owner: &str) -> String {
+pub(super) fn render(
+    network: &NetworkRecord,
+    owner: &str,
+    hosts: &[Ipv4Addr],
+    outside: &[String],
+) -> String {
     let NetworkRecord { subnet, bridge } = network;
+    let removal = render_removal(bridge);
+    let admits: String =
+        hosts.iter().map(|host| format!("\tchain {ADMITS}{host} {{\n\t}}\n")).collect();
+    let hosts = hosts.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
+    let outside = outside.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
+    let unless_empty =
+        |list: &str, rules: String| if list.is_empty() { String::new() } else { rules };
+    let mark = format!("meta mark set meta mark or {MARK:#x}");
+    let mark_hosts =
+        unless_empty(&hosts, format!("\t\tip saddr {{ {hosts} }} ip daddr {subnet} {mark}\n"));
+    let accept_hosts =
+        unless_empty(&hosts, format!("\t\toifname \"{bridge}\" ip saddr {{ {hosts} }} accept\n"));
+    // What goes on to a cluster is marked by that cluster's table.
+    let mark_others = unless_empty(
+        &outside,
+        format!("\t\tiifname {{ {outside} }} fib daddr oifname != \"{CLUSTERS}\" {mark}\n"),
+    );
+    let no_router = unless_empty(
+        &outside,
+        format!(
+            r#"		iifname {{ {outside} }} oifname {{ {outside} }} drop
+		iifname {{ {outside} }} meta oifkind {{ "bridge", "veth" }} accept
+		iifname {{ {outside} }} drop
+"#
+        ),
+    );
     format!(
-        r#"table ip {bridge} {{
-}}
-delete table ip {bridge}
-table ip {bridge} {{
+        r#"{removal}table inet {bridge} {{
 	chain {OWNER}{owner} {{
 	}}
+	chain {VERSION} {{
+	}}
+{admits}	chain forged {{
+		type filter hook prerouting priority raw; policy accept;
+		iifname "{bridge}" meta nfproto ipv6 drop
+		iifname "{bridge}" ip saddr != {subnet} drop
+		iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+		iifname != {{ "{bridge}", "lo" }} ip saddr {subnet} drop
+	}}
+	chain allowed {{
+		type filter hook prerouting priority dstnat + 10; policy accept;
+		iifname "{bridge}" ip saddr {subnet} {mark}
+		ip daddr {subnet} ct state established,related {mark}
+{mark_hosts}{mark_others}	}}
+	chain forward {{
+		type filter hook forward priority filter; policy accept;
+		iifname "{bridge}" oifname "{bridge}" accept
+		iifname "{bridge}" oifname "{CLUSTERS}" drop
+		iifname "{bridge}" accept
+		oifname "{bridge}" ct state established,related accept
+{accept_hosts}		oifname "{bridge}" drop
+{no_router}	}}
 	chain postrouting {{
 		type nat hook postrouting priority srcnat; policy accept;
 		ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
@@ -44,9 +111,12 @@ table ip {bridge} {{
     )
 }
 
+/// Returns what removes the rules of a network, those of earlier versions of skep too, whose table is for IPv4 alone.
 #[must_use]
 pub(super) fn render_removal(bridge: &str) -> String {
-    format!("table ip {bridge} {{\n}}\ndelete table ip {bridge}\n")
+    FAMILIES
+        .map(|family| format!("table {family} {bridge} {{\n}}\ndelete table {family} {bridge}\n"))
+        .concat()
 }
 
 pub(super) async fn apply(ruleset: &str) -> Result<(), Error> {
@@ -71,13 +141,20 @@ fn parse(output: &[u8]) -> Result<Vec<Chain>, Error> {
     Ok(listing.nftables.into_iter().filter_map(|entry| entry.chain).collect())
 }
 
-pub(super) fn owned_tables(chains: &[Chain]) -> BTreeMap<String, String> {
-    let owned = |chain: &Chain| {
-        let owner = chain.name.strip_prefix(OWNER)?;
-        let ours = chain.family == "ip" && chain.table.starts_with("skep-");
-        ours.then(|| (chain.table.clone(), owner.to_owned()))
-    };
-    chains.iter().filter_map(owned).collect()
+/// Returns the tables of clusters, by name.
+pub(super) fn tables(chains: &[Chain]) -> BTreeMap<String, Table> {
+    let mut tables = BTreeMap::<String, Table>::new();
+    let ours = chains.iter().filter(|it| FAMILIES.contains(&it.family.as_str()));
+    let ours: Vec<_> = ours.filter(|it| it.table.starts_with("skep-")).collect();
+    for (chain, owner) in ours.iter().filter_map(|it| Some((it, it.name.strip_prefix(OWNER)?))) {
+        let of = || ours.iter().filter(|it| it.table == chain.table);
+        let host = |it: &&Chain| it.name.strip_prefix(ADMITS)?.parse().ok();
+        let outdated = of().any(|it| it.family == "ip") || !of().any(|it| it.name == VERSION);
+        let hosts = of().filter_map(host).collect();
+        let table = Table { owner: owner.to_owned(), hosts, outdated };
+        tables.insert(chain.table.clone(), table);
+    }
+    tables
 }
 
 /// Returns chains that drop what is forwarded and are neither ours nor iptables'.
@@ -113,23 +190,35 @@ mod tests {
     fn the_rules_of_a_network() {
         let network =
             NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        insta::assert_snapshot!(render(&network, "0123456789ab"));
+        insta::assert_snapshot!(render(&network, "0123456789ab", &[], &[]));
+        let hosts = [[192, 0, 2, 7], [192, 0, 2, 8]].map(Ipv4Addr::from);
+        let outside = ["eth0", "br0"].map(str::to_owned);
+        insta::assert_snapshot!(
+            "the_rules_with_hosts_where_nothing_was_forwarded",
+            render(&network, "0123456789ab", &hosts, &outside)
+        );
     }
 
     #[test]
     fn whose_a_table_is_and_what_drops_is_read_from_the_chains() {
         let output = br#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
-            {"chain": {"family": "ip", "table": "skep-demo", "name": "owner-ab12", "handle": 1}},
-            {"chain": {"family": "ip", "table": "skep-demo", "name": "publish-10.193.0.2-80-443",
+            {"chain": {"family": "inet", "table": "skep-demo", "name": "owner-ab12", "handle": 1}},
+            {"chain": {"family": "inet", "table": "skep-demo", "name": "rules-2", "handle": 2}},
+            {"chain": {"family": "inet", "table": "skep-demo", "name": "admits-192.0.2.7", "handle": 3}},
+            {"chain": {"family": "ip", "table": "skep-old", "name": "owner-ab13", "handle": 1}},
+            {"chain": {"family": "ip", "table": "skep-old", "name": "publish-10.193.0.2-80-443",
                        "handle": 9}},
-            {"chain": {"family": "ip", "table": "skep-demo", "name": "postrouting", "handle": 2,
+            {"chain": {"family": "ip", "table": "skep-old", "name": "postrouting", "handle": 2,
                        "type": "nat", "hook": "postrouting", "prio": 100, "policy": "accept"}},
             {"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "handle": 3,
                        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}},
             {"chain": {"family": "inet", "table": "my", "name": "forward", "handle": 4,
                        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let chains = parse(output).unwrap();
-        assert_eq!(owned_tables(&chains), [("skep-demo".into(), "ab12".into())].into());
+        let hosts = vec!["192.0.2.7".parse().unwrap()];
+        let demo = Table { owner: "ab12".into(), hosts, outdated: false };
+        let old = Table { owner: "ab13".into(), hosts: Vec::new(), outdated: true };
+        assert_eq!(tables(&chains), [("skep-demo".into(), demo), ("skep-old".into(), old)].into());
         assert_eq!(obstacles(&chains), ["inet my forward"]);
         assert!(guards(&chains).is_empty());
         let firewalld = |name: &str| Chain {

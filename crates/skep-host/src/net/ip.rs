@@ -1,14 +1,15 @@
 //! The program `ip` (iproute2): the one place that runs it.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{Mac, NetworkRecord};
 
-use super::{Error, TAP};
+use super::{Error, TAP, policy};
 use crate::store::Owner;
-use crate::sys::{Cmd, CmdError};
+use crate::sys::{Cmd, CmdError, FileError};
 
 /// An interface, as `ip -json address` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,21 +22,46 @@ pub(super) struct Link {
     #[serde(default)]
     pub addr_info: Vec<Address>,
     #[serde(default)]
-    pub linkinfo: LinkInfo,
+    linkinfo: LinkInfo,
 }
 
 /// What kind of interface it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LinkInfo {
+struct LinkInfo {
     #[serde(default)]
-    pub info_data: InfoData,
+    info_kind: Option<String>,
+    #[serde(default)]
+    info_data: InfoData,
 }
 
 /// What there is to say of that kind; of taps, whether it stays when nobody has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct InfoData {
+struct InfoData {
     #[serde(default, rename = "persist")]
-    pub stays: bool,
+    stays: bool,
+}
+
+impl Link {
+    /// Creates one of no kind, up and with an address.
+    pub fn up(ifname: String, ifalias: Option<String>, address: Address) -> Self {
+        Self {
+            ifname,
+            ifalias,
+            flags: vec!["UP".to_owned()],
+            addr_info: vec![address],
+            linkinfo: LinkInfo::default(),
+        }
+    }
+
+    /// Returns the kind of a virtual interface.
+    pub fn kind(&self) -> Option<&str> {
+        self.linkinfo.info_kind.as_deref()
+    }
+
+    /// Tells whether a tap stays when nobody has it.
+    pub fn stays(&self) -> bool {
+        self.linkinfo.info_data.stays
+    }
 }
 
 /// An address of an interface.
@@ -67,9 +93,31 @@ pub(super) struct Route {
     pub dev: Option<String>,
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
+    /// Where a route of several ways leads.
+    #[serde(default)]
+    pub nexthops: Vec<NextHop>,
+}
+
+/// One of several ways of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NextHop {
+    #[serde(default)]
+    dev: Option<String>,
 }
 
 impl Route {
+    /// Tells whether packets leave by an interface for it.
+    pub fn is_through(&self, interface: &str) -> bool {
+        let devs = self.nexthops.iter().map(|hop| &hop.dev).chain([&self.dev]);
+        self.kind.as_deref().is_none_or(|kind| kind == "unicast")
+            && devs.flatten().any(|dev| dev == interface)
+    }
+
+    /// Tells whether it leads everywhere.
+    pub fn is_default(&self) -> bool {
+        self.dst == "default"
+    }
+
     /// Returns the subnet that the route leads to; none for the default route and for what the
     /// kernel routes to itself.
     pub fn subnet(&self) -> Option<Ipv4Net> {
@@ -96,7 +144,7 @@ async fn list<T: serde::de::DeserializeOwned>(args: &[&str]) -> Result<Vec<T>, E
     parse(&Cmd::new("ip").args(args).run().await?.stdout)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<Vec<T>, Error> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<Vec<T>, Error> {
     // With nothing to list, `ip` prints nothing at all.
     if output.iter().all(u8::is_ascii_whitespace) {
         return Ok(Vec::new());
@@ -104,9 +152,11 @@ fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<Vec<T>, Error>
     serde_json::from_slice(output).map_err(|source| Error::Parse { program: "ip", source })
 }
 
+/// Makes the bridge. From before it has its address on, nothing is routed to it or from it without the firewall's mark.
 pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
     let bridge = network.bridge.as_str();
     let links = links().await?;
+    policy::ensure(network).await?;
     if !links.iter().any(|link| link.ifname == bridge) {
         // No spanning tree: its listening and learning would hold packets back for 30 s.
         run(&[
@@ -127,9 +177,12 @@ pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Res
     // the other machines would go on sending to it.
     let mac = Mac::for_address(network.gateway()).to_string();
     run(&["link", "set", "dev", bridge, "address", &mac, "alias", &owner.mark()]).await?;
-    // The guests have no IPv6 either; without the file the host has none.
-    let disable = format!("/proc/sys/net/ipv6/conf/{bridge}/disable_ipv6");
-    let _ = std::fs::write(disable, "1");
+    // Guests have no IPv6 either, and no say in the host's routes.
+    set_own("ipv6", bridge, "disable_ipv6", "1")?;
+    set_own("ipv6", bridge, "accept_ra", "0")?;
+    // An earlier version of skep switched that on for published ports, and with it guests reach services that listen
+    // on 127.0.0.1.
+    set_own("ipv4", bridge, "route_localnet", "0")?;
     let address = format!("{}/{}", network.gateway(), network.subnet.prefix_len());
     run(&["address", "replace", &address, "brd", "+", "dev", bridge]).await?;
     run(&["link", "set", "dev", bridge, "up"]).await?;
@@ -143,6 +196,17 @@ pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Res
     Ok(())
 }
 
+/// Sets a switch of an interface; a host without the protocol has none.
+fn set_own(protocol: &str, interface: &str, name: &str, value: &str) -> Result<(), Error> {
+    let file = format!("/proc/sys/net/{protocol}/conf/{interface}/{name}");
+    match std::fs::write(&file, value) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(FileError::new("write", Path::new(&file), error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Marks an interface and connects it to a bridge.
 pub(super) async fn connect(name: &str, bridge: &str, mark: &str) -> Result<(), Error> {
     run(&["link", "set", "dev", name, "alias", mark, "master", bridge, "up"]).await
@@ -154,7 +218,8 @@ pub(super) async fn remove_link(name: &str) -> Result<(), Error> {
             Ok(())
         }
         result => result,
-    }
+    }?;
+    policy::remove(name).await
 }
 
 async fn run(args: &[&str]) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! What is there of the host's network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,8 @@ use skep_core::observed::{HostFacts, Leftover};
 
 use super::claims::Claims;
 use super::ip::{self, Link, Route};
-use super::{Error, TAP};
-use crate::firewall::{self, Rules};
+use super::{Error, TAP, forwarding, policy};
+use crate::firewall::{self, Rules, Table};
 use crate::store::Owner;
 
 /// What was seen of the host's network.
@@ -18,6 +19,13 @@ use crate::store::Owner;
 pub struct HostNetwork {
     links: Vec<Link>,
     routes: Vec<Route>,
+    /// Rules of routing.
+    policy: Vec<policy::Rule>,
+    /// Whether everything is forwarded.
+    router: bool,
+    /// Interfaces that forward.
+    forwarding: BTreeSet<String>,
+    /// Rules of the firewall.
     rules: Rules,
     claims: Claims,
 }
@@ -30,8 +38,17 @@ pub(super) async fn look() -> Result<HostNetwork, Error> {
 
 /// Looks at what everybody may see: links and routes.
 pub(super) async fn look_around() -> Result<HostNetwork, Error> {
-    let (links, routes) = tokio::join!(ip::links(), ip::routes());
-    Ok(HostNetwork { links: links?, routes: routes?, ..HostNetwork::default() })
+    let (links, routes, policy) = tokio::join!(ip::links(), ip::routes(), policy::list());
+    let links = links?;
+    let names = links.iter().map(|link| link.ifname.clone());
+    Ok(HostNetwork {
+        forwarding: names.filter(|name| forwarding::forwards(name)).collect(),
+        router: forwarding::is_router(),
+        links,
+        routes: routes?,
+        policy: policy?,
+        ..HostNetwork::default()
+    })
 }
 
 impl HostNetwork {
@@ -43,21 +60,19 @@ impl HostNetwork {
     #[must_use]
     pub fn of(
         bridges: impl IntoIterator<Item = (NetworkRecord, Owner)>,
-        tables: BTreeMap<String, String>,
+        tables: BTreeMap<String, Table>,
     ) -> Self {
-        let link = |(network, owner): (NetworkRecord, Owner)| Link {
-            ifalias: Some(owner.mark()),
-            flags: vec!["UP".to_owned()],
-            addr_info: vec![ip::Address {
+        let mut it = Self { rules: Rules::of(tables), router: true, ..Self::default() };
+        for (network, owner) in bridges {
+            it.policy.extend(policy::made(&network));
+            let address = ip::Address {
                 family: "inet".to_owned(),
                 local: network.gateway().to_string(),
                 prefixlen: network.subnet.prefix_len(),
-            }],
-            linkinfo: ip::LinkInfo::default(),
-            ifname: network.bridge,
-        };
-        let links = bridges.into_iter().map(link).collect();
-        Self { links, rules: Rules::of(tables), ..Self::default() }
+            };
+            it.links.push(Link::up(network.bridge, Some(owner.mark()), address));
+        }
+        it
     }
 
     /// Looks at what everybody may see; what else there is has to come from whoever may see it.
@@ -85,7 +100,7 @@ impl HostNetwork {
     #[must_use]
     pub fn with_subnet(mut self, subnet: Ipv4Net, by: &str) -> Self {
         let dev = Some(by.to_owned());
-        self.routes.push(Route { dst: subnet.to_string(), dev, kind: None });
+        self.routes.push(Route { dst: subnet.to_string(), dev, kind: None, nexthops: Vec::new() });
         self
     }
 
@@ -129,7 +144,7 @@ impl HostNetwork {
     /// Returns the names of taps that stay when nobody has them.
     #[must_use]
     pub fn persistent_taps(&self) -> BTreeSet<String> {
-        self.taps().filter(|link| link.linkinfo.info_data.stays).map(name_of).collect()
+        self.taps().filter(|link| link.stays()).map(name_of).collect()
     }
 
     /// Returns the names of taps of nodes in a subnet.
@@ -184,32 +199,60 @@ impl HostNetwork {
             let subnets = link.addr_info.iter().filter_map(super::ip::Address::subnet);
             subnets.filter(|net| !net.addr().is_loopback()).map(|net| (net, link.ifname.clone()))
         });
+        // What a removal that was cut off left keeps packets from that subnet.
+        let guarded = self.policy.iter().filter_map(policy::Rule::network);
+        let guarded = guarded.filter(|(bridge, _)| !own(bridge) && !self.has_link(bridge));
+        let guarded = guarded.map(|(bridge, subnet)| (subnet, bridge.to_owned()));
         // A network of another user may have no bridge since the host was started.
         let claimed = self.claims.iter().filter(|(bridge, _)| !own(bridge));
         let claimed = claimed.map(|(bridge, claim)| (claim.subnet, bridge.clone()));
         let links = self.links.iter().map(|link| &link.ifname).chain(self.claims.keys());
         HostFacts {
             ports: Vec::new(),
-            subnets: routed.chain(addressed).chain(claimed).collect(),
+            subnets: routed.chain(addressed).chain(claimed).chain(guarded).collect(),
             links: links.filter(|it| !own(it)).cloned().collect(),
         }
     }
 
-    /// Tells whether a cluster's bridge is there, up, and has its address.
+    /// Tells whether a cluster's bridge is there, up, has its address, and is guarded.
     #[must_use]
     pub fn has_bridge(&self, network: &NetworkRecord) -> bool {
         let gateway = network.gateway().to_string();
-        self.links.iter().any(|link| {
+        let is_up = self.links.iter().any(|link| {
             link.ifname == network.bridge
                 && link.flags.iter().any(|flag| flag == "UP")
                 && link.addr_info.iter().any(|address| address.local == gateway)
-        })
+        });
+        is_up && policy::guards(&self.policy, network)
     }
 
-    /// Tells whether a cluster's rules are there.
+    /// Tells whether a cluster's rules are there, and what they let through is forwarded.
     #[must_use]
     pub fn has_firewall(&self, network: &NetworkRecord) -> bool {
+        let outside = || forwarding::ways_out(&self.links, &self.routes);
+        let forwards = |name: &str| self.forwarding.contains(name);
         self.rules.has(&network.bridge)
+            && (self.router
+                || forwards(&network.bridge) && outside().iter().all(|name| forwards(name)))
+    }
+
+    /// Returns the hosts that a cluster's rules let in.
+    #[must_use]
+    pub fn admitted(&self, network: &NetworkRecord) -> Vec<Ipv4Addr> {
+        self.rules.admitted(&network.bridge).to_vec()
+    }
+
+    /// Tells whether there are interfaces of containers or virtual machines that are not skep's.
+    pub(super) fn has_others(&self) -> bool {
+        let inner = |link: &&Link| matches!(link.kind(), Some("bridge" | "veth" | "tun"));
+        let own =
+            |link: &Link| link.ifname.starts_with(super::BRIDGE) || link.ifname.starts_with(TAP);
+        self.links.iter().filter(inner).any(|link| !own(link))
+    }
+
+    /// Tells whether there is a bridge of a cluster.
+    pub(super) fn has_bridges(&self) -> bool {
+        self.links.iter().any(|link| link.ifname.starts_with(super::BRIDGE))
     }
 
     /// Returns what carries an owner's mark and is not part of its recorded network.
@@ -256,13 +299,7 @@ mod tests {
             local: local.into(),
             prefixlen: prefixlen.parse().unwrap(),
         };
-        Link {
-            ifname: name.into(),
-            ifalias: alias.map(str::to_owned),
-            flags: vec!["UP".into()],
-            addr_info: vec![address],
-            linkinfo: ip::LinkInfo::default(),
-        }
+        Link::up(name.into(), alias.map(str::to_owned), address)
     }
 
     fn owner() -> Owner {
@@ -280,12 +317,15 @@ mod tests {
                 link("skep-demo", None, "10.193.0.1/24"),
                 link("eth0", None, "192.0.2.2/24"),
             ],
+            policy: policy::made(&network()).collect(),
             ..HostNetwork::default()
         };
         let facts = host.facts(Some("skep-demo"));
         assert_eq!(facts.subnets, [("192.0.2.0/24".parse().unwrap(), "eth0".to_owned())]);
         assert_eq!(host.facts(None).subnets.len(), 2);
         assert!(host.has_bridge(&network()));
+        let unguarded = HostNetwork { policy: Vec::new(), ..host };
+        assert!(!unguarded.has_bridge(&network()), "an earlier version of skep made it");
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod claims;
 mod forwarding;
 mod ip;
 mod look;
+mod policy;
 mod resolvers;
 mod root;
 
@@ -85,7 +86,8 @@ pub enum Error {
 #[async_trait]
 pub trait Network: Send + Sync {
     /// Makes the bridge, up and with its address. This decides who has a name and a subnet: whoever comes second gets
-    /// [`Error::Taken`] and chooses others.
+    /// [`Error::Taken`] and chooses others. Nothing
+    /// is routed to the bridge or from it until its rules are there.
     ///
     /// # Errors
     ///
@@ -99,12 +101,18 @@ pub trait Network: Send + Sync {
     /// If the rights are missing.
     async fn remove_link(&self, name: &str) -> Result<(), Error>;
 
-    /// Makes the rules of a cluster's network.
+    /// Makes the rules of a cluster's network, and then forwards packets. Of the outside, only these hosts may
+    /// reach its nodes by themselves.
     ///
     /// # Errors
     ///
     /// If the rights are missing, or a firewall tool is.
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error>;
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+    ) -> Result<(), Error>;
 
     /// Lets ports of the host's loopback lead to a node, and no others; with no publication, none do. A process of
     /// this user's listens on them.
@@ -152,14 +160,8 @@ pub trait Network: Send + Sync {
     /// If the rights are missing. What can be removed is removed all the same.
     async fn remove_firewall(&self, name: &str) -> Result<(), Error>;
 
-    /// Switches the forwarding of packets on, and remembers in `state` if it was off.
-    ///
-    /// # Errors
-    ///
-    /// If the rights are missing.
-    async fn ensure_forwarding(&self, state: &Path) -> Result<(), Error>;
-
-    /// Switches forwarding off again if `state` says that skep switched it on.
+    /// Switches forwarding off where skep switched it on, once no bridge of a cluster is left. `state` is where an
+    /// earlier version of skep wrote that down.
     ///
     /// # Errors
     ///
@@ -215,10 +217,23 @@ impl Network for LinuxNetwork {
         remove_link(name).await
     }
 
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+    ) -> Result<(), Error> {
         spare(&network.bridge, owner.user)?;
-        refuse_loopback(&network.bridge)?;
-        Ok(firewall::ensure(network, &owner.digest()).await?)
+        let outside = match forwarding::is_router() {
+            true => Vec::new(),
+            false => {
+                let ways = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
+                ways.into_iter().filter(|name| forwarding::is_ours(name)).collect()
+            }
+        };
+        firewall::ensure(network, &owner.digest(), hosts, &outside).await?;
+        // Only with the rules in place.
+        forwarding::ensure(&network.bridge, &outside).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
@@ -226,22 +241,13 @@ impl Network for LinuxNetwork {
         remove_firewall(name).await
     }
 
-    async fn ensure_forwarding(&self, state: &Path) -> Result<(), Error> {
-        forwarding::ensure(Path::new(forwarding::SWITCH), state)
-    }
-
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
-        let claims = Path::new(claims::STATE);
-        if state.exists() && !claims::read(claims)?.is_empty() {
-            // Clusters of others still need it; the last of them gives it back.
-            let shared = claims::forwarding_file(claims);
-            if state != shared {
-                crate::sys::write_atomic(&shared, 0o600, b"{}\n")?;
-                crate::sys::remove_file(state)?;
-            }
+        let seen = look::look_around().await?;
+        if seen.has_bridges() {
             return Ok(());
         }
-        forwarding::restore(Path::new(forwarding::SWITCH), state)
+        forwarding::restore().await?;
+        forwarding::restore_router(state, seen.has_others())
     }
 
     async fn look(&self) -> Result<HostNetwork, Error> {
@@ -263,18 +269,6 @@ impl Network for LinuxNetwork {
 
     async fn loose_tap(&self) -> Result<OwnedFd, Error> {
         open_tap(&format!("{TAP}%d"))
-    }
-}
-
-/// Has a bridge accept no loopback addresses: an earlier version of skep had it accept them, for published ports, and
-/// with them guests reach services that listen on 127.0.0.1. Without a bridge there is nothing to do.
-fn refuse_loopback(bridge: &str) -> Result<(), Error> {
-    let file = format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet");
-    match std::fs::write(&file, "0") {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(FileError::new("write", Path::new(&file), error).into())
-        }
-        _ => Ok(()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! network is left. So nobody takes a name or a subnet of root's after a restart of the host, when clusters have no
 //! bridges; and of two who choose the same, the second is told.
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -36,9 +37,7 @@ impl RootNetwork {
         let host = LinuxNetwork.look().await?;
         if !host.has_link(name) && !host.rules().has_table(name) {
             claims::remove(state, name)?;
-            if !LinuxNetwork.look().await?.has_clusters() {
-                LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
-            }
+            LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
         }
         claims::remove_if_unused(state, turn);
         Ok(())
@@ -72,18 +71,19 @@ impl Network for RootNetwork {
         Self::give_up(name, turn).await
     }
 
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
-        LinuxNetwork.ensure_firewall(network, owner).await
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+    ) -> Result<(), Error> {
+        LinuxNetwork.ensure_firewall(network, owner, hosts).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         let turn = Self::turn().await?;
         LinuxNetwork.remove_firewall(name).await?;
         Self::give_up(name, turn).await
-    }
-
-    async fn ensure_forwarding(&self, state: &Path) -> Result<(), Error> {
-        LinuxNetwork.ensure_forwarding(state).await
     }
 
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {

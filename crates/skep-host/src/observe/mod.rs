@@ -114,6 +114,7 @@ impl Observer<'_> {
             certificates: has_credentials(dir),
             bridge: network.is_some_and(|network| host.has_bridge(network)),
             firewall: network.is_some_and(|network| host.has_firewall(network)),
+            admitted: network.map(|network| host.admitted(network)).unwrap_or_default(),
             hosts_entries: hosts::read_block(self.hosts_file, &owner)?,
             published: match network {
                 Some(network) => self.network.published(network, &owner).await,

@@ -23,6 +23,7 @@ use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_core::services::View;
 use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
+use skep_host::firewall::Table;
 use skep_host::hosts::OwnHands;
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::dm::MachineStore;
@@ -102,7 +103,7 @@ pub struct FakeHost {
 #[derive(Default)]
 pub(crate) struct State {
     pub bridges: BTreeMap<String, (NetworkRecord, Owner)>,
-    pub tables: BTreeMap<String, String>,
+    pub tables: BTreeMap<String, Table>,
     /// Where ports of the loopback lead, by table.
     pub published: BTreeMap<String, String>,
     pub forwarding: bool,
@@ -390,7 +391,6 @@ impl FakeHost {
             load_file: PathBuf::new(),
             forwarding_file: self.store().forwarding_file(),
             at_once: 2,
-            other_clusters: false,
         };
         let world = World {
             cluster: &cluster,

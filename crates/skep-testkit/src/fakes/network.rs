@@ -1,10 +1,12 @@
 //! A network in memory.
 
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
 use skep_core::model::{NetworkRecord, Publication};
+use skep_host::firewall::Table;
 use skep_host::net::{Error, HostNetwork, Network};
 use skep_host::store::Owner;
 
@@ -30,9 +32,17 @@ impl Network for FakeHost {
         })
     }
 
-    async fn ensure_firewall(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
+    async fn ensure_firewall(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+    ) -> Result<(), Error> {
         self.act(injected, |state| {
-            state.tables.insert(network.bridge.clone(), owner.digest());
+            let (owner, hosts) = (owner.digest(), hosts.to_vec());
+            let table = Table { owner, hosts, outdated: false };
+            state.tables.insert(network.bridge.clone(), table);
+            state.forwarding = true;
             Ok(())
         })
     }
@@ -66,13 +76,6 @@ impl Network for FakeHost {
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         self.act(injected, |state| {
             state.tables.remove(name);
-            Ok(())
-        })
-    }
-
-    async fn ensure_forwarding(&self, _state: &Path) -> Result<(), Error> {
-        self.act(injected, |state| {
-            state.forwarding = true;
             Ok(())
         })
     }

@@ -12,7 +12,7 @@ use crate::errln;
 use crate::error::CliError;
 
 pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
-    let mut machinery = context.machinery(None);
+    let machinery = context.machinery(None);
     let name = match &args.cluster.cluster {
         Some(name) => name.clone(),
         None => context.existing(None)?.name().clone(),
@@ -32,7 +32,6 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         return Ok(());
     }
     let cluster = context.lock(&name).await?;
-    machinery.count_others(&dir);
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
     let result =
         carry_out(&machinery, &cluster, &plan_down_parting(&seen, parting), OnFailure::GoOn).await;

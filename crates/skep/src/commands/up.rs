@@ -78,7 +78,6 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let stacks = file.as_ref().map(|file| file.stacks.clone()).unwrap_or_default();
     let checked = check_stacks(context, &dir, &stacks).await?;
     let mut machinery = context.machinery(Some(&args.waiting));
-    machinery.count_others(&dir);
 
     // A host without its tools cannot even be looked at.
     let recorded = dir.record().ok().flatten();

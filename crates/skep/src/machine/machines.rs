@@ -218,7 +218,6 @@ impl Store<'_> {
 
     async fn remove(&mut self, name: &NodeName) -> Result<(), String> {
         let dir = self.dir().clone();
-        self.machinery.count_others(&dir);
         let plan = plan_machine_removal(&self.look_at_machines().await?, name);
         self.carry_out(&plan, OnFailure::GoOn, &|_| ()).await?;
         if !dir.exists() {

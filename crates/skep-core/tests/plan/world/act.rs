@@ -55,9 +55,11 @@ impl World {
                 self.assert_recorded(&network.bridge);
                 self.links.insert(network.bridge.clone(), Part::Whole);
             }
-            Action::EnsureFirewall(network) => {
-                self.published = None;
+            Action::EnsureFirewall { network, hosts } => {
                 self.assert_recorded(&network.bridge);
+                let whole = self.links.get(&network.bridge) == Some(&Part::Whole);
+                assert!(whole, "rules before the bridge, which then forwards");
+                self.admitted.clone_from(hosts);
                 self.tables.insert(network.bridge.clone(), Part::Whole);
             }
             Action::ForgetMember { id, through } => {
@@ -96,6 +98,7 @@ impl World {
             Action::PublishHosts(entries) => self.hosts.clone_from(entries),
             Action::RemoveFirewall(name) => {
                 self.published = None;
+                self.admitted.clear();
                 self.tables.remove(name);
             }
             Action::RemoveLink(name) => {

@@ -23,6 +23,7 @@ impl World {
             certificates: self.authority.is_some(),
             bridge: bridge.is_some_and(|name| whole(self.links.get(name))),
             firewall: bridge.is_some_and(|name| whole(self.tables.get(name))),
+            admitted: self.admitted.clone(),
             hosts_entries: self.hosts.clone(),
             published: self.published.clone().filter(|_| !self.tables.is_empty()),
             docker_config: self.docker_config.clone(),

@@ -42,8 +42,10 @@ pub struct World {
     pub tables: BTreeMap<String, Part>,
     /// The block in /etc/hosts.
     pub hosts: Vec<HostsEntry>,
-    /// Where ports of the loopback lead: part of the firewall rules.
+    /// Where ports of the loopback lead.
     pub published: Option<String>,
+    /// The hosts that the rules let in.
+    pub admitted: Vec<Ipv4Addr>,
     /// The docker command's directory; none without a docker command.
     pub docker_config: Option<String>,
     /// The docker command's context.

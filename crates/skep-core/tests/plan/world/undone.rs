@@ -13,7 +13,7 @@ impl World {
             (None, Action::EnsureBridge(network)) => {
                 self.links.entry(network.bridge.clone()).or_insert(Part::Half);
             }
-            (None, Action::EnsureFirewall(network)) => {
+            (None, Action::EnsureFirewall { network, .. }) => {
                 self.tables.entry(network.bridge.clone()).or_insert(Part::Half);
             }
             (None, Action::RemoveFirewall(name)) => {
