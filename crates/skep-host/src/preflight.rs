@@ -151,13 +151,18 @@ fn namespaces(error: &net::Error) -> String {
             "sudo chmod 666 /dev/net/tun".to_owned()
         }
         net::Error::NoNamespace(CmdError::NotFound { .. }) => install("util-linux"),
-        _ => USERS_NAMESPACES.to_owned(),
+        _ => users_namespaces(),
     }
 }
 
-/// What lets ordinary users have namespaces.
-const USERS_NAMESPACES: &str = "sudo sysctl -w kernel.unprivileged_userns_clone=1, or \
-                                kernel.apparmor_restrict_unprivileged_userns=0, whichever there is";
+/// Returns what lets ordinary users have namespaces.
+fn users_namespaces() -> String {
+    match setup::is_restricted() {
+        // AppArmor wants a profile of the program, which the set-up brings.
+        true => setup::remedy(),
+        false => "sudo sysctl -w kernel.unprivileged_userns_clone=1".to_owned(),
+    }
+}
 
 /// Checks that an ordinary user can have files of many owners, as an image has.
 async fn owners() -> Check {
@@ -171,7 +176,7 @@ async fn owners() -> Check {
     } else if error.contains("no line matching") || error.contains("subuid") {
         setup::remedy()
     } else {
-        USERS_NAMESPACES.to_owned()
+        users_namespaces()
     };
     bad(NAME, error, remedy)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::look::record;
-use super::{Error, GROUP, Part, Record, SUBIDS, SUDOERS, Seen, Wanted, render_sudoers};
+use super::{Error, GROUP, Part, Record, SUBIDS, SUDOERS, Seen, Wanted, apparmor, sudoers};
 use crate::broker::{self, Grants, PROGRAM};
 use crate::net::{self, LinuxNetwork, Network, claims};
 use crate::sys::{
@@ -81,15 +81,8 @@ async fn perform(part: &Part, wanted: &Wanted, state: &Path) -> Result<(), Error
             let text = serde_json::to_vec_pretty(&wanted.grants).expect("grants have text keys");
             Ok(write_atomic(&state.join(Grants::FILE), 0o600, &text)?)
         }
-        Part::Sudoers => {
-            // A file that sudo does not understand would keep everybody from using it.
-            let draft = state.join("sudoers");
-            write_atomic(&draft, 0o440, render_sudoers().as_bytes())?;
-            let checked = Cmd::new("visudo").args(["-c", "-q", "-f"]).arg(&draft).run().await;
-            remove_file(&draft)?;
-            checked.map_err(Error::Sudoers)?;
-            Ok(write_atomic(Path::new(SUDOERS), 0o440, render_sudoers().as_bytes())?)
-        }
+        Part::Sudoers => sudoers::write(state).await,
+        Part::Profile { program } => apparmor::write(program, state).await,
         Part::Member { user, group } => run("usermod", &["-a", "-G", group, user]).await,
         Part::SubIds { user, first } => {
             let range = range(*first);
@@ -166,6 +159,7 @@ async fn take_back(part: &Part, state: &Path) -> Result<(), Error> {
         Part::Program => Ok(remove_file(Path::new(PROGRAM))?),
         Part::Grants => Ok(remove_file(&state.join(Grants::FILE))?),
         Part::Sudoers => Ok(remove_file(Path::new(SUDOERS))?),
+        Part::Profile { .. } => apparmor::remove().await,
         Part::Member { user, group } => unless_gone(run("gpasswd", &["-d", user, group]).await),
         Part::SubIds { user, first } => {
             let range = range(*first);

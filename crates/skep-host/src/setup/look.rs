@@ -1,12 +1,12 @@
 //! What there is of a set-up.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{GROUP, KVM, Record, SUBIDS, SUDOERS, Used, Wanted, act, render_sudoers};
+use super::{GROUP, KVM, Record, SUBIDS, Used, Wanted, act, apparmor, sudoers};
 use crate::broker::{Grants, PROGRAM};
 use crate::net::claims;
 use crate::setup::Error;
-use crate::sys::{Cmd, FileError, checksum, read, read_own};
+use crate::sys::{Cmd, FileError, checksum, read_own};
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,8 @@ pub struct Seen {
     pub program: bool,
     /// Whether sudo has its file.
     pub sudoers: bool,
+    /// This program, if AppArmor keeps it from having namespaces of users.
+    pub unprofiled: Option<PathBuf>,
     /// What users may have; none if nothing was said.
     pub grants: Option<Grants>,
     /// The users that are asked for.
@@ -71,12 +73,15 @@ pub async fn look(wanted: &Wanted, state: &Path) -> Result<Seen, Error> {
         (Ok(own), Ok(copy)) => own == copy,
         _ => false,
     };
+    let own = apparmor::own_program()?;
+    let unprofiled = apparmor::is_restricted() && !apparmor::is_in_place(&own);
     Ok(Seen {
         group: members.is_some(),
         kvm: group(KVM).await?.is_some(),
         program_dir: act::program_dir().is_dir(),
         program: same,
-        sudoers: read(Path::new(SUDOERS)).is_ok_and(|it| it == render_sudoers().into_bytes()),
+        sudoers: sudoers::is_in_place().await,
+        unprofiled: unprofiled.then_some(own),
         grants: state.join(Grants::FILE).exists().then(|| Grants::read(state)).transpose()?,
         users,
         next_subid: next_subid(&[&subuid, &subgid]),

@@ -5,23 +5,28 @@
 //! /var/lib/skep-net/grants.json    what users may have
 //! /usr/local/libexec/skep-net      a copy of skep, which acts as root
 //! /etc/sudoers.d/skep              who may run that
+//! /etc/apparmor.d/skep             where AppArmor keeps programs without a profile from having namespaces of users
 //! ```
 //!
 //! What is missing is a list of parts, made by a pure function; each is looked at, done and taken back by itself.
 
 mod act;
+mod apparmor;
 mod look;
+mod sudoers;
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use act::{set_up, undo};
+pub use apparmor::is_restricted;
 pub use look::{Seen, User, look};
+pub use sudoers::render_sudoers;
 
-use crate::broker::{Grants, PATH, PROGRAM};
+use crate::broker::{Grants, PROGRAM};
 use crate::hosts;
 use crate::net;
 use crate::sys::{CmdError, FileError, LockError, shell_quoted};
@@ -53,6 +58,9 @@ pub enum Error {
     /// sudo does not take the file that it would be given.
     #[error("sudo would not take {SUDOERS}, so it was not put in place")]
     Sudoers(#[source] CmdError),
+    /// AppArmor does not take the profile that lets skep have namespaces of users.
+    #[error("{} was not put in place or not loaded", apparmor::PROFILE)]
+    Profile(#[source] CmdError),
     /// Users have clusters.
     #[error("users have clusters on this host")]
     InUse(Vec<Used>),
@@ -107,6 +115,11 @@ pub enum Part {
     Grants,
     /// Who may run it.
     Sudoers,
+    /// The profile that lets a program have namespaces of users.
+    Profile {
+        /// The program.
+        program: PathBuf,
+    },
     /// A user's membership in a group.
     Member {
         /// The user.
@@ -133,6 +146,10 @@ impl fmt::Display for Part {
             }
             Self::Grants => write!(f, "what users may have of it"),
             Self::Sudoers => write!(f, "{SUDOERS}, which lets group {GROUP} run it"),
+            Self::Profile { program } => {
+                let (file, program) = (apparmor::PROFILE, program.display());
+                write!(f, "{file}, which lets {program} have namespaces of users")
+            }
             Self::Member { user, group } => write!(f, "user {user} in group {group}"),
             Self::SubIds { user, first } => {
                 let last = first + (SUBIDS - 1);
@@ -185,6 +202,9 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Vec<Part> {
     need(seen.program, Part::Program);
     need(seen.grants.as_ref() == Some(&wanted.grants), Part::Grants);
     need(seen.sudoers, Part::Sudoers);
+    if let Some(program) = &seen.unprofiled {
+        need(false, Part::Profile { program: program.clone() });
+    }
     let mut next = seen.next_subid;
     for user in &seen.users {
         let member =
@@ -197,18 +217,6 @@ pub fn plan(wanted: &Wanted, seen: &Seen) -> Vec<Part> {
         }
     }
     parts
-}
-
-/// Returns what is to be in sudo's file: no arguments, no choice of what programs are found, and no record of
-/// requests, which would come between the two ends of the socket.
-#[must_use]
-pub fn render_sudoers() -> String {
-    format!(
-        "# Made by `skep setup`; `sudo skep setup --undo` takes it away.\n\
-         Defaults!{PROGRAM} env_reset, !requiretty, !log_input, !log_output\n\
-         Defaults!{PROGRAM} secure_path=\"{PATH}\"\n\
-         %{GROUP} ALL=(root) NOPASSWD: {PROGRAM} \"\"\n"
-    )
 }
 
 #[cfg(test)]
@@ -254,12 +262,11 @@ mod tests {
         seen.users.truncate(1);
         seen.users[0].groups = vec![GROUP.into()];
         assert!(plan(&wanted, &seen).is_empty());
+        seen.unprofiled = Some("/usr/bin/skep".into());
+        let line = "/etc/apparmor.d/skep, which lets /usr/bin/skep have namespaces of users";
+        assert_eq!(lines(&plan(&wanted, &seen)), [line]);
+        seen.unprofiled = None;
         let wanted = Wanted { grants: Grants { hosts: true, ..Grants::default() }, ..wanted };
         assert_eq!(plan(&wanted, &seen), [Part::Grants]);
-    }
-
-    #[test]
-    fn sudo_is_told_no_more_than_needed() {
-        insta::assert_snapshot!(render_sudoers());
     }
 }

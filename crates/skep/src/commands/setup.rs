@@ -132,6 +132,9 @@ fn told(error: Error) -> CliError {
         Error::NoSudo => {
             CliError::host(message).hint("apt-get install --no-install-recommends sudo")
         }
+        Error::Profile(_) => {
+            CliError::host(message).hint("apt-get install --no-install-recommends apparmor")
+        }
         Error::NoUser(_) => CliError::usage(message),
         _ => CliError::failed(message),
     }
