@@ -244,3 +244,52 @@ fn nothing_is_open(talk: &mut Talk) -> bool {
         }
     }
 }
+
+/// Is set in a process that has a network of its own.
+const INSIDE: &str = "SKEP_TEST_CHECKPOINT_TAP";
+
+/// What is started in a copy's place gets its tap, at once: the kernel refuses a tap that somebody still has.
+#[test]
+fn whatever_fails_its_tap_is_free() {
+    if std::env::var_os(INSIDE).is_none() {
+        if !rustix::process::geteuid().is_root() {
+            let required = std::env::var("SKEP_REQUIRE_VM").is_ok_and(|value| value == "1");
+            assert!(!required, "taps need root");
+            println!("SKIPPED: taps need root");
+            return;
+        }
+        let mut inside = Command::new("unshare");
+        inside.arg("--net").arg(std::env::current_exe().unwrap());
+        inside.args(["--exact", "sys::checkpoint::tests::whatever_fails_its_tap_is_free"]);
+        assert!(inside.arg("--nocapture").env(INSIDE, "1").status().unwrap().success());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let pages = dir.path().join("pages");
+    let (cat, mut talk) = start("exec cat");
+    talk.assert_repeats("before\n");
+    let file = std::fs::File::create(&pages).unwrap();
+    let mut kept = dump(cat.0.id(), Path::new("/none"), INHERITED, &file).unwrap();
+    // Several threads have it, each of which ends by itself.
+    for _ in 0..3 {
+        add_thread(&mut kept);
+    }
+    for round in 0..40 {
+        let tap = crate::sys::open_tap("skepttest0").unwrap_or_else(|error| {
+            panic!("round {round}: the tap is still in use: {error}");
+        });
+        let mut command = Command::new("sh");
+        command.args(["-c", "kill -STOP $$; exec cat"]).stdin(tap);
+        let how = Restoring {
+            checkpoint: &kept,
+            pages: &pages,
+            shared: Path::new("/none"),
+            place: &|path| (path.to_owned(), false),
+            ioctls: &[],
+            user: None,
+            note: &|_| Err(io::Error::other("not noted")),
+        };
+        let error = restore(command, &how).unwrap_err().to_string();
+        assert_eq!(error, "not noted");
+    }
+}
