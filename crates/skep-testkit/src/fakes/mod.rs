@@ -53,6 +53,9 @@ pub enum Upload {
     Dies,
 }
 
+/// How long anything that is waited for may take: most of it comes never.
+const LIMIT: Duration = Duration::from_millis(400);
+
 /// What becomes of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Join {
@@ -111,6 +114,8 @@ pub(crate) struct State {
     pub running: BTreeSet<PathBuf>,
     /// What becomes of the engines of machines with these directories when they are given images.
     pub uploads: BTreeMap<PathBuf, Upload>,
+    /// How long anything that is waited for may take, if not [`LIMIT`].
+    pub limit: Option<Duration>,
     /// What becomes of joins of the machines with these directories, one after the other; then they succeed.
     pub joins: BTreeMap<PathBuf, VecDeque<Join>>,
     /// Machines whose engines have given a join up, and take no other before they have left.
@@ -219,6 +224,11 @@ impl FakeHost {
             Some(upload) => drop(uploads.insert(dir, upload)),
             None => drop(uploads.remove(&dir)),
         }
+    }
+
+    /// Sets how long anything that is waited for may take: longer than usual where it succeeds in the end.
+    pub fn set_limit(&self, limit: Duration) {
+        self.state().limit = Some(limit);
     }
 
     /// Sets what becomes of a node's next joins; later ones succeed.
@@ -387,7 +397,7 @@ impl FakeHost {
             docker: None,
             resolvers: Vec::new(),
             user: "tester".to_owned(),
-            timeout: Some(Duration::from_millis(400)),
+            timeout: Some(self.state().limit.unwrap_or(LIMIT)),
             load_file: PathBuf::new(),
             forwarding_file: self.store().forwarding_file(),
             at_once: 2,

@@ -1,6 +1,7 @@
 //! What becomes of a cluster when one node of many does not join.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::model::NodeName;
@@ -33,6 +34,7 @@ async fn a_join_that_fails_is_tried_again() {
         for (managers, node) in [(1, 2), (3, 2)] {
             let host = host().await;
             let spec = spec(managers, 3 - managers + 1);
+            host.set_limit(Duration::from_secs(20));
             host.set_joins(&host.cluster(CLUSTER), &NodeName::numbered(node), joins);
             up(&host, &spec).await.unwrap_or_else(|error| panic!("{joins:?}: {error}"));
             // With no entry of the member that it did not become.
