@@ -81,13 +81,15 @@ fi
 going() {
 	if has apt-get; then
 		# shellcheck disable=SC2086 # several words
-		apt-get -q -s -o Debug::NoLocking=1 purge "$@" | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p' | sort -u
+		apt-get -q -s -o Debug::NoLocking=1 purge "$@" </dev/null | sed -n 's/^\(Purg\|Remv\) \([^ ]*\) .*/\2/p'
 	else
 		printf '%s\n' "$@"
 		for package; do
-			dnf -q repoquery --installed --whatrequires "$package" --qf '%{name}\n'
+			dnf -q repoquery --installed --whatrequires "$package" --qf '%{name}\n' </dev/null ||
+				# Nothing is known to be unneeded then.
+				echo "(what dnf cannot list)"
 		done
-	fi | sort -u
+	fi | sed '/^$/d' | sort -u
 }
 # Others may have come to need what came with us since. Only what nobody else needs goes; $gone has it, a line each.
 choose() {

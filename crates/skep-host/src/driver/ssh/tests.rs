@@ -25,7 +25,7 @@ const FAKES: [(&str, &str); 9] = [
          '-q -y remove --setopt=clean_requirements_on_remove=False '*) shift 4
             for it; do sed -i \"/^$it\\$/d\" $T/installed; done; rm $T/bin/dockerd ;;
          '-q repoquery --installed --whatrequires '*)
-            while read -r by it; do [ $it != $5 ] || ! grep -qx $by $T/installed || echo $by; done <$T/needs ;;
+            echo; while read -r by it; do [ $it != $5 ] || ! grep -qx $by $T/installed || echo $by; done <$T/needs ;;
          *) echo \"no such thing: dnf $*\" >&2; exit 64 ;;
          esac",
     ),
@@ -427,6 +427,18 @@ fn dnf_leaves_what_is_needed_since() {
     let said = host.release("").unwrap();
     assert_eq!(said, "moby-engine-libs stays: podman needs it, which came later\n");
     assert_eq!(host.read("installed"), "rpm\nbash\nmoby-engine-libs\npodman\n");
+}
+
+#[test]
+fn where_dnf_cannot_tell_what_is_needed_nothing_is_removed() {
+    let host = Host::new();
+    host.offer("moby-engine");
+    host.set_up("", "").unwrap();
+    let before = host.read("installed");
+    host.write_program("bin/dnf", "exit 1");
+    let said = host.release("").unwrap();
+    assert!(said.contains("moby-engine stays"), "{said}");
+    assert_eq!(host.read("installed"), before);
 }
 
 #[test]
