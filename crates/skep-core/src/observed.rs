@@ -83,6 +83,8 @@ pub struct HostFacts {
     pub links: BTreeSet<String>,
     /// Ports of the loopback that other clusters have, each with its cluster.
     pub ports: Vec<(u16, String)>,
+    /// The subnets that this user may have; none if that is no matter of anybody's leave.
+    pub granted: Option<Vec<Ipv4Net>>,
 }
 
 /// One name in /etc/hosts.

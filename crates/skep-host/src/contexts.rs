@@ -72,7 +72,7 @@ pub fn look(config: &Path, owner: &Owner, credentials: &Credentials) -> ContextS
     else {
         return ContextState::Others;
     };
-    if meta.metadata.description != owner.mark() {
+    if !owner.owns(&meta.metadata.description) {
         return ContextState::Others;
     }
     let host = meta.endpoints.docker.host;

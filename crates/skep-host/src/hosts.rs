@@ -59,9 +59,12 @@ pub enum Error {
 /// If the file cannot be read or the block is broken.
 pub fn read_block(path: &Path, owner: &Owner) -> Result<Vec<HostsEntry>, Error> {
     let text = read(path)?;
-    let mark = owner.mark();
-    let Some(block) = find(path, &text, &mark)? else { return Ok(Vec::new()) };
-    Ok(text[block].lines().flat_map(entries_of).collect())
+    let mut entries = Vec::new();
+    for mark in [owner.mark(), owner.earlier_mark()] {
+        let block = find(path, &text, &mark)?.unwrap_or_default();
+        entries.extend(text[block].lines().flat_map(entries_of));
+    }
+    Ok(entries)
 }
 
 /// Returns all names in the file that are not in a cluster's block.
@@ -71,7 +74,7 @@ pub fn read_block(path: &Path, owner: &Owner) -> Result<Vec<HostsEntry>, Error> 
 /// As [`read_block`].
 pub fn other_names(path: &Path, owner: &Owner) -> Result<Vec<String>, Error> {
     let text = read(path)?;
-    let rest = replaced(path, &text, &owner.mark(), &[])?;
+    let rest = replaced_of(path, &text, owner, &[])?;
     Ok(rest.lines().flat_map(names_of).collect())
 }
 
@@ -122,7 +125,7 @@ pub fn write_block(path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result
     // Whoever has it is done in a moment: it is held for one read and one write.
     let lock = Lock::take_within_blocking(&lock_path(path), TURN)?;
     let text = read(path)?;
-    let changed = replaced(path, &text, &owner.mark(), entries)?;
+    let changed = replaced_of(path, &text, owner, entries)?;
     if changed != text {
         write(path, &found, changed.as_bytes())?;
     }
@@ -161,6 +164,17 @@ fn write(path: &Path, found: &std::fs::Metadata, content: &[u8]) -> Result<(), E
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Returns the text with these entries in an owner's block; that of an earlier version of skep goes.
+fn replaced_of(
+    path: &Path,
+    text: &str,
+    owner: &Owner,
+    entries: &[HostsEntry],
+) -> Result<String, Error> {
+    let text = replaced(path, text, &owner.earlier_mark(), &[])?;
+    replaced(path, &text, &owner.mark(), entries)
 }
 
 /// Returns the place of the lines between the marks.

@@ -37,7 +37,7 @@ pub use images::{plan_bake, plan_load, without_images};
 pub use machines::{
     plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
 };
-pub use network::subnet_pool;
+pub use network::{is_in_use, subnet_pool};
 pub use nodes::{Parting, plan_parting, plan_remove_nodes};
 pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
@@ -136,10 +136,15 @@ pub enum PlanError {
         rule: &'static str,
     },
     /// All subnets that skep chooses from are in use.
-    #[error("no free subnet in {pool}")]
+    #[error("no free subnet in {}{}", joined(.pools), match .granted {
+        true => ", which ordinary users may have; sudo skep setup --subnets SUBNET allows others",
+        false => "; name one that nothing uses with --subnet",
+    })]
     NoFreeSubnet {
-        /// Where skep looks for one.
-        pool: Ipv4Net,
+        /// Where skep looked for one.
+        pools: Vec<Ipv4Net>,
+        /// Whether those are all that an ordinary user may have.
+        granted: bool,
     },
     /// The subnet of a cluster cannot change.
     #[error("cluster {cluster} has the subnet {recorded} and cannot move to {wanted}")]
@@ -233,6 +238,10 @@ pub enum PlanError {
     /// The managers that would stay are no majority, or none.
     #[error("{0}")]
     Quorum(String),
+}
+
+fn joined(subnets: &[Ipv4Net]) -> String {
+    subnets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn join(errors: &[SpecError]) -> String {

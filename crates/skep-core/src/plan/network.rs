@@ -12,6 +12,14 @@ use crate::observed::HostFacts;
 /// overlay networks take 10.0.0.0/8 from its beginning, so this is in the upper half of it.
 const POOL: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 193, 0, 0), 16);
 
+/// Where it looks then, as a VPN may route all of 10.0.0.0/8: what else is private (RFC 1918), and what is for
+/// benchmarks (RFC 2544).
+const OTHER_POOLS: [(Ipv4Addr, u8); 3] = [
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+];
+
 /// The longest interface name (IFNAMSIZ less its terminating zero).
 const INTERFACE_NAME: usize = 15;
 
@@ -60,21 +68,29 @@ pub fn subnet_pool() -> Ipv4Net {
 }
 
 fn free_subnet(host: &HostFacts) -> Result<Ipv4Net, PlanError> {
-    let pool = subnet_pool();
-    pool.subnets(24)
-        .expect("the pool's prefix is shorter than 24")
-        .find(|subnet| user_of(*subnet, host).is_none())
-        .ok_or(PlanError::NoFreeSubnet { pool })
+    let pools: Vec<Ipv4Net> = match &host.granted {
+        Some(granted) => granted.clone(),
+        None => {
+            let other = |(address, length)| Ipv4Net::new(address, length).expect("at most 32");
+            [subnet_pool()].into_iter().chain(OTHER_POOLS.map(other)).collect()
+        }
+    };
+    // One that is smaller than a cluster's usual subnet is that subnet.
+    let parts = |pool: &Ipv4Net| pool.subnets(pool.prefix_len().max(24)).into_iter().flatten();
+    let free = pools.iter().flat_map(parts).find(|subnet| user_of(*subnet, host).is_none());
+    free.ok_or(PlanError::NoFreeSubnet { pools, granted: host.granted.is_some() })
 }
 
+/// Returns what a subnet overlaps, and who uses that.
 pub(super) fn user_of(subnet: Ipv4Net, host: &HostFacts) -> Option<(Ipv4Net, String)> {
-    host.subnets
-        .iter()
-        // The default route covers everything and says nothing about who uses what.
-        .find(|(used, _)| {
-            used.prefix_len() > 0 && (used.contains(&subnet) || subnet.contains(used))
-        })
-        .cloned()
+    host.subnets.iter().find(|(used, _)| is_in_use(subnet, *used)).cloned()
+}
+
+/// Tells whether a subnet cannot be had where another is used. A default route covers everything and says nothing
+/// of who uses what; OpenVPN has two halves in its place, 0.0.0.0/1 and 128.0.0.0/1.
+#[must_use]
+pub fn is_in_use(subnet: Ipv4Net, used: Ipv4Net) -> bool {
+    used.prefix_len() > 1 && (used.contains(&subnet) || subnet.contains(&used))
 }
 
 /// Returns a bridge name that says whose it is, fits the kernel's limit, and is not taken.
@@ -101,7 +117,7 @@ mod tests {
         HostFacts {
             subnets: subnets.iter().map(|net| (net.parse().unwrap(), "eth9".to_owned())).collect(),
             links: links.iter().map(|&link| link.to_owned()).collect(),
-            ports: Vec::new(),
+            ..HostFacts::default()
         }
     }
 
@@ -122,9 +138,44 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_routes_the_whole_pool_is_told() {
-        let error = choose("demo", None, &host(&["10.0.0.0/8"], &[])).unwrap_err();
-        assert_eq!(error.to_string(), "no free subnet in 10.193.0.0/16");
+    fn routes_of_a_vpn_leave_room() {
+        let subnet_beside =
+            |used: &[&str]| choose("demo", None, &host(used, &[])).unwrap().subnet.to_string();
+        // OpenVPN's redirect-gateway, WireGuard's default route.
+        assert_eq!(subnet_beside(&["0.0.0.0/1", "128.0.0.0/1", "10.8.0.0/24"]), "10.193.0.0/24");
+        assert_eq!(subnet_beside(&["0.0.0.0/0"]), "10.193.0.0/24");
+        // A company's, and Docker beside it.
+        assert_eq!(subnet_beside(&["10.0.0.0/8"]), "172.16.0.0/24");
+        assert_eq!(subnet_beside(&["10.0.0.0/8", "172.16.0.0/12"]), "192.168.0.0/24");
+        let private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
+        assert_eq!(subnet_beside(&private), "198.18.0.0/24");
+    }
+
+    #[test]
+    fn a_host_that_routes_all_pools_is_told() {
+        let all = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15"];
+        let error = choose("demo", None, &host(&all, &[])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no free subnet in 10.193.0.0/16, 172.16.0.0/12, 192.168.0.0/16, 198.18.0.0/15; \
+             name one that nothing uses with --subnet"
+        );
+        let free = choose("demo", Some("100.64.7.0/24"), &host(&all, &[])).unwrap();
+        assert_eq!(free.subnet.to_string(), "100.64.7.0/24");
+    }
+
+    #[test]
+    fn an_ordinary_user_gets_what_was_granted() {
+        let granted = ["172.20.0.0/23", "172.30.0.0/26"].map(|it| it.parse().unwrap());
+        let with = |used: &[&str]| HostFacts { granted: Some(granted.to_vec()), ..host(used, &[]) };
+        let subnet = |used: &[&str]| choose("demo", None, &with(used)).map(|it| it.subnet);
+        assert_eq!(subnet(&[]).unwrap().to_string(), "172.20.0.0/24");
+        assert_eq!(subnet(&["172.20.0.0/16"]).unwrap().to_string(), "172.30.0.0/26");
+        assert_eq!(
+            subnet(&["172.16.0.0/12"]).unwrap_err().to_string(),
+            "no free subnet in 172.20.0.0/23, 172.30.0.0/26, which ordinary users may have; \
+             sudo skep setup --subnets SUBNET allows others"
+        );
     }
 
     #[test]

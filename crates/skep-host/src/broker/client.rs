@@ -135,7 +135,9 @@ impl Network for BrokeredNetwork {
     async fn look(&self) -> Result<HostNetwork, Error> {
         let (seen, answer) = tokio::join!(HostNetwork::look_around(), self.ask(Act::Look));
         match answer?.0 {
-            Answer::Seen { rules, claims } => Ok(seen?.with_rules(rules).with_claims(claims)),
+            Answer::Seen { rules, claims, subnets } => {
+                Ok(seen?.with_rules(rules).with_claims(claims).with_granted(subnets))
+            }
             answer => Err(failed(answer)),
         }
     }

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{ClusterName, NetworkRecord};
 use skep_core::observed::HostsEntry;
@@ -104,8 +105,9 @@ impl From<&Name> for HostsEntry {
 pub(super) enum Answer {
     /// It is done; a descriptor comes along if one was asked for.
     Done,
-    /// What was seen: rules of the user's own networks, what is in their way, and which networks are given.
-    Seen { rules: Rules, claims: Claims },
+    /// What was seen: rules of the user's own networks, what is in their way, which networks are given, and where a
+    /// new one may be.
+    Seen { rules: Rules, claims: Claims, subnets: Vec<Ipv4Net> },
     /// It is not done, as that user may not.
     Refused(String),
     /// It is not done, as somebody else has that name or that subnet.

@@ -152,7 +152,8 @@ async fn reply(
             let claims = host.claims().clone();
             let mut rules = host.rules().clone();
             rules.retain(|table| claims.get(table).is_some_and(|claim| claim.user == user));
-            Ok((Answer::Seen { rules, claims }, None))
+            let subnets = Grants::read(state)?.subnets;
+            Ok((Answer::Seen { rules, claims, subnets }, None))
         }
         act => {
             let _turn = queue.turn().await?;

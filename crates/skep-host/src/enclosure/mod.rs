@@ -31,7 +31,7 @@ pub use network::EnclosedNetwork;
 /// The word by which skep is told to forward into the namespace.
 pub const FORWARD: &str = "--forward";
 
-/// Returns the addresses of nodes of a pool in 10.0.0.0/8 on whose twins somebody listens for an engine.
+/// Returns the private addresses of nodes on whose twins somebody listens for an engine.
 fn twins_taken() -> Vec<Ipv4Addr> {
     std::fs::read_to_string("/proc/net/tcp").map(|table| taken_in(&table)).unwrap_or_default()
 }
@@ -46,9 +46,11 @@ fn taken_in(table: &str) -> Vec<Ipv4Addr> {
         let engine = u16::from_str_radix(port, 16).ok()? == crate::engine::PORT;
         let [first, b, c, d] = address.octets();
         let of_node = first == 127 && (b, c) != (0, 0);
-        (words.get(3) == Some(&LISTENS) && engine && of_node).then(|| Ipv4Addr::new(10, b, c, d))
+        (words.get(3) == Some(&LISTENS) && engine && of_node).then_some([b, c, d])
     });
-    twins.collect()
+    // Which of these ranges it is of, its twin does not tell.
+    let nodes = twins.flat_map(|[b, c, d]| [10, 172, 192, 198].map(|a| Ipv4Addr::new(a, b, c, d)));
+    nodes.filter(|node| node.is_private() || matches!(node.octets(), [198, 18 | 19, ..])).collect()
 }
 
 #[cfg(test)]
@@ -61,8 +63,10 @@ mod tests {
              0: 0200C17F:0948 00000000:0000 0A 00000000:00000000\n\
              1: 0300C17F:0948 0100007F:C001 01 00000000:00000000\n\
              2: 0100007F:0948 00000000:0000 0A 00000000:00000000\n\
-             3: 0400C17F:0050 00000000:0000 0A 00000000:00000000\n";
-        assert_eq!(taken_in(table), [Ipv4Addr::new(10, 193, 0, 2)]);
+             3: 0400C17F:0050 00000000:0000 0A 00000000:00000000\n\
+             4: 0500127F:0948 00000000:0000 0A 00000000:00000000\n";
+        let nodes = [[10, 193, 0, 2], [10, 18, 0, 5], [172, 18, 0, 5], [198, 18, 0, 5]];
+        assert_eq!(taken_in(table), nodes.map(Ipv4Addr::from));
     }
 
     #[test]

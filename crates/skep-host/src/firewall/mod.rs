@@ -97,10 +97,10 @@ impl Rules {
         self.accepted.retain(|name| tables(name));
     }
 
-    /// Returns the tables that carry the digest of an owner.
+    /// Returns the tables of an owner, whose digests `owns` knows.
     #[must_use]
-    pub fn tables_of(&self, owner: &str) -> Vec<&str> {
-        let own = self.tables.iter().filter(|(_, table)| table.owner == owner);
+    pub fn tables_of(&self, owns: impl Fn(&str) -> bool) -> Vec<&str> {
+        let own = self.tables.iter().filter(|(_, table)| owns(&table.owner));
         own.map(|(name, _)| name.as_str()).collect()
     }
 }

@@ -7,8 +7,8 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{Mac, NetworkRecord};
 
-use super::{Error, TAP, policy};
-use crate::store::Owner;
+use super::{Error, address_of_tap, policy};
+use crate::store::{Owner, user_of};
 use crate::sys::{Cmd, CmdError, FileError};
 
 /// An interface, as `ip -json address` tells of it.
@@ -156,6 +156,10 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(output: &[u8]) -> Result<Vec
 pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
     let bridge = network.bridge.as_str();
     let links = links().await?;
+    let mark = links.iter().find(|it| it.ifname == bridge).and_then(|it| it.ifalias.as_deref());
+    if let Some(other) = mark.and_then(user_of).filter(|user| *user != owner.user) {
+        return Err(Error::Refused(format!("{bridge} is a bridge of user {other}'s")));
+    }
     policy::ensure(network).await?;
     if !links.iter().any(|link| link.ifname == bridge) {
         // No spanning tree: its listening and learning would hold packets back for 30 s.
@@ -187,13 +191,17 @@ pub(super) async fn ensure_bridge(network: &NetworkRecord, owner: &Owner) -> Res
     run(&["address", "replace", &address, "brd", "+", "dev", bridge]).await?;
     run(&["link", "set", "dev", bridge, "up"]).await?;
     // Machines that run lost their place with a bridge that was removed under them.
-    let mark = owner.mark();
-    for link in links.iter().filter(|link| link.ifalias.as_deref() == Some(&mark)) {
-        if link.ifname != bridge && link.ifname.starts_with(TAP) {
-            connect(&link.ifname, bridge, &mark).await?;
-        }
+    for link in links.iter().filter(|link| is_own_tap(link, network, owner)) {
+        connect(&link.ifname, bridge, &owner.mark()).await?;
     }
     Ok(())
+}
+
+/// Tells whether an interface is a machine's of this network: it has the owner's mark, and is named by an address of the
+/// subnet, so that not even a mark that two owners share, as those of earlier versions could be, takes one from another.
+fn is_own_tap(link: &Link, network: &NetworkRecord, owner: &Owner) -> bool {
+    link.ifalias.as_deref().is_some_and(|mark| owner.owns(mark))
+        && address_of_tap(&link.ifname).is_some_and(|it| network.subnet.contains(&it))
 }
 
 /// Sets a switch of an interface; a host without the protocol has none.
@@ -247,6 +255,23 @@ mod tests {
         assert_eq!(links[1].addr_info[0].subnet(), Some("10.193.0.0/24".parse().unwrap()));
         assert_eq!(links[0].addr_info[1].subnet(), None);
         assert_eq!(parse::<Link>(b"\n").unwrap(), []);
+    }
+
+    #[test]
+    fn a_bridge_gets_only_its_own_machines_back() {
+        let owner = |user| Owner { cluster: "a".parse().unwrap(), store: "/".into(), user };
+        let subnet = "10.193.0.0/24".parse().unwrap();
+        let network = NetworkRecord { subnet, bridge: "skep-a".into() };
+        let own = |name: &str, mark: String| {
+            let address = Address { family: String::new(), local: String::new(), prefixlen: 0 };
+            is_own_tap(&Link::up(name.into(), Some(mark), address), &network, &owner(1000))
+        };
+        assert!(own("skt0ac10002", owner(1000).mark()));
+        assert!(own("skt0ac10002", owner(1000).earlier_mark()), "an earlier version made it");
+        assert!(!own("skt0ac10002", owner(1001).mark()));
+        assert!(!own("skt0ac10002", owner(1001).earlier_mark()));
+        assert!(!own("skt0ac10102", owner(1000).earlier_mark()), "of another subnet");
+        assert!(!own("skep-a", owner(1000).mark()) && !own("eth0", owner(1000).mark()));
     }
 
     #[test]

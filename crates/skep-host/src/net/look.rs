@@ -7,6 +7,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::NetworkRecord;
 use skep_core::observed::{HostFacts, Leftover};
+use skep_core::plan::is_in_use;
 
 use super::claims::Claims;
 use super::ip::{self, Link, Route};
@@ -28,6 +29,8 @@ pub struct HostNetwork {
     /// Rules of the firewall.
     rules: Rules,
     claims: Claims,
+    /// Where this user's subnets may be; none if anywhere.
+    granted: Option<Vec<Ipv4Net>>,
 }
 
 /// Looks at all of it.
@@ -90,6 +93,12 @@ impl HostNetwork {
         Self { claims, ..self }
     }
 
+    /// Adds where this user's subnets may be.
+    #[must_use]
+    pub fn with_granted(self, granted: Vec<Ipv4Net>) -> Self {
+        Self { granted: Some(granted), ..self }
+    }
+
     /// Adds what is known of the firewall.
     #[must_use]
     pub fn with_rules(self, rules: Rules) -> Self {
@@ -123,7 +132,7 @@ impl HostNetwork {
         let marked = |link: &&Link| link.ifname == *bridge;
         let own = match (self.claims.get(bridge), self.links.iter().find(marked)) {
             (Some(claim), _) => claim.is_of(owner),
-            (None, Some(link)) => link.ifalias.as_deref() == Some(&owner.mark()),
+            (None, Some(link)) => link.ifalias.as_deref().is_some_and(|mark| owner.owns(mark)),
             (None, None) => {
                 let (used, by) = self.overlap(*subnet, bridge)?;
                 return Some(format!("{subnet} overlaps {used}, which {by} uses"));
@@ -135,9 +144,7 @@ impl HostNetwork {
     /// Returns what uses a part of a subnet, but for what is connected to one bridge.
     #[must_use]
     pub fn overlap(&self, subnet: Ipv4Net, own_bridge: &str) -> Option<(Ipv4Net, String)> {
-        let taken = |(used, _): &(Ipv4Net, String)| {
-            used.prefix_len() > 0 && (used.contains(&subnet) || subnet.contains(used))
-        };
+        let taken = |(used, _): &(Ipv4Net, String)| is_in_use(subnet, *used);
         self.facts(Some(own_bridge)).subnets.into_iter().find(taken)
     }
 
@@ -209,6 +216,7 @@ impl HostNetwork {
         let links = self.links.iter().map(|link| &link.ifname).chain(self.claims.keys());
         HostFacts {
             ports: Vec::new(),
+            granted: self.granted.clone(),
             subnets: routed.chain(addressed).chain(claimed).chain(guarded).collect(),
             links: links.filter(|it| !own(it)).cloned().collect(),
         }
@@ -259,17 +267,20 @@ impl HostNetwork {
     #[must_use]
     pub fn leftovers(&self, owner: &Owner, network: Option<&NetworkRecord>) -> Vec<Leftover> {
         let recorded = |name: &str| network.is_some_and(|network| network.bridge == name);
-        let mark = owner.mark();
+        let owns = |link: &&Link| link.ifalias.as_deref().is_some_and(|mark| owner.owns(mark));
         let marked: Vec<&str> = self
             .links
             .iter()
             // A machine's interface goes with its process, and must not be taken from a living one.
-            .filter(|link| link.ifalias.as_deref() == Some(&mark) && !link.ifname.starts_with(TAP))
+            .filter(|link| owns(link) && !link.ifname.starts_with(TAP))
             .map(|link| link.ifname.as_str())
             .filter(|name| !recorded(name))
             .collect();
-        let tables =
-            self.rules.tables_of(&owner.digest()).into_iter().filter(|table| !recorded(table));
+        let tables = self
+            .rules
+            .tables_of(|it| owner.owns_digest(it))
+            .into_iter()
+            .filter(|table| !recorded(table));
         let links = marked.iter().map(|name| Leftover::Link((*name).to_owned()));
         links.chain(tables.map(|table| Leftover::FirewallTable(table.to_owned()))).collect()
     }
@@ -361,16 +372,21 @@ mod tests {
 
     #[test]
     fn what_is_marked_and_not_recorded_is_left_over() {
-        let mark = owner().mark();
+        let (mark, earlier) = (owner().mark(), owner().earlier_mark());
         let host = HostNetwork {
             links: vec![
                 link("skep-demo", Some(&mark), "10.193.0.1/24"),
                 link("skt0ac10002", Some(&mark), "10.193.0.9/24"),
                 link("skep-other", Some("skep:other:1"), "10.193.1.1/24"),
+                link("skep-demo-0", Some(&earlier), "10.193.2.1/24"),
             ],
             ..HostNetwork::default()
         };
-        assert_eq!(host.leftovers(&owner(), Some(&network())), []);
-        assert_eq!(host.leftovers(&owner(), None), [Leftover::Link("skep-demo".into())]);
+        let demo = || Leftover::Link("skep-demo".into());
+        let earlier = || Leftover::Link("skep-demo-0".into());
+        assert_eq!(host.leftovers(&owner(), Some(&network())), [earlier()]);
+        assert_eq!(host.leftovers(&owner(), None), [demo(), earlier()]);
+        let another = Owner { user: 1000, ..owner() };
+        assert_eq!(host.leftovers(&another, None), [], "of another user with the same names");
     }
 }

@@ -39,7 +39,7 @@ use thiserror::Error;
 
 pub use entries::{Entries, Entry, Kind, Note};
 pub use machine::Machine;
-pub use owner::Owner;
+pub use owner::{Owner, user_of};
 pub use private::Exposed;
 pub use registry::Registry;
 

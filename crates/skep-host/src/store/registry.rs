@@ -63,7 +63,8 @@ impl Registry {
     }
 
     fn path(&self, store: &ClusterDir) -> PathBuf {
-        self.dir.join(Owner::of(store).digest())
+        // Earlier versions of skep find it by this name, and it proves nothing.
+        self.dir.join(Owner::of(store).earlier_digest())
     }
 }
 
