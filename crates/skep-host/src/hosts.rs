@@ -8,7 +8,6 @@
 //!
 //! All else in the file stays as it is, byte for byte.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use skep_core::observed::HostsEntry;
 use thiserror::Error;
 
 use crate::store::Owner;
-use crate::sys::{FileError, Lock, LockError, write_atomic};
+use crate::sys::{FileError, Lock, LockError, replace};
 
 /// The host's file of names.
 pub const FILE: &str = "/etc/hosts";
@@ -126,11 +125,12 @@ pub fn write_block(path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result
     let lock = Lock::take_within_blocking(&lock_path(path), TURN)?;
     let text = read(path)?;
     let changed = replaced_of(path, &text, owner, entries)?;
-    if changed != text {
-        write(path, &found, changed.as_bytes())?;
-    }
+    let written = match changed == text {
+        true => Ok(()),
+        false => replace(path, &found, changed.as_bytes()),
+    };
     lock.remove();
-    Ok(())
+    Ok(written?)
 }
 
 /// The lock stands beside the file, for whoever can write to the one can write to the other.
@@ -148,22 +148,6 @@ fn read(path: &Path) -> Result<String, Error> {
         let source = std::io::Error::new(std::io::ErrorKind::InvalidData, error.utf8_error());
         FileError::new("read", path, source).into()
     })
-}
-
-fn write(path: &Path, found: &std::fs::Metadata, content: &[u8]) -> Result<(), Error> {
-    let mode = found.permissions().mode() & 0o7777;
-    match write_atomic(path, mode, content) {
-        Ok(()) => {
-            let _ = std::os::unix::fs::chown(path, Some(found.uid()), Some(found.gid()));
-            Ok(())
-        }
-        // In a container the file is often a mount of its own, which no other can take the place of.
-        Err(error) if error.source.kind() == std::io::ErrorKind::ResourceBusy => {
-            std::fs::write(path, content)
-                .map_err(|source| FileError::new("write", path, source).into())
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Returns the text with these entries in an owner's block; that of an earlier version of skep goes.
@@ -278,12 +262,26 @@ mod tests {
     }
 
     #[test]
-    fn the_files_mode_is_kept() {
+    fn the_files_mode_and_owner_are_kept() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let (_dir, path) = hosts("127.0.0.1 localhost\n");
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        write_block(&path, &owner(), &entries(&["a"])).unwrap();
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o640);
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(54321), Some(54322)).unwrap();
+        }
+        let of = |found: std::fs::Metadata| (found.mode() & 0o7777, found.uid(), found.gid());
+        for mode in [0o644, 0o640, 0o600] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let before = of(std::fs::metadata(&path).unwrap());
+            for names in [&["a"][..], &[]] {
+                write_block(&path, &owner(), &entries(names)).unwrap();
+                assert_eq!(of(std::fs::metadata(&path).unwrap()), before);
+            }
+        }
+    }
+
+    #[test]
+    fn the_files_mode_is_kept_under_every_umask() {
+        crate::sys::umasks::run("hosts::tests::the_files_mode_and_owner_are_kept");
     }
 
     proptest! {

@@ -136,7 +136,7 @@ impl Home {
     /// If it does not run.
     pub fn cut_power(&self, cluster: &str, node: &str) {
         let machine = self.cluster(cluster).join("machines").join(node);
-        let pid = std::fs::read_to_string(machine.join("qemu.pid")).expect("it runs");
+        let pid = std::fs::read_to_string(machine.join("run/qemu.pid")).expect("it runs");
         let kill = Command::new("kill").args(["-9", pid.trim()]).status();
         assert!(kill.expect("kill is there").success(), "{node} does not run");
     }

@@ -20,7 +20,7 @@ use skep_host::image::Cache;
 use skep_host::net::{Network, resolvers};
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::stack::Swarm;
-use skep_host::store::{self, ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
+use skep_host::store::{ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
 use skep_host::sys::Holder;
 
 use self::hands::Hands;
@@ -166,6 +166,12 @@ impl Context {
         let (path, mode) = (first.path.display(), first.mode);
         let error = CliError::failed(format!("others can get at {path} (mode {mode:04o})"));
         Err(exposed.iter().fold(error, |error, it| error.hint(chmod(it))))
+    }
+
+    /// Returns the host's file of names.
+    #[must_use]
+    pub fn hosts_file(&self) -> &Path {
+        &self.hosts_file
     }
 
     /// Returns this host's own docker command.
@@ -325,7 +331,7 @@ impl Machinery<'_> {
     ) -> Result<Observed, CliError> {
         let seen = self.observer(limit).observe(dir, damage).await;
         let hint = match &seen {
-            Err(observe::Error::Store(store::Error::Newer { .. })) => {
+            Err(observe::Error::Store(error)) if error.is_newer() => {
                 "the skep that wrote it, or a newer one".to_owned()
             }
             _ => format!("skep down {}  # removes what is left of it", dir.name()),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use skep_core::model::NodeName;
 use skep_host::converge::{self, Failure};
+use skep_host::sys::{Distrust, Why, shell_quoted, user_name};
 use skep_host::{driver, engine, image, net, pki, setup, shell};
 
 /// The exit codes.
@@ -125,6 +126,9 @@ fn exit_code(error: &converge::Error) -> u8 {
 
 fn hints(failure: &Failure) -> Vec<String> {
     use converge::Error as E;
+    if let Some(distrust) = distrust(&failure.error) {
+        return trust_hints(distrust);
+    }
     match &failure.error {
         E::Image(image::Error::Gone(_)) => {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
@@ -144,6 +148,17 @@ fn hints(failure: &Failure) -> Vec<String> {
         E::Late { limit, .. } => vec![longer(*limit)],
         E::Driver(driver::Error::NoGuest { limit_s, .. }) => {
             vec![longer(Duration::from_secs(*limit_s))]
+        }
+        E::Driver(driver::Error::Disk { .. }) => {
+            let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
+            vec![
+                format!(
+                    "skep logs {node}  # what its guest said last: it may have taken over its emulator"
+                ),
+                format!(
+                    "skep node rm --force {node}  # then `skep up` makes another one; its data is lost"
+                ),
+            ]
         }
         E::Images(nodes) => {
             nodes.iter().filter_map(|(node, error)| without_images(node, error)).collect()
@@ -207,9 +222,52 @@ pub trait Context<T> {
     fn context(self, what: impl fmt::Display) -> Result<T, CliError>;
 }
 
-impl<T, E: std::error::Error> Context<T> for Result<T, E> {
+impl<T, E: std::error::Error + 'static> Context<T> for Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T, CliError> {
-        self.map_err(|error| CliError::failed(format!("{what}: {}", skep_host::sys::chain(&error))))
+        self.map_err(|error| {
+            let told = format!("{what}: {}", skep_host::sys::chain(&error));
+            let hints = distrust(&error).map(trust_hints).unwrap_or_default();
+            CliError { hints, ..CliError::failed(told) }
+        })
+    }
+}
+
+/// Returns the file that is not believed, if an error comes of that.
+fn distrust<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Distrust> {
+    let mut error = Some(error);
+    while let Some(one) = error {
+        if let Some(found) = one.downcast_ref().and_then(Distrust::of) {
+            return Some(found);
+        }
+        error = one.source();
+    }
+    None
+}
+
+/// Tells what to type about a file or directory that is not believed.
+fn trust_hints(distrust: &Distrust) -> Vec<String> {
+    let path = shell_quoted(&distrust.path.to_string_lossy());
+    match distrust.why {
+        Why::Link => vec![format!(
+            "ls -l {path}  # what it leads to has to be there itself; only the store as a whole may lie elsewhere"
+        )],
+        Why::Writable(_) => vec![format!("chmod go-w {path}")],
+        Why::Foreign { owner, caller } => {
+            let user = user_name(owner);
+            let by_sudo = std::env::var("SUDO_UID").is_ok_and(|it| it == owner.to_string());
+            let mut hints = match by_sudo && caller == 0 {
+                true => vec![
+                    format!("the same without sudo  # as {user}, whose it is"),
+                    "sudo -H and the same  # for what is root's own".to_owned(),
+                ],
+                false => vec![format!("sudo -u {user} and the same  # {user}'s it is")],
+            };
+            if caller != 0 {
+                let own = user_name(caller);
+                hints.push(format!("sudo chown -R {own} {path}  # if it is to be {own}'s"));
+            }
+            hints
+        }
     }
 }
 

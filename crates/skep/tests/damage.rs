@@ -74,6 +74,126 @@ fn take_away_with(file: &str, ways: &[Damage]) {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// The user that somebody else is: nobody on this host.
+const STRANGER: u32 = 54321;
+
+#[test]
+fn a_store_of_somebody_else_is_refused_and_nothing_of_it_is_believed() {
+    if !is_root() {
+        return skip("only root can give files to somebody else");
+    }
+    // In the place of the machine that the store says is this process.
+    let mut bystander = std::process::Command::new("sleep").arg("120").spawn().unwrap();
+    let id = skep_host::sys::ProcessId::of(bystander.id()).unwrap();
+    let note = format!(r#"{{"pid": {}, "start": {}, "accelerator": "tcg"}}"#, id.pid, id.start);
+    let whole: Vec<_> = ["", "clusters", "clusters/demo", "clusters/demo/machines/node0"].into();
+    for part in whole.into_iter().chain([
+        "clusters/demo/cluster.json",
+        "clusters/demo/machines",
+        "clusters/demo/machines/node0/config.json",
+        "clusters/demo/certs",
+    ]) {
+        let home = Home::new(SKEP);
+        copy(cluster(), &home.cluster("demo"));
+        let machine = home.cluster("demo").join("machines/node0");
+        fs::write(machine.join("process.json"), &note).unwrap();
+        let foreign = home.path().join(part);
+        std::os::unix::fs::chown(&foreign, Some(STRANGER), Some(STRANGER)).unwrap();
+        for line in [
+            "node kill node0",
+            "ssh node0 true",
+            "status demo",
+            "up demo --dry-run",
+            "down demo -y",
+        ] {
+            let said = home.try_run(line);
+            let wants =
+                [part.rsplit('/').next().unwrap(), "user 54321", "run skep as", "try: sudo -u"];
+            let told = wants.iter().all(|want| said.stderr.contains(want));
+            assert!(said.code == 1 && told, "{part}: skep {line}: {}{}", said.stdout, said.stderr);
+        }
+        assert!(machine.join("disk.qcow2").exists() || machine.exists(), "{part} was touched");
+        assert!(bystander.try_wait().unwrap().is_none(), "{part}: it was killed");
+        std::os::unix::fs::chown(&foreign, Some(0), Some(0)).unwrap();
+    }
+    // And where the store is root's: what is no machine is not killed, whatever the note says.
+    let home = Home::new(SKEP);
+    copy(cluster(), &home.cluster("demo"));
+    fs::write(home.cluster("demo").join("machines/node0/process.json"), &note).unwrap();
+    home.run("down demo -y");
+    assert!(bystander.try_wait().unwrap().is_none(), "it was killed");
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+#[test]
+fn a_link_in_the_place_of_any_directory_of_a_store_is_refused() {
+    for part in [
+        "clusters",
+        "clusters/demo",
+        "clusters/demo/certs",
+        "clusters/demo/machines",
+        "clusters/demo/machines/node0",
+    ] {
+        let home = Home::new(SKEP);
+        copy(cluster(), &home.cluster("demo"));
+        let (place, elsewhere) = (home.path().join(part), home.path().join("elsewhere"));
+        fs::rename(&place, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+        // A node that cannot be read is listed by `status`, as with any other damage.
+        let lines = ["up demo --dry-run", "status demo"];
+        for line in &lines[..if part.ends_with("node0") { 1 } else { 2 }] {
+            let said = home.try_run(line);
+            let told = said.stderr.contains("a link stands in its place")
+                && said.stderr.contains(part.rsplit('/').next().unwrap())
+                && said.stderr.contains("try: ");
+            assert!(said.code != 0 && told, "{part}: skep {line}: {}{}", said.stdout, said.stderr);
+        }
+        assert!(files_below(&elsewhere).len() > 1, "what it leads to is untouched");
+        fs::remove_file(&place).unwrap();
+        fs::rename(&elsewhere, &place).unwrap();
+    }
+    // The store as a whole may lie elsewhere.
+    let home = Home::new(SKEP);
+    copy(cluster(), &home.cluster("demo"));
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(home.path(), &link).unwrap();
+    let said = finish(home.command(["ls"]).env("SKEP_HOME", &link));
+    assert!(said.code == 0 && said.stdout.contains("demo"), "{}{}", said.stdout, said.stderr);
+}
+
+#[test]
+fn a_record_that_would_be_an_option_of_a_program_is_refused() {
+    let bad = [
+        ("cluster.json", r#""suite": "trixie""#, r#""suite": "--setup-hook=touch /tmp/x""#),
+        (
+            "machines/node1/config.json",
+            r#""Index""#,
+            r#""Host": {"address": "10.1.2.3", "user": "-oProxyCommand=touch x", "port": 22}, "Index""#,
+        ),
+        (
+            "cluster.json",
+            r#""labels": {"#,
+            r#""host": {"address": "10.1.2.3", "user": "-oProxyCommand=touch x", "port": 22}, "labels": {"#,
+        ),
+    ];
+    for (file, from, to) in bad {
+        let home = Home::new(SKEP);
+        copy(cluster(), &home.cluster("demo"));
+        let path = home.cluster("demo").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{file} has no {from}: {text}");
+        fs::write(&path, text.replacen(from, to, 1)).unwrap();
+        let said = home.try_run("up demo --dry-run");
+        let told = said.stderr.contains(file) && said.stderr.contains("is damaged");
+        assert!(said.code == 1 && told, "{file}: {}{}", said.stdout, said.stderr);
+    }
+}
+
+fn skip(reason: &str) {
+    skep_testkit::home::say(&format!("SKIPPED: {reason}"));
+}
+
 #[test]
 fn a_damaged_cache_is_listed_and_pruned() {
     let mut wrong = String::new();

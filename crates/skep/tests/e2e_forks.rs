@@ -111,7 +111,7 @@ fn assert_goes_on_as_kept(machine: &Path) {
     let process = format!("/proc/{}", note["pid"]);
     let maps = std::fs::read_to_string(format!("{process}/maps")).unwrap();
     assert!(maps.lines().any(|line| line.contains("/templates/") && line.ends_with("/process")));
-    let own = std::fs::read_to_string(machine.join("qemu.pid")).unwrap();
+    let own = std::fs::read_to_string(machine.join("run/qemu.pid")).unwrap();
     assert_eq!(own.trim(), note["pid"].to_string());
     let mut threads = 0;
     for thread in std::fs::read_dir(format!("{process}/task")).unwrap().flatten() {

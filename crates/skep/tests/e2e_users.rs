@@ -41,8 +41,11 @@ fn an_ordinary_user_has_a_cluster() {
         let seen = |path: &str| std::fs::read_to_string(format!("/proc/{}/{path}", machines[0].2));
         let in_root = |path: &str| seen(&format!("root{}/{path}", home.display()));
         assert!(in_root("secret").is_err(), "her files are not QEMU's");
-        let own = ".local/share/skep/clusters/theirs/machines/node0/qemu.pid";
-        assert!(in_root(own).is_ok(), "its own are");
+        let own = ".local/share/skep/clusters/theirs/machines/node0";
+        assert!(in_root(&format!("{own}/run/qemu.pid")).is_ok(), "its own are");
+        for file in ["key.pem", "id_rsa", "config.json", "process.json", "disk.json"] {
+            assert!(in_root(&format!("{own}/{file}")).is_err(), "{file} is skep's");
+        }
         assert!(!seen("net/dev").unwrap().contains("skep-theirs"), "nor is the network");
         let status = well(host.skep_as("alice", "status theirs -o json"));
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();

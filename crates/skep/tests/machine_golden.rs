@@ -229,6 +229,33 @@ fn ssh_and_its_kin_get_their_options_in_order() {
 }
 
 #[test]
+fn a_pinned_host_key_counts_for_every_program_and_no_login_is_an_option() {
+    let place = Place::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let fields = |user: &str| serde_json::json!({"IPAddress": "127.0.0.1", "SSHUser": user, "SSHPort": port, "EnginePort": 2376});
+    for (name, user) in [("pinned", "me"), ("other", "me"), ("bad", "-oProxyCommand=false")] {
+        place.put(name, "generic", fields(user));
+    }
+    std::fs::write(place.path("store/machines/pinned/known_hosts"), "a key").unwrap();
+    for program in ["ssh", "scp", "rsync", "sshfs"] {
+        place.program(program, &format!("echo \"{program}:\" \"$@\""));
+    }
+    let text = place.all(&[
+        "docker-machine ssh pinned true",
+        "docker-machine scp pinned:/a .",
+        "docker-machine scp -d . pinned:/a",
+        "docker-machine scp pinned:/a other:/b",
+        "docker-machine mount pinned:/a /mnt",
+        "docker-machine ssh bad true",
+        "docker-machine scp bad:/a .",
+        "docker-machine scp -r -- . -oProxyCommand=x@pinned:/a",
+        "docker-machine mount bad:/a /mnt",
+    ]);
+    insta::assert_snapshot!(text.replace(&port.to_string(), "PORT"));
+}
+
+#[test]
 fn virtual_machines_have_their_options_and_are_refused_with_the_reason() {
     let place = Place::new();
     insta::assert_snapshot!(place.all(&[

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Access, ClusterName, ClusterSpec, HostnameSpec, ImageSet, ImageSpec, NodeName, NodeSpec,
-    RegistrySpec, Role, TrustedRegistry,
+    RegistrySpec, Role, SpecError, TrustedRegistry,
 };
 
 /// What is written down of a cluster.
@@ -85,6 +85,20 @@ pub struct NodeRecord {
 }
 
 impl NodeRecord {
+    /// Returns everything that is wrong with what was written down: it gets into rules and command lines.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<_> = self.spec.problems().iter().map(ToString::to_string).collect();
+        let (name, address) = (self.name(), self.address);
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+            problems.push(format!("{name}: {address} is no address of a node"));
+        }
+        let other = self.spec.host.as_ref().map(|host| host.address).filter(|it| *it != address);
+        problems
+            .extend(other.map(|it| format!("{name}: it is at {address}, and its host at {it}")));
+        problems
+    }
+
     /// Returns the node's name.
     #[must_use]
     pub fn name(&self) -> &NodeName {
@@ -147,6 +161,16 @@ impl From<Mac> for String {
 }
 
 impl ClusterRecord {
+    /// Returns everything that is wrong with what was written down. A cluster may have no nodes yet.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let spec = self.spec(std::iter::empty());
+        let problems = spec.problems().into_iter();
+        let problems =
+            problems.filter(|it| !matches!(it, SpecError::NoNodes | SpecError::NoManager));
+        problems.map(|problem| problem.to_string()).collect()
+    }
+
     /// Returns the specification that a recorded cluster follows: its nodes as they were last wanted,
     /// those that are still to be made, and those that are no longer wanted and were kept.
     #[must_use]

@@ -256,6 +256,9 @@ pub enum SpecError {
     /// The registry could not be served.
     #[error("{0}")]
     Registry(String),
+    /// The guest image could not be made.
+    #[error("{0}")]
+    Image(String),
     /// A node could not run.
     #[error("{node}: {what}")]
     Node {
@@ -311,6 +314,7 @@ impl ClusterSpec {
             problems.push(SpecError::TooManyPorts(self.access.ports.len()));
         }
         problems.extend(self.registry_problems().into_iter().map(SpecError::Registry));
+        problems.extend(self.image.problems().into_iter().map(SpecError::Image));
         if let Some(subnet) = self.subnet {
             let room = node_room(subnet);
             if room < self.nodes.len() {
@@ -429,6 +433,31 @@ impl NodeSpec {
     }
 }
 
+impl ImageSpec {
+    /// Returns everything that is wrong with it. Each of these words gets into a command line or apt's files.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let is_word = |word: &String| {
+            let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != ',';
+            word.starts_with(|c: char| c.is_ascii_alphanumeric()) && word.chars().all(fits)
+        };
+        let words = [("suite", &self.suite)].into_iter();
+        let words = words.chain(self.packages.iter().map(|package| ("package", package)));
+        let words = words.chain(self.mirror.iter().map(|mirror| ("mirror", mirror)));
+        let unfit = words.filter(|(_, word)| !is_word(word));
+        let mut problems: Vec<_> =
+            unfit.map(|(what, word)| format!("`{word}` is no {what} of an image")).collect();
+        let is_line = |line: &str| line.starts_with("deb ") && !line.contains(char::is_control);
+        for source in &self.sources {
+            let keys = source.key.iter().any(|key| key.contains(char::is_control));
+            if keys || !is_line(&source.line) {
+                problems.push(format!("`{}` is no apt source", source.line));
+            }
+        }
+        problems
+    }
+}
+
 impl HostSpec {
     /// Returns why root there should not run what `install_url` leads to, if it should not: over http anybody on the
     /// way can change it, and without a digest whoever has the server can, at any time.
@@ -461,6 +490,14 @@ impl HostSpec {
         }
         if self.port == 0 {
             problems.push("port is 0; use 1 to 65535".to_owned());
+        }
+        let texts = [("key", &self.key), ("install_url", &self.install_url)];
+        for (what, text) in
+            texts.into_iter().filter_map(|(what, text)| Some((what, text.as_ref()?)))
+        {
+            if text.is_empty() || text.starts_with('-') || text.contains(char::is_control) {
+                problems.push(format!("{what} is `{text}`, which is none"));
+            }
         }
         let address = self.address;
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {

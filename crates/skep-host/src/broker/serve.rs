@@ -35,6 +35,7 @@ pub(super) const HOSTS: &str = hosts::FILE;
 
 /// What whoever set this host up lets users do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grants {
     /// Where their subnets may be.
     pub subnets: Vec<Ipv4Net>,

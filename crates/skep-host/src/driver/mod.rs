@@ -96,6 +96,14 @@ pub enum Error {
     /// The guest's agent failed.
     #[error(transparent)]
     Shell(#[from] shell::Error),
+    /// A disk is not what was written down of it: whoever starts it would open what its header says.
+    #[error("{} is not opened: {reason}", .path.display())]
+    Disk {
+        /// The disk, or what was written down of it.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A choice is not possible here.
     #[error("{0}")]
     Unfit(String),

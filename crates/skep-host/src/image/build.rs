@@ -31,7 +31,9 @@ pub(super) async fn build(
     progress("installing packages");
     install(spec, &tree, progress).await?;
     progress("making it a node");
-    let finish = Cmd::new("sh").arg(files.join("finish.sh")).arg(&tree).arg(&files).arg(dir);
+    // The files' modes are the guest's: whoever builds it may have any umask.
+    let finish = Cmd::new("sh").args(["-c", r#"umask 022; exec sh "$@""#, "sh"]);
+    let finish = finish.arg(files.join("finish.sh")).arg(&tree).arg(&files).arg(dir);
     run(finish.timeout(INSTALL_LIMIT)).await?;
     progress("making the root disk");
     make_root_disk(&tree, &dir.join("root.img")).await?;

@@ -4,6 +4,7 @@
 //! network is left. So nobody takes a name or a subnet of root's after a restart of the host, when clusters have no
 //! bridges; and of two who choose the same, the second is told.
 
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -15,7 +16,7 @@ use skep_core::model::NetworkRecord;
 use super::claims::{self, Claim};
 use super::{Error, HostNetwork, LinuxNetwork, Network};
 use crate::store::Owner;
-use crate::sys::Lock;
+use crate::sys::{Lock, LockError};
 
 /// How long `skep-net` may be at the networks of users: each of its requests ends by a limit of its own.
 const TURN: Duration = Duration::from_secs(120);
@@ -27,8 +28,14 @@ pub struct RootNetwork;
 impl RootNetwork {
     async fn turn() -> Result<Lock, Error> {
         let state = Path::new(claims::STATE);
-        crate::sys::make_private_dir(state)?;
-        Ok(Lock::take_within(&claims::lock_file(state), TURN).await?)
+        loop {
+            crate::sys::make_private_dir(state)?;
+            match Lock::take_within(&claims::lock_file(state), TURN).await {
+                // Whoever had the turn before found nothing in it, and removed it.
+                Err(LockError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
+                lock => return Ok(lock?),
+            }
+        }
     }
 
     /// Gives a network's name and subnet back when nothing of it is left.

@@ -84,6 +84,8 @@ impl Observer<'_> {
         let cluster = match (dir.record(), damage) {
             (Ok(record), _) => record,
             (Err(error), Damage::Refuse) => return Err(error.into()),
+            // What is not ours is not ours to remove.
+            (Err(error), Damage::List) if error.is_foreign() => return Err(error.into()),
             (Err(_), Damage::List) => None,
         };
         if cluster.is_none() && dir.exists() && damage == Damage::List {
@@ -94,6 +96,7 @@ impl Observer<'_> {
             match (record, damage) {
                 (Ok(record), _) => records.push(record),
                 (Err(error), Damage::Refuse) => return Err(error.into()),
+                (Err(error), Damage::List) if error.is_foreign() => return Err(error.into()),
                 (Err(_), Damage::List) => leftovers.push(Leftover::Node(name)),
             }
         }

@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::Error;
-use crate::sys::{Cmd, FileError, read};
+use crate::sys::{Cmd, FileError, UNFINISHED, read};
 
 /// Reads a private key.
 ///
@@ -37,7 +37,9 @@ pub(super) fn load(path: &Path) -> Result<KeyPair, Error> {
 ///
 /// If ssh-keygen is missing or fails.
 pub(super) async fn make_rsa(dir: &Path) -> Result<(Vec<u8>, KeyPair), Error> {
-    let scratch = tempfile::tempdir_in(dir)
+    let scratch = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(dir)
         .map_err(|source| FileError::new("make a directory in", dir, source))?;
     let path = scratch.path().join("key");
     let keygen = Cmd::new("ssh-keygen").args(["-q", "-t", "rsa", "-b", "2048", "-m", "PEM"]);

@@ -21,7 +21,7 @@ use skep_core::observed::Rotation;
 use super::x509::{self, Pair};
 use super::{Error, certs_dir, copy_clients, machine_dir};
 use crate::sys::{
-    FileError, exchange, make_new_dir, read, remove_file, remove_tree, rename, sync_dir,
+    FileError, exchange, make_new_dir, read_own, remove_file, remove_tree, rename, sync_dir,
     write_atomic,
 };
 
@@ -74,7 +74,7 @@ pub fn prepare(store: &Path, user: &str) -> Result<(), Error> {
         Rotation::Settled => {
             let origin = certs.join(ORIGIN);
             if !origin.exists() {
-                write_atomic(&origin, 0o644, &read(&certs.join("ca.pem"))?)?;
+                write_atomic(&origin, 0o644, &read_own(&certs.join("ca.pem"))?)?;
             }
             let new = copied(&certs, &store.join("certs.making"))?;
             let generation = (generation(&certs)? + 1).to_string();
@@ -159,7 +159,7 @@ pub(super) fn write_admitted(store: &Path, node: &NodeName) -> Result<(), Error>
 /// If they cannot be read.
 pub fn admitted(dir: &Path) -> Result<Vec<u8>, FileError> {
     let own = dir.join(ADMITTED);
-    read(&if own.exists() { own } else { dir.join("ca.pem") })
+    read_own(&if own.exists() { own } else { dir.join("ca.pem") })
 }
 
 /// Returns the file by which hosts know the cluster: its first authority, whatever came after.
@@ -183,7 +183,7 @@ fn generation(certs: &Path) -> Result<u64, Error> {
     if !path.exists() {
         return Ok(0);
     }
-    let text = String::from_utf8_lossy(&read(&path)?).into_owned();
+    let text = String::from_utf8_lossy(&read_own(&path)?).into_owned();
     text.trim().parse().map_err(|_| Error::Damaged { path, reason: "it is no number".to_owned() })
 }
 
@@ -191,7 +191,7 @@ fn generation(certs: &Path) -> Result<u64, Error> {
 fn first(certs: &Path) -> Result<String, Error> {
     const END: &str = "-----END CERTIFICATE-----\n";
     let path = certs.join("ca.pem");
-    let text = String::from_utf8_lossy(&read(&path)?).replace("\r\n", "\n");
+    let text = String::from_utf8_lossy(&read_own(&path)?).replace("\r\n", "\n");
     match text.split_once(END) {
         Some((own, _)) => Ok(format!("{own}{END}")),
         None => Err(Error::Damaged { path, reason: "it is no certificate".to_owned() }),
@@ -209,7 +209,7 @@ fn copied(certs: &Path, new: &Path) -> Result<PathBuf, Error> {
         let found = entry.metadata().map_err(list)?;
         if found.is_file() {
             let to = new.join(entry.file_name());
-            write_atomic(&to, found.permissions().mode() & 0o777, &read(&entry.path())?)?;
+            write_atomic(&to, found.permissions().mode() & 0o777, &read_own(&entry.path())?)?;
         }
     }
     Ok(new.to_owned())

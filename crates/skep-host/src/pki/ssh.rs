@@ -6,7 +6,7 @@ use std::path::Path;
 use skep_core::model::NodeName;
 
 use super::{Error, KNOWN_HOSTS, certs_dir, copy, machine_dir};
-use crate::sys::{Cmd, FileError, read, rename, write_atomic};
+use crate::sys::{Cmd, FileError, UNFINISHED, publish, read, write_atomic};
 
 /// Makes the key that logs in to all nodes of a store, if it is not there.
 ///
@@ -63,13 +63,15 @@ async fn generate(path: &Path, kind: &[&str]) -> Result<(), Error> {
     }
     // Elsewhere first: what ssh-keygen leaves when it is cut off is no key.
     let dir = path.parent().unwrap_or(Path::new("."));
-    let scratch = tempfile::tempdir_in(dir)
+    let scratch = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(dir)
         .map_err(|source| FileError::new("make a directory in", dir, source))?;
     let new = scratch.path().join("key");
     let keygen = Cmd::new("ssh-keygen").args(["-q", "-N", "", "-C", "skep"]).args(kind);
     keygen.arg("-f").arg(&new).run().await?;
-    rename(&new.with_extension("pub"), &public)?;
-    Ok(rename(&new, path)?)
+    publish(&new.with_extension("pub"), &public)?;
+    Ok(publish(&new, path)?)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use x509_parser::pem::parse_x509_pem;
 
 use super::survey::{self, AUTHORITY, CLIENT, Certificate};
 use super::{Credentials, Error, certs_dir, copy_clients, key, machine_dir, rotation};
-use crate::sys::{read, write_atomic};
+use crate::sys::{read_own, write_atomic};
 
 /// How long a certificate is valid.
 const VALIDITY: Duration = Duration::days(1080);
@@ -214,7 +214,7 @@ impl Pair {
             reason: error.to_string(),
         };
         let key = key::load(&self.key)?;
-        let certificate = String::from_utf8_lossy(&read(&self.cert)?).into_owned();
+        let certificate = String::from_utf8_lossy(&read_own(&self.cert)?).into_owned();
         Issuer::from_ca_cert_pem(&certificate, key).map_err(|error| damaged(&self.cert, error))
     }
 
@@ -228,7 +228,7 @@ impl Pair {
     pub(super) fn fits(&self, ca: &Self, names: &[String]) -> bool {
         let fits = || {
             let key = key::load(&self.key).ok()?;
-            let (own, ca) = (read(&self.cert).ok()?, read(&ca.cert).ok()?);
+            let (own, ca) = (read_own(&self.cert).ok()?, read_own(&ca.cert).ok()?);
             let (own, ca) = (parse_x509_pem(&own).ok()?.1, parse_x509_pem(&ca).ok()?.1);
             let (own, ca) = (own.parse_x509().ok()?, ca.parse_x509().ok()?);
             own.verify_signature(Some(ca.public_key())).ok()?;

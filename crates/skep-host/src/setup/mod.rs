@@ -161,6 +161,7 @@ impl fmt::Display for Part {
 
 /// What was changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The number of the format.
     pub format: u32,

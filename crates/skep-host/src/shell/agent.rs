@@ -14,8 +14,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::{Error, NodeOutput, NodeShell};
 use crate::sys::{JsonLines, connect_in};
 
+/// Where a machine's sockets are in its directory: all that its process can write to, beside its disk.
+pub const RUN: &str = "run";
+
 /// The socket's name in the machine's directory.
-pub const SOCKET: &str = "agent.sock";
+pub const SOCKET: &str = "run/agent.sock";
 
 /// A byte that is never part of JSON; the agent drops what came before it, and sends one before
 /// its answer to `guest-sync-delimited`.
@@ -217,6 +220,7 @@ mod tests {
     }
 
     fn listen(dir: &std::path::Path) -> UnixListener {
+        let _ = std::fs::create_dir(dir.join(RUN));
         let handle = std::fs::File::open(dir).unwrap();
         UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", handle.as_raw_fd())).unwrap()
     }

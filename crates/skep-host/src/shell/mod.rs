@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use thiserror::Error;
 
-pub use agent::{AgentShell, SOCKET as AGENT_SOCKET};
+pub use agent::{AgentShell, RUN, SOCKET as AGENT_SOCKET};
 pub use ssh::{Login, SshShell};
 
 use crate::sys::{CmdError, WireError, tail};

@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_core::model::ClusterRecord;
 
-use super::Error;
+use super::{Error, unknown};
 use crate::sys::{read_own, write_atomic};
 
-/// The format's number; raised when an older skep could misread it.
-const FORMAT: u64 = 1;
+/// The format's number; raised whenever a key is added, as an older skep does not know what it means.
+///
+/// 2: images, access, registry and trusted; a node's availability and host; a hostname's follow.
+const FORMAT: u64 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct File {
@@ -27,16 +29,37 @@ pub(super) fn read(path: &Path) -> Result<Option<ClusterRecord>, Error> {
     let damaged = |source| Error::Damaged { path: path.to_owned(), source };
     let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
     check_format(path, &value, "format", FORMAT)?;
-    let file: File = serde_json::from_value(value).map_err(damaged)?;
+    let file: File = serde_json::from_value(value.clone()).map_err(damaged)?;
+    refuse_unknown(path, &value, &file)?;
     check_link_name(&file.record.network.bridge).map_err(damaged)?;
+    check_sound(file.record.problems()).map_err(damaged)?;
     Ok(Some(file.record))
 }
 
 pub(super) fn write(path: &Path, record: &ClusterRecord) -> Result<(), Error> {
     refuse_newer(path, "format", FORMAT)?;
+    let present = read_own(path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    if let Some(present) = present
+        && let Ok(file) = serde_json::from_value::<File>(present.clone())
+    {
+        refuse_unknown(path, &present, &file)?;
+    }
     let file = File { format: FORMAT, record: record.clone() };
     let text = serde_json::to_vec_pretty(&file).expect("a record has only text keys");
     Ok(write_atomic(path, 0o600, &text)?)
+}
+
+fn refuse_unknown(path: &Path, value: &Value, file: &File) -> Result<(), Error> {
+    let known = serde_json::to_value(file).expect("a record has only text keys");
+    match unknown::find(value, &known) {
+        Some(key) => Err(Error::UnknownKey { path: path.to_owned(), key }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what has problems, in the words of the first.
+pub(super) fn check_sound(problems: Vec<String>) -> Result<(), serde_json::Error> {
+    problems.into_iter().next().map_or(Ok(()), |problem| Err(serde::de::Error::custom(problem)))
 }
 
 /// Refuses what is no name that skep gives an interface: it gets into rules and command lines.

@@ -17,7 +17,10 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::{FileError, Holder, Lock, LockError, remove_tree, rename, sync_dir};
+use crate::sys::{
+    FileError, Holder, Lock, LockError, check_dir, check_root, remove_tree, rename, set_mode,
+    sweep, sync_dir,
+};
 
 /// What the directory of an unfinished entry begins with.
 const BUILDING: &str = ".building-";
@@ -90,6 +93,7 @@ impl Entries {
     pub async fn ensure<K: Kind>(&self, id: &str, kind: &K) -> Result<(K::Entry, Lock), K::Error> {
         std::fs::create_dir_all(&self.dir)
             .map_err(|source| FileError::new("make", &self.dir, source))?;
+        self.check(id)?;
         loop {
             if !self.of(id).is_empty() {
                 let wait = |holder: &Holder| kind.note(Note::Elsewhere(holder.clone()));
@@ -115,6 +119,13 @@ impl Entries {
             }
             // Somebody took the lock in between, and may have removed it.
         }
+    }
+
+    /// Refuses entries of somebody else: guests run what is in them. The cache may lie behind a link.
+    fn check(&self, id: &str) -> Result<(), FileError> {
+        self.dir.parent().map_or(Ok(()), check_root)?;
+        check_root(&self.dir)?;
+        self.of(id).iter().try_for_each(|dir| check_dir(dir))
     }
 
     /// Returns the newest entry of that address that is whole.
@@ -155,9 +166,12 @@ impl Entries {
         }
         let dir = self.numbered(id, last.map_or(1, |last| last + 1));
         let building = self.dir.join(format!("{BUILDING}{id}"));
+        sweep(&self.dir, id);
         remove_tree(&building)?;
         std::fs::create_dir(&building)
             .map_err(|source| FileError::new("make", &building, source))?;
+        // Whatever the umask: a template's process, which is no longer root, opens a file here.
+        set_mode(&building, 0o755)?;
         if let Err(error) = kind.make(&building).await {
             let _ = remove_tree(&building);
             return Err(error);
@@ -327,6 +341,23 @@ mod tests {
         drop(used);
         drop(entries.ensure("a", &kind).await.unwrap());
         assert_eq!(*kind.opened.lock().unwrap(), 2, "what was there before is");
+    }
+
+    #[tokio::test]
+    async fn entries_of_somebody_else_are_refused() {
+        if !rustix::process::geteuid().is_root() {
+            return eprintln!("SKIPPED: only root can give files to somebody else");
+        }
+        let (dir, entries) = entries();
+        drop(entries.ensure("a", &Words::default()).await.unwrap());
+        for part in [dir.path().to_owned(), dir.path().join("entries"), entries.path("a")] {
+            std::os::unix::fs::chown(&part, Some(54321), None).unwrap();
+            let error = entries.ensure("a", &Words::default()).await.unwrap_err();
+            let text = crate::sys::chain(&error);
+            assert!(text.contains("belongs to user 54321"), "{text}");
+            std::os::unix::fs::chown(&part, Some(0), None).unwrap();
+        }
+        drop(entries.ensure("a", &Words::default()).await.unwrap());
     }
 
     #[tokio::test]

@@ -11,12 +11,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_core::model::{Availability, HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
 
-use super::Error;
-use super::cluster::{check_format, check_link_name, refuse_newer};
+use super::cluster::{check_format, check_link_name, check_sound};
+use super::{Error, unknown};
 use crate::sys::{read_own, write_atomic};
 
 /// docker-machine's number of its format.
 const CONFIG_VERSION: u64 = 3;
+
+/// The number of our own part's format; raised whenever a key is added. A file without it is of the first.
+const FORMAT: u64 = 2;
 
 /// A node and where its files are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub(super) struct Driver {
     swarm_host: String,
     #[serde(default)]
     swarm_discovery: String,
+    #[serde(default = "first_format")]
+    skep_format: u64,
     #[serde(rename = "CPU")]
     cpu: u32,
     /// In MiB.
@@ -69,6 +74,10 @@ pub(super) struct Driver {
     availability: Option<Availability>,
 }
 
+fn first_format() -> u64 {
+    1
+}
+
 /// A machine that is in no cluster has no part to play there.
 fn worker() -> Role {
     Role::Worker
@@ -85,7 +94,7 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
     let text = read_own(&path)?;
     let damaged = |source| Error::Damaged { path: path.clone(), source };
     let value: Value = serde_json::from_slice(&text).map_err(damaged)?;
-    check_format(&path, &value, "ConfigVersion", CONFIG_VERSION)?;
+    check_formats(&path, &value)?;
     let File { driver } = serde_json::from_value(value).map_err(damaged)?;
     check_link_name(&driver.tap).map_err(damaged)?;
     // Two records of one name would be one machine to whoever stops or removes it.
@@ -93,7 +102,7 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
         let told = format!("it is the record of {}", driver.machine_name);
         return Err(damaged(serde::de::Error::custom(told)));
     }
-    Ok(NodeRecord {
+    let record = NodeRecord {
         spec: NodeSpec {
             name: driver.machine_name,
             role: driver.role,
@@ -108,7 +117,9 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
         address: driver.ip_address,
         mac: driver.mac_address,
         tap: driver.tap,
-    })
+    };
+    check_sound(record.problems()).map_err(damaged)?;
+    Ok(record)
 }
 
 /// Writes config.json into the node's directory; `store` is the docker-machine store, that is the
@@ -120,16 +131,28 @@ pub(super) fn write(
     record: &NodeRecord,
 ) -> Result<(), Error> {
     let path = dir.join("config.json");
-    refuse_newer(&path, "ConfigVersion", CONFIG_VERSION)?;
-    let config = json!({
+    let present = read_own(&path).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+    present.as_ref().map_or(Ok(()), |present| check_formats(&path, present))?;
+    let mut config = json!({
         "ConfigVersion": CONFIG_VERSION,
         "Driver": driver(dir, store, bridge, record),
         "DriverName": if record.spec.host.is_some() { "generic" } else { "qemu" },
         "HostOptions": host_options(dir, store),
         "Name": record.name(),
     });
+    if let (Some(present), Some(config)) = (&present, config.as_object_mut()) {
+        let known = present.get("Driver").and_then(|it| serde_json::from_value(it.clone()).ok());
+        let known = known.map_or(Value::Null, |it: Driver| json!(it));
+        unknown::keep(present, &json!({"Driver": known}), config);
+    }
     let text = indented(&config);
     Ok(write_atomic(&path, 0o600, &text)?)
+}
+
+/// Refuses a file of a newer docker-machine or skep.
+pub(super) fn check_formats(path: &Path, value: &Value) -> Result<(), Error> {
+    check_format(path, value, "ConfigVersion", CONFIG_VERSION)?;
+    check_format(path, value.get("Driver").unwrap_or(&Value::Null), "SkepFormat", FORMAT)
 }
 
 /// Returns the driver's part of a node's file.
@@ -146,6 +169,7 @@ pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord
         swarm_master: false,
         swarm_host: "tcp://0.0.0.0:3376".to_owned(),
         swarm_discovery: String::new(),
+        skep_format: FORMAT,
         cpu: record.spec.cpus,
         memory: record.spec.memory.as_mib(),
         disk_size: record.spec.disk.as_mib(),

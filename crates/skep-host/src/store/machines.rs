@@ -8,7 +8,7 @@ use skep_core::model::NodeRecord;
 
 use super::dm::{self, Config, MachineStore};
 use super::{Error, machine};
-use crate::sys::read as read_file;
+use crate::sys::read_own;
 
 /// The keys that only a node of a cluster has.
 const OF_CLUSTERS: [&str; 2] = ["Role", "Labels"];
@@ -17,7 +17,7 @@ const OF_CLUSTERS: [&str; 2] = ["Role", "Labels"];
 pub(super) fn read(dir: &Path) -> Result<Option<NodeRecord>, Error> {
     let path = dir.join("config.json");
     let damaged = |source| Error::Damaged { path: path.clone(), source };
-    let config: Value = serde_json::from_slice(&read_file(&path)?).map_err(damaged)?;
+    let config: Value = serde_json::from_slice(&read_own(&path)?).map_err(damaged)?;
     // No other driver has the name of an interface there.
     match config.pointer("/Driver/Tap") {
         Some(_) => machine::read(dir).map(Some),
@@ -40,6 +40,7 @@ pub(super) fn write(
         }
         config => config?,
     };
+    machine::check_formats(&dir.join("config.json"), &config.to_value())?;
     let own = json!(machine::driver(dir, root, bridge, record));
     for (key, value) in own.as_object().into_iter().flatten() {
         // What the machine's user chose of the old swarm is not ours to change.
@@ -99,6 +100,20 @@ mod tests {
         let config = store.load("box").unwrap();
         assert_eq!((config.driver_name.as_str(), &config.driver["CPU"]), ("kvm", &json!(2)));
         assert_eq!(config.driver["SwarmHost"], "chosen");
+        // What others wrote there stays, and what a newer skep wrote into the shared record is refused.
+        let mut config = config;
+        config.driver.insert("Theirs".into(), json!(1));
+        config.rest.insert("Top".into(), json!(2));
+        store.save(&config).unwrap();
+        locked.write_node("skep-machine", &record("box")).unwrap();
+        let config = store.load("box").unwrap();
+        assert_eq!((&config.driver["Theirs"], &config.rest["Top"]), (&json!(1), &json!(2)));
+        let path = machines.path().join("skep.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replacen('{', "{\"sealed\": 1,", 1)).unwrap();
+        assert!(machines.record().unwrap_err().is_newer());
+        assert!(locked.write_cluster(&shared).unwrap_err().is_newer());
+        std::fs::write(&path, text).unwrap();
         let found = machines.nodes().unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].1.as_ref().unwrap(), &record("box"));

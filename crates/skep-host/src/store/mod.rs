@@ -31,6 +31,7 @@ mod machines;
 mod owner;
 mod private;
 mod registry;
+mod unknown;
 
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,10 @@ pub use owner::{Owner, user_of};
 pub use private::Exposed;
 pub use registry::Registry;
 
-use crate::sys::{self, FileError, Holder, Lock, LockError, make_private_dir};
+use crate::sys::{
+    self, Distrust, FileError, Holder, Lock, LockError, Why, check_dir, check_root,
+    make_private_dir,
+};
 
 /// A node's directory by its name, and what is written down in it.
 pub type NodeEntry = (String, Result<NodeRecord, Error>);
@@ -79,6 +83,29 @@ pub enum Error {
         /// The newest format known here.
         known: u64,
     },
+    /// A file has what this skep does not know.
+    #[error("{} has the key `{key}`, which this skep does not know", .path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, with those that it is in.
+        key: String,
+    },
+}
+
+impl Error {
+    /// Tells whether a newer skep wrote what was read.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Newer { .. } | Self::UnknownKey { .. })
+    }
+
+    /// Tells whether something belongs to somebody else: then nothing is to be done about it here.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        let Self::File(error) = self else { return false };
+        Distrust::of(&error.source).is_some_and(|it| matches!(it.why, Why::Foreign { .. }))
+    }
 }
 
 /// The directory of all clusters of a user.
@@ -140,6 +167,7 @@ impl Store {
     ///
     /// If the store cannot be read.
     pub fn clusters(&self) -> Result<Vec<ClusterDir>, Error> {
+        self.check()?;
         let names = names_in(&self.clusters_dir())?;
         Ok(names.iter().filter_map(|name| Some(self.cluster(&name.parse().ok()?))).collect())
     }
@@ -163,6 +191,16 @@ impl Store {
     #[must_use]
     pub fn forwarding_file(&self) -> PathBuf {
         self.root.join("forwarding.json")
+    }
+
+    /// Refuses a store of somebody else.
+    ///
+    /// # Errors
+    ///
+    /// If it is not to be believed.
+    pub fn check(&self) -> Result<(), Error> {
+        check_root(&self.root)?;
+        Ok(check_dir(&self.clusters_dir())?)
     }
 
     fn clusters_dir(&self) -> PathBuf {
@@ -192,12 +230,29 @@ impl ClusterDir {
     ///
     /// If it cannot be had at all.
     pub async fn lock(&self, on_wait: impl FnOnce(&Holder)) -> Result<LockedCluster, Error> {
+        self.check()?;
         let path = match self.form {
             Form::Cluster => self.path.with_file_name(format!("{}.lock", self.name)),
             Form::Machines => self.path.join("skep.lock"),
         };
         let lock = Lock::take(&path, on_wait).await?;
+        self.sweep();
         Ok(LockedCluster { dir: self.clone(), lock })
+    }
+
+    /// Removes what was left by a skep that was cut off; the lock is held.
+    fn sweep(&self) {
+        if self.form == Form::Cluster
+            && let Some(clusters) = self.path.parent()
+        {
+            sys::sweep(clusters, self.name.as_str());
+        }
+        let certs = ["certs", "certs.next"].map(|name| self.path.join(name));
+        let machines = self.machines_dir();
+        let nodes = names_in(&machines).unwrap_or_default();
+        let nodes = nodes.iter().map(|node| machines.join(node));
+        let dirs = nodes.chain(certs).chain([machines.clone(), self.path.clone()]);
+        dirs.for_each(|dir| sys::sweep_all(&dir));
     }
 
     /// Returns the cluster's name.
@@ -242,6 +297,7 @@ impl ClusterDir {
     ///
     /// If the file is damaged or from a newer skep.
     pub fn record(&self) -> Result<Option<ClusterRecord>, Error> {
+        self.check()?;
         cluster::read(&self.record_path())
     }
 
@@ -251,15 +307,16 @@ impl ClusterDir {
     ///
     /// If the directory of the machines cannot be listed.
     pub fn nodes(&self) -> Result<Vec<NodeEntry>, Error> {
+        self.check()?;
         let names = names_in(&self.machines_dir())?.into_iter();
         let written = names.filter(|name| !is_unwritten(&self.machines_dir().join(name)));
         let read = |name: String| {
             let dir = self.machines_dir().join(&name);
-            let record = match self.form {
-                Form::Cluster => machine::read(&dir),
-                Form::Machines => machines::read(&dir).transpose()?,
-            };
-            Some((name, record))
+            let record = check_dir(&dir).map_err(Error::from).and_then(|()| match self.form {
+                Form::Cluster => machine::read(&dir).map(Some),
+                Form::Machines => machines::read(&dir),
+            });
+            Some((name, record.transpose()?))
         };
         Ok(written.filter_map(read).collect())
     }
@@ -270,7 +327,27 @@ impl ClusterDir {
     ///
     /// If it is not there, damaged or from a newer skep.
     pub fn node(&self, node: &NodeName) -> Result<NodeRecord, Error> {
+        self.check()?;
+        check_dir(&self.machine_dir(node))?;
         machine::read(&self.machine_dir(node))
+    }
+
+    /// Refuses a directory of somebody else, and links in the place of those in it; nodes' own are looked at
+    /// with their records.
+    ///
+    /// # Errors
+    ///
+    /// If it is not to be believed.
+    pub fn check(&self) -> Result<(), Error> {
+        check_root(self.store())?;
+        if let (Form::Cluster, Some(clusters)) = (self.form, self.path.parent()) {
+            check_dir(clusters)?;
+            check_dir(&self.path)?;
+        }
+        for inner in ["certs", "certs.next", "machines"] {
+            check_dir(&self.path.join(inner))?;
+        }
+        Ok(sys::check_owner(&self.record_path())?)
     }
 
     fn record_path(&self) -> PathBuf {
@@ -326,7 +403,7 @@ impl LockedCluster {
     /// If a file cannot be removed.
     pub fn remove_node(&self, node: &NodeName) -> Result<(), Error> {
         // Gone at once for whoever looks: half a directory would be taken for a damaged node.
-        let going = self.dir.machines_dir().join(format!(".removing-{node}"));
+        let going = self.dir.machines_dir().join(format!("{}{node}", sys::REMOVING));
         sys::remove_tree(&going)?;
         let dir = self.dir.machine_dir(node);
         if dir.exists() {
@@ -371,9 +448,13 @@ fn names_in(dir: &Path) -> Result<Vec<String>, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|source| FileError::new("list", dir, source))?,
     };
+    // A link to a directory is not passed over: who looks into it refuses it, by its name.
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok())
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter(|entry| {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            is_dir || entry.file_type().is_ok_and(|it| it.is_symlink()) && entry.path().is_dir()
+        })
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
         .collect();

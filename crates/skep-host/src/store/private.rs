@@ -88,7 +88,7 @@ mod tests {
         let certs = cluster.path().join("certs");
         crate::sys::make_private_dir(&certs).unwrap();
         for (name, mode) in [("key.pem", 0o600), ("ca.pem", 0o644)] {
-            crate::sys::write_new(&certs.join(name), mode, b"text").unwrap();
+            crate::sys::write_atomic(&certs.join(name), mode, b"text").unwrap();
         }
         assert_eq!((store.exposed(), cluster.exposed()), (vec![], vec![]));
 

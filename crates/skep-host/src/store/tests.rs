@@ -47,11 +47,11 @@ async fn a_newer_file_is_refused_and_left_as_it_is() {
     let cluster = locked(dir.path()).await;
     cluster.write_cluster(&record()).unwrap();
     let path = cluster.dir().path().join("cluster.json");
-    std::fs::write(&path, r#"{"format": 2, "news": true}"#).unwrap();
+    std::fs::write(&path, r#"{"format": 3, "news": true}"#).unwrap();
     let error = cluster.dir().record().unwrap_err();
-    assert!(error.to_string().ends_with("has format 2, and this skep knows formats up to 1"));
+    assert!(error.to_string().ends_with("has format 3, and this skep knows formats up to 2"));
     assert!(cluster.write_cluster(&record()).is_err());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"format": 2, "news": true}"#);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"format": 3, "news": true}"#);
 }
 
 #[tokio::test]
@@ -121,4 +121,96 @@ async fn a_node_is_written_in_docker_machines_format() {
     let text = std::fs::read_to_string(path).unwrap();
     let text = text.replace(dir.path().to_str().unwrap(), "ROOT");
     insta::assert_snapshot!(text);
+}
+
+/// As the first skep wrote them, before there were images, registries, hosts and availabilities.
+const FIRST_CLUSTER: &str = r#"{
+  "format": 1, "name": "demo",
+  "network": {"subnet": "10.193.0.0/24", "bridge": "skep-demo"},
+  "image": {"suite": "trixie"},
+  "nodes": [{"name": "node0", "role": "manager", "cpus": 1, "memory": "1GiB", "disk": "20GiB",
+             "labels": {"zone": "a"}}],
+  "hostnames": [{"name": "a.example"}]
+}"#;
+const FIRST_NODE: &str = r#"{
+  "ConfigVersion": 3,
+  "Driver": {"IPAddress": "10.193.0.2", "MachineName": "node0", "SSHUser": "docker", "SSHPort": 22,
+    "SSHKeyPath": "/k", "StorePath": "/s", "SwarmMaster": false, "SwarmHost": "", "SwarmDiscovery": "",
+    "CPU": 1, "Memory": 1024, "DiskSize": 20480, "Network": "skep-demo", "Index": 0,
+    "MACAddress": "52:53:0a:c1:00:02", "Tap": "skt0ac10002", "Role": "manager", "Labels": {"zone": "a"}},
+  "DriverName": "qemu", "HostOptions": {}, "Name": "node0"
+}"#;
+
+/// Puts records as they were into a cluster's directory, and returns their paths.
+fn put_first(cluster: &LockedCluster) -> [PathBuf; 2] {
+    cluster.write_cluster(&record()).unwrap();
+    cluster.write_node("skep-demo", &node()).unwrap();
+    let paths =
+        ["cluster.json", "machines/node0/config.json"].map(|it| cluster.dir().path().join(it));
+    std::fs::write(&paths[0], FIRST_CLUSTER).unwrap();
+    std::fs::write(&paths[1], FIRST_NODE).unwrap();
+    paths
+}
+
+#[tokio::test]
+async fn older_records_are_read_and_written_in_todays_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = locked(dir.path()).await;
+    let [path, config] = put_first(&cluster);
+    let read = cluster.dir().record().unwrap().unwrap();
+    let spec = node().spec;
+    assert_eq!((&read.nodes, read.hostnames.len()), (&vec![spec], 1));
+    assert_eq!(cluster.dir().node(node().name()).unwrap(), node());
+    cluster.write_cluster(&read).unwrap();
+    cluster.write_node("skep-demo", &node()).unwrap();
+    let format = |path: &Path, at: &str| {
+        let text = std::fs::read(path).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap().pointer(at).cloned().unwrap()
+    };
+    assert_eq!(format(&path, "/format"), 2);
+    assert_eq!(format(&config, "/Driver/SkepFormat"), 2);
+    assert_eq!(cluster.dir().record().unwrap().unwrap(), read);
+}
+
+#[tokio::test]
+async fn keys_that_are_not_known_are_never_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = locked(dir.path()).await;
+    let [path, config] = put_first(&cluster);
+    // Of skep's own format: refused, wherever they are, and left as they are.
+    for (from, to, key) in [
+        (r#""name": "demo","#, r#""name": "demo", "sealed": true,"#, "sealed"),
+        (r#""role": "manager","#, r#""role": "manager", "gpu": {"a": 1},"#, "nodes.0.gpu"),
+        (r#""suite": "trixie""#, r#""suite": "trixie", "kernel": "x""#, "image.kernel"),
+    ] {
+        let text = FIRST_CLUSTER.replacen(from, to, 1);
+        std::fs::write(&path, &text).unwrap();
+        let told = format!("has the key `{key}`, which this skep does not know");
+        let error = cluster.dir().record().unwrap_err();
+        assert!(error.to_string().ends_with(&told) && error.is_newer(), "{error}");
+        assert!(cluster.write_cluster(&record()).unwrap_err().to_string().ends_with(&told));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+    // Of docker-machine's: kept, but for those of ours that were given up.
+    let text = FIRST_NODE
+        .replacen(r#""CPU": 1,"#, r#""CPU": 1, "Theirs": [1], "Availability": "drain","#, 1)
+        .replacen(
+            r#""HostOptions": {}"#,
+            r#""HostOptions": {"AuthOptions": {"Own": 2}}, "Top": 3"#,
+            1,
+        );
+    std::fs::write(&config, text).unwrap();
+    cluster.write_node("skep-demo", &node()).unwrap();
+    let read: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    assert_eq!(read.pointer("/Driver/Theirs"), Some(&serde_json::json!([1])));
+    assert_eq!(read.pointer("/HostOptions/AuthOptions/Own"), Some(&serde_json::json!(2)));
+    assert_eq!(read.pointer("/Top"), Some(&serde_json::json!(3)));
+    assert_eq!(read.pointer("/Driver/Availability"), None);
+    assert_eq!(cluster.dir().node(node().name()).unwrap(), node());
+    // A newer format of our part of it is refused, and left as it is.
+    let newer = FIRST_NODE.replacen(r#""CPU": 1,"#, r#""CPU": 1, "SkepFormat": 3,"#, 1);
+    std::fs::write(&config, &newer).unwrap();
+    assert!(cluster.dir().node(node().name()).unwrap_err().is_newer());
+    assert!(cluster.write_node("skep-demo", &node()).unwrap_err().is_newer());
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), newer);
 }

@@ -17,6 +17,7 @@ mod holder;
 mod jsonline;
 mod lock;
 mod memory;
+mod owned;
 mod process;
 mod program_output;
 mod quote;
@@ -24,6 +25,8 @@ mod random;
 mod scope;
 mod seclude;
 mod socket;
+#[cfg(test)]
+pub(crate) mod umasks;
 
 pub use asked::{AskError, answer, ask_program};
 pub use attached::{find_program, run_attached, run_with_our_input};
@@ -35,18 +38,20 @@ pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descripto
 pub use dial::{Dial, dial, dial_through};
 pub use exec::exec;
 pub use file::{
-    FileError, UNFINISHED, ensure_link, exchange, file_system, free_space, make_new_dir,
-    make_private_dir, read, read_own, remove_file, remove_tree, rename, set_mode, sync_dir,
-    write_atomic, write_new,
+    FileError, REMOVING, UNFINISHED, ensure_link, exchange, file_system, free_space, make_new_dir,
+    make_private_dir, publish, read, read_own, remove_file, remove_tree, rename, replace, set_mode,
+    sweep, sweep_all, sync_dir, write_atomic,
 };
 pub use hex::hex;
 pub use holder::Holder;
 pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
 pub use memory::{forget_peak_memory, peak_memory_kib};
-pub use process::{ProcessId, boot_id, stat_fields, value_of};
+pub use owned::{Distrust, Why, check_dir, check_owner, check_root, user_name};
+pub use process::{BootId, ProcessId, boot_id, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
 pub use quote::shell_quoted;
 pub use random::fill_random;
 pub use scope::{Lasting, lasting, leave as leave_session, trouble as scope_trouble};
-pub use socket::connect_in;
+pub use seclude::Bind;
+pub use socket::{connect_in, socket_in};

@@ -3,14 +3,44 @@
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-/// A process, known by its number and its start time, so that a number that was given to another
-/// process since is not taken for it.
+/// A process, known by its number, its start time and the boot of its host, so that a number that was given to
+/// another process since is not taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
     /// The process number.
     pub pid: u32,
     /// When it started, in clock ticks since the host booted (proc_pid_stat(5), field 22).
     pub start: u64,
+    /// The boot; none in what an older skep wrote down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<BootId>,
+}
+
+/// One boot of a host: the kernel's random UUID of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BootId(u128);
+
+impl TryFrom<String> for BootId {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u128::from_str_radix(&text.replace('-', ""), 16).map(Self)
+    }
+}
+
+impl From<BootId> for String {
+    fn from(id: BootId) -> Self {
+        format!("{:032x}", id.0)
+    }
+}
+
+impl BootId {
+    /// Returns that of this boot, if /proc tells it.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        boot_id().ok()?.try_into().ok()
+    }
 }
 
 impl ProcessId {
@@ -18,14 +48,16 @@ impl ProcessId {
     #[must_use]
     pub fn of(pid: u32) -> Option<Self> {
         let found = stat(pid)?;
-        Some(Self { pid, start: found.start })
+        Some(Self { pid, start: found.start, boot: BootId::current() })
     }
 
     /// Tells whether the process still runs. One that ended and was not yet reaped does not, but for one
     /// of which threads are still ending: they hold what it had open.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|found| found.start == self.start && !found.has_ended())
+        let this_boot = self.boot.is_none_or(|boot| BootId::current().is_none_or(|it| it == boot));
+        let found = stat(self.pid).filter(|found| found.start == self.start && !found.has_ended());
+        this_boot && found.is_some()
     }
 
     /// Ends the process at once (SIGKILL); one that does not run is left alone.
@@ -104,6 +136,21 @@ mod tests {
         let own = ProcessId::of(std::process::id()).unwrap();
         assert!(own.is_alive());
         assert!(!ProcessId { start: own.start + 1, ..own }.is_alive());
+    }
+
+    #[test]
+    fn a_process_of_another_boot_is_not_the_one_that_has_its_number_now() {
+        let own = ProcessId::of(std::process::id()).unwrap();
+        let text = serde_json::to_string(&own).unwrap();
+        assert_eq!(serde_json::from_str::<ProcessId>(&text).unwrap(), own);
+        let other = ProcessId { boot: Some(BootId(own.boot.unwrap().0 ^ 1)), ..own };
+        assert!(!other.is_alive(), "another boot has the same number and start time");
+        // As skep wrote it before: by its start time.
+        let old = format!(r#"{{"pid": {}, "start": {}}}"#, own.pid, own.start);
+        assert!(serde_json::from_str::<ProcessId>(&old).unwrap().is_alive());
+        assert!(
+            serde_json::from_str::<ProcessId>(r#"{"pid": 1, "start": 1, "boot": "x"}"#).is_err()
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Programs that see no more of the host than they need.
 
 use std::ffi::{OsStr, OsString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Cmd;
 
@@ -13,18 +13,39 @@ const SCRIPT: &str = include_str!("seclude.sh");
 const NAMESPACES: [&str; 6] =
     ["--map-current-user", "--keep-caps", "--mount", "--net", "--ipc", "--"];
 
+/// A file or directory that a program still sees, at its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    path: PathBuf,
+    writable: bool,
+}
+
+impl Bind {
+    /// Lets it be read.
+    pub fn read_only(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), writable: false }
+    }
+
+    /// Lets it be read and written.
+    pub fn writable(path: impl AsRef<Path>) -> Self {
+        Self { path: path.as_ref().to_owned(), writable: true }
+    }
+}
+
 impl Cmd {
-    /// Keeps the program from the network and from all files but these directories, in one of which it runs,
-    /// and what programs are made of. It stays the same process. It has no /proc, through which it would get at
-    /// the files of its user's other processes.
+    /// Keeps the program from the network and from all files but these and what programs are made of. The
+    /// directory that it runs in has what of these is in it, and nothing else. It stays the same process. It has no
+    /// /proc, through which it would get at the files of its user's other processes.
     ///
     /// It takes a kernel that lets users have namespaces.
     #[must_use]
-    pub fn secluded<P: AsRef<Path>>(mut self, dirs: impl IntoIterator<Item = P>) -> Self {
+    pub fn secluded(mut self, seen: impl IntoIterator<Item = Bind>) -> Self {
         let program = std::mem::replace(&mut self.program, "unshare".into());
         let words = NAMESPACES.iter().chain(&["sh", "-c", SCRIPT, "sh"]).map(OsStr::new);
         let mut args: Vec<OsString> = words.map(OsStr::to_owned).collect();
-        args.extend(dirs.into_iter().map(|dir| dir.as_ref().as_os_str().to_owned()));
+        for Bind { path, writable } in seen {
+            args.extend([if writable { "rw" } else { "ro" }.into(), path.into()]);
+        }
         args.extend(["--".into(), program]);
         args.append(&mut self.args);
         self.args = args;
@@ -52,7 +73,7 @@ mod tests {
         let script = "cat file; : >made; ls -d \"$1\" /proc /home /etc/passwd 2>/dev/null; \
                       ls /sys 2>/dev/null; grep Cap /proc/self/status 2>/dev/null; echo; echo end";
         let program = Cmd::new("sh").args(["-c", script, "sh"]).arg(&others).dir(&own);
-        let mut program = program.secluded([&own]);
+        let mut program = program.secluded([Bind::writable(&own)]);
         if root {
             std::os::unix::fs::chown(&own, Some(54321), Some(54321)).unwrap();
             crate::sys::set_mode(place.path(), 0o755).unwrap();

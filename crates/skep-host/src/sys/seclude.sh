@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs a program in a root of its own: what programs need of the host, and some directories.
-#   seclude.sh DIRECTORY… -- PROGRAM ARGUMENT…
+# Runs a program in a root of its own: what programs need of the host, and some files and directories.
+#   seclude.sh {ro|rw} PATH… -- PROGRAM ARGUMENT…
 # It is run in namespaces of its own, with the rights that their maker has there.
 set -e
 here=$PWD
@@ -26,10 +26,19 @@ for it in /etc/ld.so.cache /dev/null /dev/zero /dev/random /dev/urandom /dev/kvm
 		mount --bind "$it" "$root$it"
 	fi
 done
+mkdir -p "$root$here"
 while [ "$1" != -- ]; do
-	mkdir -p "$root$1"
-	mount --rbind "$1" "$root$1"
-	shift
+	if [ -d "$2" ]; then
+		mkdir -p "$root$2"
+	else
+		mkdir -p "$root$(dirname "$2")"
+		: >"$root$2"
+	fi
+	mount --rbind "$2" "$root$2"
+	if [ "$1" = ro ]; then
+		mount -o remount,bind,ro "$root$2"
+	fi
+	shift 2
 done
 shift
 # umount(8) of an ordinary user looks there for what is mounted, and who may.
@@ -42,5 +51,7 @@ cd "$here"
 umount -l /old
 umount -l /proc
 rmdir /old /proc
+# What it could write here is gone with it, and would look to it as if it had written it there.
+mount -o remount,ro /
 # What is left of these rights ends here.
 exec setpriv --no-new-privs --inh-caps=-all --ambient-caps=-all --bounding-set=-all "$@"

@@ -1,7 +1,8 @@
 //! Unix sockets whose paths may be longer than a socket address can hold.
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::net::UnixStream;
 
@@ -14,8 +15,26 @@ use tokio::net::UnixStream;
 ///
 /// If the directory or the socket does not exist, or nobody listens.
 pub async fn connect_in(dir: &Path, name: &str) -> std::io::Result<UnixStream> {
-    let dir = std::fs::File::open(dir)?;
-    UnixStream::connect(format!("/proc/self/fd/{}/{name}", dir.as_raw_fd())).await
+    let (_held, address) = socket_in(dir, name)?;
+    UnixStream::connect(address).await
+}
+
+/// Returns the address of a socket in a directory, which is good for as long as the handle is held.
+///
+/// Where an older skep has started a machine its sockets are in the directory itself.
+///
+/// # Errors
+///
+/// If the directory does not exist.
+pub fn socket_in(dir: &Path, name: &str) -> std::io::Result<(File, PathBuf)> {
+    let old = Path::new(name)
+        .file_name()
+        .map(Path::new)
+        .filter(|old| !dir.join(name).exists() && dir.join(old).exists());
+    let handle = File::open(dir)?;
+    let place = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    let address = place.join(old.unwrap_or(Path::new(name)));
+    Ok((handle, address))
 }
 
 #[cfg(test)]
@@ -32,5 +51,9 @@ mod tests {
         let _listener = tokio::net::UnixListener::bind(path).unwrap();
         connect_in(&dir, "socket").await.unwrap();
         assert!(connect_in(&dir, "other").await.is_err());
+        connect_in(&dir, "run/socket").await.expect("an older skep's is where it was");
+        std::fs::create_dir(dir.join("run")).unwrap();
+        std::fs::write(dir.join("run/socket"), "").unwrap();
+        assert!(connect_in(&dir, "run/socket").await.is_err());
     }
 }

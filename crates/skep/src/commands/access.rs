@@ -31,7 +31,7 @@ pub(super) async fn ssh(context: &Context, args: Ssh) -> Result<u8, CliError> {
     let way = Way::to(&cluster, &node);
     let mut words = options(&[&way]);
     words.extend(["-p".into(), way.port.to_string().into()]);
-    words.push(format!("{}@{}", way.user, node.address).into());
+    words.extend(["--".into(), format!("{}@{}", way.user, node.address).into()]);
     words.extend(args.command.into_iter().map(OsString::from));
     Ok(handed_over(context, "ssh", words))
 }
@@ -61,6 +61,7 @@ pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
     if args.recursive {
         words.push("-r".into());
     }
+    words.push("--".into());
     words.extend(paths.into_iter().map(OsString::from));
     Ok(handed_over(context, "scp", words))
 }

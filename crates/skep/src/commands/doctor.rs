@@ -1,11 +1,14 @@
 //! `skep doctor`, and the checks that `up` makes before it touches anything.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
 use skep_host::preflight::{Check, Needs, Verdict, check};
 use skep_host::store::{ClusterDir, Exposed};
-use skep_host::sys::Cmd;
+use skep_host::sys::{Cmd, shell_quoted};
 
 use super::{certs, confirm};
 use crate::cli::{Doctor, Output};
@@ -80,13 +83,34 @@ async fn look(context: &Context) -> Vec<Finding> {
             .map(|rest| Fix::Install(rest.split_whitespace().map(str::to_owned).collect()));
         Finding { fix: install.filter(|_| check.verdict != Verdict::Good), check }
     });
+    let of_host = of_host.chain(names(context.hosts_file()));
     of_host.chain(store(context)).chain(certificates(context)).collect()
+}
+
+/// Checks that all users of the host can read its file of names; who made that so is not known, so it is
+/// not mended without a word.
+fn names(file: &Path) -> Option<Finding> {
+    let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o7777;
+    if mode & 0o004 != 0 {
+        return None;
+    }
+    let found = format!("only some users can read {} (mode {mode:04o})", file.display());
+    let remedy = format!("sudo chmod a+r {}", shell_quoted(&file.to_string_lossy()));
+    let check = Check { name: "names of hosts", verdict: Verdict::Poor, found, remedy };
+    Some(Finding { check, fix: None })
 }
 
 /// Checks that keys, and what has them, are their owner's alone.
 fn store(context: &Context) -> Vec<Finding> {
     const NAME: &str = "store";
-    let clusters = context.store.clusters().unwrap_or_default();
+    let clusters = match context.store.clusters().context("clusters") {
+        Ok(clusters) => clusters,
+        Err(CliError { message: found, hints, .. }) => {
+            let (verdict, remedy) = (Verdict::Bad, hints.into_iter().next().unwrap_or_default());
+            let check = Check { name: NAME, verdict, found, remedy };
+            return vec![Finding { check, fix: None }];
+        }
+    };
     let others = context.registry().list();
     let inner = clusters.iter().chain(&others).flat_map(ClusterDir::exposed);
     let exposed: Vec<_> = context.store.exposed().into_iter().chain(inner).collect();
@@ -171,4 +195,21 @@ fn line(check: &Check) -> String {
     };
     let line = format!("{mark}  {}: {}", check.name, check.found);
     if check.remedy.is_empty() { line } else { format!("{line}\n      try: {}", check.remedy) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_names_that_not_all_can_read_is_told_of() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let set = |mode| skep_host::sys::set_mode(file.path(), mode).unwrap();
+        set(0o644);
+        assert!(names(file.path()).is_none());
+        set(0o600);
+        let check = names(file.path()).unwrap().check;
+        assert!(check.found.ends_with("(mode 0600)"), "{}", check.found);
+        assert_eq!(check.remedy, format!("sudo chmod a+r '{}'", file.path().display()));
+    }
 }

@@ -102,7 +102,7 @@ async fn log_in(machine: &Machine) -> Result<(), (String, bool)> {
 
 /// Runs a command on a machine and returns what it printed.
 async fn run(machine: &Machine, command: &str) -> Result<String, String> {
-    let args = base_args(&machine.login())?;
+    let args = base_args(machine)?;
     let output = Cmd::new("ssh").args(args).arg(command).run().await;
     output.map(|output| output.text()).map_err(|error| skep_host::sys::chain(&error))
 }

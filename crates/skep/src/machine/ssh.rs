@@ -1,7 +1,7 @@
 //! `ssh`, `scp` and `mount`: other programs with the options that lead to a machine.
 //!
-//! docker-machine does not check host keys, and neither may this: its machines come and go at the same
-//! addresses.
+//! docker-machine does not check host keys, and neither may this for machines that come and go at the same
+//! addresses. Hosts of the generic driver stay what they are: their keys were pinned when they were set up.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,16 @@ const TRUSTING: [&str; 6] = [
 /// # Errors
 ///
 /// If the key is not there or others can read it.
-pub(super) fn base_args(login: &Login) -> Result<Vec<String>, String> {
+pub(super) fn base_args(machine: &Machine) -> Result<Vec<String>, String> {
+    let mut args = plain_args(&machine.login())?;
+    let pinned = pins(&[machine])?;
+    if !pinned.is_empty() {
+        trust_only(&mut args, &pinned);
+    }
+    Ok(args)
+}
+
+fn plain_args(login: &Login) -> Result<Vec<String>, String> {
     let plain = [
         "ConnectionAttempts=3",
         "ConnectTimeout=10",
@@ -43,6 +52,7 @@ pub(super) fn base_args(login: &Login) -> Result<Vec<String>, String> {
         "StrictHostKeyChecking=no",
         "UserKnownHostsFile=/dev/null",
     ];
+    check_words(&login.user, &login.host)?;
     let mut args = vec!["-F".to_owned(), "/dev/null".to_owned()];
     args.extend(plain.iter().flat_map(|option| ["-o".to_owned(), (*option).to_owned()]));
     args.push(format!("{}@{}", login.user, login.host));
@@ -54,18 +64,51 @@ pub(super) fn base_args(login: &Login) -> Result<Vec<String>, String> {
     Ok(args)
 }
 
-/// Lets ssh(1) trust the key that was pinned when the host was set up, and no other.
-fn trust_only(args: &mut [String], pinned: &Path) {
+/// Refuses a login that ssh(1) would take for an option. A `--` before it would make options of the command's
+/// user, which come after it, parts of the command there.
+fn check_words(user: &str, host: &str) -> Result<(), String> {
+    match [user, host].into_iter().find(|word| word.starts_with('-')) {
+        Some(word) => Err(format!("{word:?} is neither a user nor a host")),
+        None => Ok(()),
+    }
+}
+
+/// Lets ssh(1) trust the keys that were pinned when hosts were set up, and no others.
+fn trust_only(args: &mut [String], pinned: &[PathBuf]) {
+    let files: Vec<_> = pinned.iter().map(|file| go_quote(&file.to_string_lossy())).collect();
     for arg in args {
         match arg.as_str() {
             "StrictHostKeyChecking=no" => *arg = "StrictHostKeyChecking=yes".to_owned(),
             "UserKnownHostsFile=/dev/null" => {
-                *arg = format!("UserKnownHostsFile={}", go_quote(&pinned.to_string_lossy()));
+                *arg = format!("UserKnownHostsFile={}", files.join(" "));
             }
             "LogLevel=quiet" => *arg = "LogLevel=ERROR".to_owned(),
             _ => {}
         }
     }
+}
+
+/// Returns the files in which the keys of machines are pinned; none if none of them has to have the key that
+/// it had.
+///
+/// # Errors
+///
+/// If one has to and of another one the key is not known: they are reached with the same options.
+fn pins(machines: &[&Machine]) -> Result<Vec<PathBuf>, String> {
+    let is_pinned = |it: &&Machine| it.kind == Kind::Generic && hosts::pinned(it).is_some();
+    let Some(pinned) = machines.iter().copied().find(|it| is_pinned(it)) else {
+        return Ok(Vec::new());
+    };
+    let pin = |it: &&Machine| {
+        hosts::pinned(it).ok_or_else(|| {
+            format!(
+                "{} has a pinned host key and {} has none: copy in two steps",
+                pinned.name(),
+                it.name()
+            )
+        })
+    };
+    machines.iter().map(pin).collect()
 }
 
 fn check_key(path: &str) -> Result<(), String> {
@@ -115,10 +158,7 @@ pub(super) async fn ssh(call: &Call) -> Result<(), Failure> {
     if machine.kind == Kind::None {
         return Err("Error: Cannot run SSH command: hosts without a driver have no SSH".into());
     }
-    let mut args = base_args(&machine.login())?;
-    if let Some(pinned) = hosts::pinned(&machine).filter(|_| machine.kind == Kind::Generic) {
-        trust_only(&mut args, &pinned);
-    }
+    let mut args = base_args(&machine)?;
     args.extend(words.iter().skip(1).cloned());
     hand_over(call, &program("ssh", "ssh feature")?, &args)
 }
@@ -145,6 +185,7 @@ impl Side {
             Failure::new(format!("Error loading host: Error loading host: {}", failure.text))
         })?;
         let user = if user.is_empty() { machine.login().user } else { user.to_owned() };
+        check_words(&user, &machine.login().host)?;
         Ok(Self { machine: Some((machine, user)), path: path.to_owned() })
     }
 
@@ -171,13 +212,25 @@ impl Side {
     }
 }
 
+/// Returns the options of host keys for the machines of a copy.
+fn trust(sides: &[&Side]) -> Result<Vec<String>, String> {
+    let machines =
+        sides.iter().filter_map(|side| side.machine.as_ref().map(|(machine, _)| machine));
+    let pinned = pins(&machines.collect::<Vec<_>>())?;
+    let mut options = TRUSTING.map(str::to_owned).to_vec();
+    if !pinned.is_empty() {
+        trust_only(&mut options, &pinned);
+    }
+    Ok(options)
+}
+
 /// Copies files from or to machines.
 pub(super) fn scp(call: &Call) -> Result<(), Failure> {
     let [from, to] = call.words() else { return wrong_number(call) };
     let (from, to) = (Side::parse(call, from)?, Side::parse(call, to)?);
     let (delta, quiet) = (call.given.switch("delta"), call.given.switch("quiet"));
     let recursive = call.given.switch("recursive").then(|| "-r".to_owned());
-    let mut options = TRUSTING.map(str::to_owned).to_vec();
+    let mut options = trust(&[&from, &to])?;
     if !delta {
         options.push("-3".to_owned());
         options.extend(recursive.clone());
@@ -216,7 +269,7 @@ pub(super) fn mount(call: &Call) -> Result<(), Failure> {
         let program = program("fusermount", "unmount option")?;
         return hand_over(call, &program, &["-u".to_owned(), to]);
     }
-    let mut options = TRUSTING.map(str::to_owned).to_vec();
+    let mut options = trust(&[&from])?;
     if !from.lacks_key() {
         options.extend(["-o", "IdentitiesOnly=yes"].map(str::to_owned));
     }

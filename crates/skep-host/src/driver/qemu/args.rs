@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 
 use skep_core::model::{Mac, NetworkRecord, NodeRecord, Size};
 
-use super::{Accelerator, Emulator, QemuVersion, console};
+use super::{Accelerator, Emulator, QemuVersion, console, disk};
 use crate::shell::AGENT_SOCKET;
 
 /// The monitor that actions use; a monitor serves one client at a time.
-pub const MONITOR: &str = "qmp.sock";
+pub const MONITOR: &str = "run/qmp.sock";
 
 /// The monitor that looks use, so that a look never waits for an action.
-pub const SECOND_MONITOR: &str = "qmp-look.sock";
+pub const SECOND_MONITOR: &str = "run/qmp-look.sock";
 
 /// The monitor through which the console is read.
-pub const CONSOLE_MONITOR: &str = "qmp-console.sock";
+pub const CONSOLE_MONITOR: &str = "run/qmp-console.sock";
 
 /// The ID of the console.
 pub const CONSOLE: &str = "console";
@@ -74,8 +74,8 @@ pub struct Invocation<'a> {
     pub initrd: PathBuf,
     /// What the guest's set-up is told, beside what all are told.
     pub words: Vec<String>,
-    /// The disk.
-    pub disk: PathBuf,
+    /// The disk and all that it stands on, from the top.
+    pub disk: Vec<PathBuf>,
     /// Where QEMU writes its process number, if it is not to end with us.
     pub pid: Option<PathBuf>,
 }
@@ -104,14 +104,7 @@ impl Invocation<'_> {
         option("kernel", path(&self.kernel));
         option("initrd", path(&self.initrd));
         option("append", self.kernel_command_line());
-        option(
-            "blockdev",
-            format!(
-                "driver=qcow2,node-name={DISK},discard=unmap,file.driver=file{},file.filename={}",
-                self.locking(),
-                value(&self.disk)
-            ),
-        );
+        option("blockdev", disk::blockdev(&self.disk, self.locks()).to_string());
         option("device", format!("virtio-blk-pci,drive={DISK}"));
         option("netdev", "tap,id=net0,fd=3".into());
         option("device", format!("virtio-net-pci,netdev=net0,mac={},romfile=", self.mac));
@@ -150,8 +143,8 @@ impl Invocation<'_> {
     }
 
     /// Many copies of a process that is kept have its disk open, to read: none may lock it.
-    fn locking(&self) -> &'static str {
-        if matches!(self.memory, Memory::Written(_)) { ",file.locking=off" } else { "" }
+    fn locks(&self) -> bool {
+        !matches!(self.memory, Memory::Written(_))
     }
 
     fn memory_backend(&self) -> Option<String> {
@@ -310,8 +303,12 @@ mod tests {
             kernel: "/cache/kernel".into(),
             initrd: "/cache/initrd".into(),
             words: node_words(&record, &network, &resolvers),
-            disk: dir.join("disk.qcow2"),
-            pid: Some(dir.join("qemu.pid")),
+            disk: vec![
+                dir.join("disk.qcow2"),
+                "/cache, two/disk.qcow2".into(),
+                "/cache/root.img".into(),
+            ],
+            pid: Some(dir.join("run/qemu.pid")),
         };
         invocation.args().join("\n")
     }

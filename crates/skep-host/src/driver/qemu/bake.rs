@@ -23,7 +23,7 @@ use crate::sys::connect_in;
 pub(super) const BAKE: &str = include_str!("bake.sh");
 
 /// The host's end of the port.
-const SOCKET: &str = "images.sock";
+const SOCKET: &str = "run/images.sock";
 
 /// The port's name in the guest.
 const PORT: &str = "skep.images";

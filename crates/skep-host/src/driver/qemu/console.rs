@@ -10,7 +10,6 @@
 //! skep looks while it waits for a guest, while it stops one, and before it ends one.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::Files;
 use super::args::{CONSOLE, CONSOLE_MONITOR};
-use crate::sys::{FileError, read_own, tail, write_atomic};
+use crate::sys::{FileError, read_own, socket_in, tail, write_atomic};
 
 /// The size of the ring, in bytes: a power of two. All that a guest says in a boot has a tenth.
 pub(super) const RING: usize = 256 << 10;
@@ -83,9 +82,8 @@ pub(super) fn last_lines(dir: &Path) -> String {
 }
 
 fn connect(dir: &Path) -> std::io::Result<BufReader<UnixStream>> {
-    let dir = std::fs::File::open(dir)?;
-    let path = format!("/proc/self/fd/{}/{CONSOLE_MONITOR}", dir.as_raw_fd());
-    let stream = UnixStream::connect(path)?;
+    let (_held, address) = socket_in(dir, CONSOLE_MONITOR)?;
+    let stream = UnixStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(BufReader::new(stream))
@@ -139,12 +137,14 @@ fn keep(file: &Path, text: &[u8]) -> Result<(), FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
 
     /// Answers once as a monitor whose ring has this text; none says nothing at all.
     fn monitor(dir: &Path, text: Option<Vec<u8>>) -> std::thread::JoinHandle<()> {
         let handle = std::fs::File::open(dir).unwrap();
         let path = format!("/proc/self/fd/{}/{CONSOLE_MONITOR}", handle.as_raw_fd());
+        let _ = std::fs::create_dir(dir.join(crate::shell::RUN));
         let _ = std::fs::remove_file(dir.join(CONSOLE_MONITOR));
         let listener = UnixListener::bind(path).unwrap();
         std::thread::spawn(move || {

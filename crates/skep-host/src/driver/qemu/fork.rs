@@ -138,9 +138,9 @@ pub(super) async fn finish(machine: &Machine) -> Result<(), Error> {
 }
 
 fn template_of(machine: &Machine) -> Result<Template, Error> {
-    let disk = Files::of(machine).disk();
-    let template = disk::backing(&disk).and_then(|backing| template::around(&backing));
-    template.ok_or_else(|| Error::Unfit(format!("{} has no template", disk.display())))
+    let template = disk::backing(&machine.dir).and_then(|backing| template::around(&backing));
+    let disk = || Files::of(machine).disk();
+    template.ok_or_else(|| Error::Unfit(format!("{} has no template", disk().display())))
 }
 
 pub(super) async fn load(dir: &Path, template: &Template) -> Result<(), Error> {

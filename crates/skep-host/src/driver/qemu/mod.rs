@@ -22,6 +22,7 @@ mod launch;
 mod power;
 mod profile;
 pub mod program;
+mod qcow2;
 pub mod qmp;
 mod template;
 mod usage;
@@ -52,9 +53,9 @@ use self::user::user_of;
 use super::{Adopt, Boot, Driver, Error, Fork, Say};
 use crate::image::Image;
 use crate::net::Network;
-use crate::shell::{AgentShell, NodeShell};
+use crate::shell::{AgentShell, NodeShell, RUN};
 use crate::store::{Entries, Entry, Machine};
-use crate::sys::{Cmd, FileError, Lock};
+use crate::sys::{Bind, Cmd, FileError, Lock};
 
 /// What executes guests: a state that one has saved is not loaded by another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,16 @@ impl Files {
         self.0.join("disk.qcow2")
     }
 
+    /// What is written down of the disk.
+    pub(super) fn disk_note(&self) -> PathBuf {
+        self.0.join("disk.json")
+    }
+
+    /// The only directory that the machine's process may write to when it has started: its sockets.
+    pub(super) fn run(&self) -> PathBuf {
+        self.0.join(RUN)
+    }
+
     /// A copy of the template's memory, only while a QEMU starts that cannot share it.
     pub(super) fn memory(&self) -> PathBuf {
         self.0.join("ram")
@@ -135,6 +146,11 @@ impl Files {
     }
 
     pub(super) fn pid(&self) -> PathBuf {
+        self.run().join("qemu.pid")
+    }
+
+    /// Where an older skep had QEMU write it.
+    pub(super) fn old_pid(&self) -> PathBuf {
         self.0.join("qemu.pid")
     }
 
@@ -170,7 +186,12 @@ impl Qemu {
         if rustix::process::geteuid().is_root() {
             return false;
         }
-        let tried = async || match Cmd::new("true").dir(dir).secluded([dir]).run().await {
+        let tried = async || match Cmd::new("true")
+            .dir(dir)
+            .secluded([Bind::writable(dir)])
+            .run()
+            .await
+        {
             Ok(_) => true,
             Err(error) => {
                 tracing::debug!(%error, "no namespaces");
@@ -263,6 +284,7 @@ impl Fork for Qemu {
             return Ok(());
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
+        disk::prepare(machine).await?;
         let secluded = self.secludes(&machine.dir, say).await;
         let forked = fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await;
         say_trouble(say);
@@ -297,7 +319,7 @@ impl Driver for Qemu {
             return Ok(());
         }
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
-        disk::grow(machine).await?;
+        disk::prepare(machine).await?;
         let secluded = self.secludes(&machine.dir, say).await;
         let host = (&*self.network, secluded);
         let started = launch::start(machine, boot, emulator, Memory::Anonymous, host).await;
@@ -363,13 +385,13 @@ fn profile(machine: &Machine) -> Profile {
 /// Returns the root disk on which the disk of the machine in this directory stands.
 #[must_use]
 pub fn base(dir: &Path) -> Option<PathBuf> {
-    disk::base(&Files::in_dir(dir).disk())
+    disk::base(dir)
 }
 
 /// Returns the template of which the machine in this directory is, or was, a copy.
 #[must_use]
 pub fn template_of(dir: &Path) -> Option<String> {
-    let backing = disk::backing(&Files::in_dir(dir).disk())?;
+    let backing = disk::backing(dir)?;
     template::around(&backing).map(|template| template.id)
 }
 

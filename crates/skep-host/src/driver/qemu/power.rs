@@ -219,7 +219,12 @@ mod tests {
     async fn a_machine_that_kvm_gave_up_has_crashed_and_is_ended_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine { record: fixtures::node(), dir: dir.path().to_owned() };
-        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        std::fs::create_dir(dir.path().join(crate::shell::RUN)).unwrap();
+        // What is no machine's process would not be ended.
+        let pid = dir.path().join(crate::shell::RUN).join("qemu.pid");
+        let mut child = std::process::Command::new("sh");
+        child.args(["-c", "read line", "qemu", "-pidfile"]).arg(pid);
+        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
         let process = ProcessId::of(child.id()).unwrap();
         let note = json!({"pid": process.pid, "start": process.start, "accelerator": "kvm"});
         std::fs::write(dir.path().join("process.json"), note.to_string()).unwrap();

@@ -27,13 +27,15 @@ use super::bake::BAKE;
 use super::fork::{leave_out_memory, load, memory_file, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
-use super::{Emulator, Files, disk, kept, program, user_of};
+use super::{Emulator, Files, disk, kept, program, qcow2, user_of};
 use crate::driver::{Error, Say};
 use crate::image::{Image, image_id};
 use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell as _};
 use crate::store::{Kind, Note};
-use crate::sys::{Checksum, Cmd, FileError, checksum, hex, read_own, write_atomic};
+use crate::sys::{
+    Bind, Checksum, Cmd, FileError, checksum, hex, make_private_dir, read_own, write_atomic,
+};
 
 /// The number of the manifest's format.
 const FORMAT: u32 = 1;
@@ -50,7 +52,7 @@ const ROOM: u64 = 512 << 20;
 /// The address that a template's machine would have.
 const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-const MANIFEST: &str = "template.json";
+pub(super) const MANIFEST: &str = "template.json";
 
 /// A frozen machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,6 +235,12 @@ impl Kind for Making<'_> {
             frozen = self.warm_and_freeze(dir, limit) => frozen?,
         }
         explained(machine.await)?;
+        // Its guest ran: what its disk says is believed from here on.
+        let header = qcow2::read(&files.disk()).map(|header| header.and_then(|it| it.backing));
+        if header.as_ref() != Ok(&Some(self.image.root_disk())) {
+            let reason = header.err().unwrap_or_else(|| "it stands on another disk".to_owned());
+            return Err(Error::Disk { path: files.disk(), reason });
+        }
         self.try_copy(dir, limit).await?;
         self.seal(dir).await
     }
@@ -254,10 +262,15 @@ impl Making<'_> {
         invocation: &Invocation<'_>,
         more: &[&str],
     ) -> Result<Cmd, Error> {
+        make_private_dir(&Files::in_dir(dirs[0]).run())?;
         let tap = self.network.loose_tap().await?;
         let machine = Cmd::new(program::program()).args(invocation.args()).args(more).dir(dirs[0]);
         let machine = match self.secluded {
-            true => machine.secluded(dirs.iter().copied().chain([&*self.image.dir])),
+            true => {
+                let (image, own) = (self.image, dirs.iter().map(Bind::writable));
+                let below = [image.kernel(), image.initrd(), image.root_disk()];
+                machine.secluded(own.chain(below.map(Bind::read_only)))
+            }
             false => machine,
         };
         Ok(machine.contained().descriptor(tap))
@@ -276,7 +289,7 @@ impl Making<'_> {
             kernel: self.image.kernel(),
             initrd: self.image.initrd(),
             words: Vec::new(),
-            disk: files.disk(),
+            disk: vec![files.disk(), self.image.root_disk()],
             pid: None,
         }
     }
@@ -335,7 +348,9 @@ impl Making<'_> {
         disk::overlay(&files.disk(), &Files::in_dir(dir).disk(), self.shape.disk).await?;
         let template = self.unsealed(dir);
         let ram = memory_file(&files, &template).await?;
-        let invocation = Invocation { memory: Memory::Copied(&ram), ..self.invocation(&files) };
+        let disk = vec![files.disk(), Files::in_dir(dir).disk(), self.image.root_disk()];
+        let memory = Memory::Copied(&ram);
+        let invocation = Invocation { memory, disk, ..self.invocation(&files) };
         let tried = self.await_copy(&trial, &template, &invocation, limit).await;
         crate::sys::remove_tree(&trial)?;
         let why = |error: Error| {
@@ -400,7 +415,9 @@ impl Making<'_> {
         let fail = |path: &Path, source| FileError::new("seal", path, source);
         for entry in std::fs::read_dir(dir).map_err(|source| fail(dir, source))?.flatten() {
             if !keep.iter().any(|name| entry.file_name() == *name) {
-                std::fs::remove_file(entry.path()).map_err(|source| fail(&entry.path(), source))?;
+                let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let remove = if is_dir { std::fs::remove_dir_all } else { std::fs::remove_file };
+                remove(entry.path()).map_err(|source| fail(&entry.path(), source))?;
             }
         }
         let mut files = Vec::new();

@@ -36,6 +36,13 @@ fn is_mapped(id: u32) -> bool {
     })
 }
 
+/// Tells whether a process of that user may be a machine's: root's machines are root until they have opened
+/// their files.
+pub(super) fn may_be_a_machines(user: u32) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    user == own || own == 0 && user >= FIRST
+}
+
 /// Machines of one host have different addresses, so this is a machine's own unless somebody chose two
 /// subnets that differ only in their first number.
 fn number(address: Ipv4Addr) -> u32 {

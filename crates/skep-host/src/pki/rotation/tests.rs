@@ -22,7 +22,7 @@ struct Party {
 
 impl Party {
     fn client(dir: &Path) -> Self {
-        let file = |name: &str| read(&dir.join(name)).unwrap();
+        let file = |name: &str| read_own(&dir.join(name)).unwrap();
         Self { trusts: file("ca.pem"), cert: file("cert.pem"), key: file("key.pem") }
     }
 
@@ -72,7 +72,7 @@ impl Cluster {
         let address = "10.193.0.2".parse().unwrap();
         ensure_server(self.store(), &name, address, "alice", &[]).unwrap();
         let dir = machine_dir(self.store(), &name);
-        let file = |name: &str| read(&dir.join(name)).unwrap();
+        let file = |name: &str| read_own(&dir.join(name)).unwrap();
         let trusts = admitted(&dir).unwrap();
         Party { trusts, cert: file("server.pem"), key: file("server-key.pem") }
     }
@@ -153,7 +153,7 @@ fn meet(client: &Party, server: &Party, name: &str) -> Result<(), String> {
 fn clients_get_answers_wherever_a_change_is_cut_off() {
     for cut in 0..=STEPS {
         let mut cluster = Cluster::new();
-        let known_by = read(&origin(cluster.store())).unwrap();
+        let known_by = read_own(&origin(cluster.store())).unwrap();
         let stolen = Party::client(&certs_dir(cluster.store()));
         for number in 0..cut {
             cluster.step(number);
@@ -168,13 +168,13 @@ fn clients_get_answers_wherever_a_change_is_cut_off() {
         assert_eq!(stage(cluster.store()).unwrap(), Rotation::Settled);
         for (node, given) in NODES.iter().zip(&cluster.given) {
             let own = Party {
-                trusts: read(&certs_dir(cluster.store()).join("ca.pem")).unwrap(),
+                trusts: read_own(&certs_dir(cluster.store()).join("ca.pem")).unwrap(),
                 ..stolen.clone()
             };
             let met = meet(&own, given, node);
             assert!(met.unwrap_err().contains("invalid peer certificate"), "a stolen one");
         }
-        assert_eq!(read(&origin(cluster.store())).unwrap(), known_by, "hosts know it still");
+        assert_eq!(read_own(&origin(cluster.store())).unwrap(), known_by, "hosts know it still");
         let left: Vec<_> = std::fs::read_dir(cluster.store()).unwrap().flatten().collect();
         assert_eq!(left.len(), 2, "{left:?}");
     }
@@ -184,16 +184,16 @@ fn clients_get_answers_wherever_a_change_is_cut_off() {
 fn what_prepare_leaves_when_it_is_cut_off_is_gone_on_with() {
     let mut cluster = Cluster::new();
     let certs = certs_dir(cluster.store());
-    let old = read(&certs.join("ca.pem")).unwrap();
+    let old = read_own(&certs.join("ca.pem")).unwrap();
     std::fs::create_dir(cluster.store().join("certs.making")).unwrap();
     prepare(cluster.store(), "alice").unwrap();
-    let new = read(&next_dir(cluster.store()).join("ca-key.pem")).unwrap();
+    let new = read_own(&next_dir(cluster.store()).join("ca-key.pem")).unwrap();
     // Cut off before clients trust both.
     std::fs::write(certs.join("ca.pem"), &old).unwrap();
     cluster.assert_all_answer("cut off");
     cluster.finish();
     cluster.assert_all_answer("done again");
-    assert_eq!(read(&certs.join("ca-key.pem")).unwrap(), new, "the one that was written down");
+    assert_eq!(read_own(&certs.join("ca-key.pem")).unwrap(), new, "the one that was written down");
 }
 
 #[test]

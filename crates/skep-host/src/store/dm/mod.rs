@@ -22,13 +22,10 @@ pub use config::{AuthOptions, Config, EngineOptions, HostOptions, SwarmOptions};
 pub use json::{compact, indented};
 
 use super::names_in;
-use crate::sys::{self, FileError, make_private_dir, write_atomic};
+use crate::sys::{self, FileError, check_dir, check_root, make_private_dir, write_atomic};
 
 /// The newest version of config.json.
 pub const CONFIG_VERSION: u64 = 3;
-
-/// How long a record may be, in bytes.
-const SIZE_LIMIT: u64 = 16 << 20;
 
 /// What could not be read or written of a docker-machine store. The texts are docker-machine's.
 #[derive(Debug, Error)]
@@ -131,6 +128,7 @@ impl MachineStore {
     ///
     /// If the directory cannot be listed.
     pub fn names(&self) -> Result<Vec<String>, Error> {
+        self.check()?;
         names_in(&self.machines_dir()).map_err(|error| match error {
             super::Error::File(error) => Error::File(error),
             other => Error::Damaged(other.to_string()),
@@ -147,7 +145,9 @@ impl MachineStore {
             return Err(Error::Missing(name.to_owned()));
         }
         let path = self.config_path(name);
-        let text = read_bounded(&path).map_err(|why| Error::Open { path, why })?;
+        self.check()?;
+        check_dir(&self.machine_dir(name))?;
+        let text = sys::read_own(&path).map_err(|error| Error::Open { path, why: error.source })?;
         let (config, migrated) = migrate::read(&text, name, &self.root)?;
         if migrated {
             let backup = self.machine_dir(name).join("config.json.bak");
@@ -167,6 +167,7 @@ impl MachineStore {
         for dir in [&self.root, &self.machines_dir()] {
             ensure_dir(dir)?;
         }
+        sys::sweep_all(&self.machines_dir());
         let dir = self.machine_dir(&config.name);
         sys::make_new_dir(&dir).map_err(|error| match error.source.kind() {
             std::io::ErrorKind::AlreadyExists => Error::Exists(config.name.clone()),
@@ -221,7 +222,15 @@ impl MachineStore {
         Ok(sys::remove_tree(&self.machine_dir(name))?)
     }
 
+    /// Refuses a store of somebody else, and links in the place of its directories.
+    fn check(&self) -> Result<(), Error> {
+        check_root(&self.root)?;
+        check_dir(&self.certs_dir())?;
+        Ok(check_dir(&self.machines_dir())?)
+    }
+
     fn check_ours(&self) -> Result<(), Error> {
+        self.check()?;
         if self.is_cluster() { Err(Error::Cluster(self.root.clone())) } else { Ok(()) }
     }
 
@@ -232,15 +241,6 @@ impl MachineStore {
     fn config_path(&self, name: &str) -> PathBuf {
         self.machine_dir(name).join("config.json")
     }
-}
-
-/// Reads a record; what is none, such as a pipe that nobody writes to, is not waited for.
-fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
-    let found = std::fs::metadata(path)?;
-    if !found.is_file() || found.len() > SIZE_LIMIT {
-        return Err(std::io::Error::other("not a record of a machine"));
-    }
-    std::fs::read(path)
 }
 
 /// Makes a directory for its owner alone. One that is there is left as it is: drivers loosen theirs.

@@ -100,9 +100,33 @@ fn damage_is_told_in_docker_machines_words() {
     assert!(say("later").contains("config version is from the future"));
     assert!(say("list").starts_with("Error getting migrated host: json: "));
     assert!(say("bare").ends_with("bare/config.json: no such file or directory"));
-    assert!(say("dir").ends_with("dir/config.json: not a record of a machine"));
+    assert!(say("dir").ends_with("dir/config.json: it is not a plain file"));
     assert!(say("nobody").starts_with("Docker machine \"nobody\" does not exist. Use "));
     assert_eq!(store.names().unwrap(), ["bare", "cut", "dir", "later", "list"]);
+}
+
+#[test]
+fn a_store_of_somebody_else_and_links_in_one_are_refused() {
+    let (_dir, store) = store();
+    store.create(&Config::new(store.root(), "box", "none")).unwrap();
+    let machine = store.machine_dir("box");
+    let elsewhere = store.root().join("elsewhere");
+    std::fs::rename(&machine, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &machine).unwrap();
+    let why = crate::sys::chain(&store.load("box").unwrap_err());
+    assert!(why.ends_with("machines/box: a link stands in its place"), "{why}");
+    std::fs::remove_file(&machine).unwrap();
+    std::fs::rename(&elsewhere, &machine).unwrap();
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("SKIPPED: only root can give files to somebody else");
+    }
+    for part in [store.root().to_owned(), machine.clone(), machine.join("config.json")] {
+        std::os::unix::fs::chown(&part, Some(54321), None).unwrap();
+        let why = crate::sys::chain(&store.load("box").unwrap_err());
+        assert!(why.contains("belongs to user 54321"), "{why}");
+        std::os::unix::fs::chown(&part, Some(0), None).unwrap();
+    }
+    store.load("box").unwrap();
 }
 
 #[test]
