@@ -190,6 +190,180 @@ fn a_record_that_would_be_an_option_of_a_program_is_refused() {
     }
 }
 
+#[test]
+fn a_record_of_a_newer_skep_is_refused_and_an_older_one_is_read() {
+    let home = Home::new(SKEP);
+    copy(cluster(), &home.cluster("demo"));
+    let path = home.cluster("demo").join("cluster.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let format = "\"format\": 2";
+    assert!(text.contains(format), "{text}");
+    for (record, told) in [
+        (
+            text.replacen(format, "\"format\": 3", 1),
+            "has format 3, and this skep knows formats up to 2",
+        ),
+        (text.replacen(format, "\"format\": 2, \"later\": 1", 1), "has the key `later`"),
+    ] {
+        fs::write(&path, &record).unwrap();
+        for line in ["status demo", "up demo --dry-run"] {
+            let said = home.try_run(line);
+            let hint = said.stderr.contains("try: the skep that wrote it, or a newer one");
+            let refused = said.stderr.contains(told) && hint || line.starts_with("status");
+            assert!(refused, "skep {line}: {}{}", said.stdout, said.stderr);
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), record, "it is left as it is");
+    }
+    fs::write(&path, text.replacen(format, "\"format\": 1", 1)).unwrap();
+    assert!(home.run("up demo --dry-run").contains("node1"));
+}
+
+/// In namespaces, where a small file system is mounted, and with a store on it that is written to with more and more
+/// room: what is there afterwards is what was there or what was written, whole.
+#[test]
+fn a_full_disk_is_named_and_loses_nothing() {
+    const INSIDE: &str = "SKEP_TEST_FULL";
+    if !is_root() {
+        return skip("only root can mount a file system");
+    }
+    let Some(place) = std::env::var_os(INSIDE) else {
+        let place = tempfile::tempdir().unwrap();
+        let test = "a_full_disk_is_named_and_loses_nothing";
+        let place = place.path().to_str().unwrap();
+        let mut inside = skep_testkit::host::in_namespaces(test, (INSIDE, place));
+        assert!(inside.status().unwrap().success(), "it fails on a full disk");
+        return;
+    };
+    let place = PathBuf::from(place);
+    let mount = |words: &[&str]| {
+        let mounted = std::process::Command::new("mount").args(words).arg(&place).status();
+        assert!(mounted.unwrap().success());
+    };
+    mount(&["-t", "tmpfs", "-o", "size=2M,mode=700", "none"]);
+    copy(cluster(), &place.join("clusters/demo"));
+    // As where a container has it: nothing can take its place.
+    let hosts = place.join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    let bind = std::process::Command::new("mount").arg("--bind").args([&hosts, &hosts]).status();
+    assert!(bind.unwrap().success());
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = skep_host::store::Store::new(place.clone());
+    let name = "demo".parse().unwrap();
+    let locked = runtime.block_on(store.lock(&name, |_| ())).unwrap();
+    let owner = skep_host::store::Owner::of(locked.dir());
+    let mut failed = 0;
+    for pages in 0..24 {
+        let before = locked.dir().record().unwrap().unwrap();
+        let node = locked.dir().nodes().unwrap()[0].1.as_ref().unwrap().clone();
+        let names = (0..400).map(|index| format!("host{index}-{pages}.example"));
+        let entries: Vec<_> = names
+            .map(|name| skep_core::observed::HostsEntry { name, address: node.address })
+            .collect();
+        let (mut wanted, mut relabelled) = (before.clone(), node.clone());
+        wanted.hostnames = entries
+            .iter()
+            .map(|entry| skep_core::model::HostnameSpec {
+                name: entry.name.parse().unwrap(),
+                node: None,
+                follow: false,
+            })
+            .collect();
+        let label = "x".repeat(9000) + &pages.to_string();
+        relabelled.spec.labels = [("label".to_owned(), label)].into();
+        let text = fs::read_to_string(&hosts).unwrap();
+        fill(&place, pages);
+
+        let is_named = |error: &dyn std::error::Error| {
+            let text = skep_host::sys::chain(error);
+            assert!(
+                text.contains(&format!(
+                    "no room is left in the file system at {}",
+                    place.display()
+                )),
+                "{text}"
+            );
+        };
+        let written = locked.write_cluster(&wanted);
+        let found = locked.dir().record().unwrap().unwrap();
+        assert_eq!(found, if written.is_ok() { wanted } else { before });
+        let noted = locked.write_node("skep-demo", &relabelled);
+        let found = locked.dir().nodes().unwrap()[0].1.as_ref().unwrap().clone();
+        assert_eq!(found, if noted.is_ok() { relabelled } else { node });
+        let named = skep_host::hosts::write_block(&hosts, &owner, &entries);
+        let found = fs::read_to_string(&hosts).unwrap();
+        match &named {
+            Ok(()) => assert!(found.contains(&format!("host399-{pages}.example"))),
+            Err(_) => assert_eq!(found, text),
+        }
+        written.as_ref().err().into_iter().for_each(|error| is_named(error));
+        noted.as_ref().err().into_iter().for_each(|error| is_named(error));
+        named.as_ref().err().into_iter().for_each(|error| is_named(error));
+        failed += usize::from(written.is_err())
+            + usize::from(noted.is_err())
+            + usize::from(named.is_err());
+        let left =
+            files_below(&place).into_iter().filter(|it| it.to_string_lossy().contains(".skep-"));
+        assert_eq!(left.collect::<Vec<_>>(), Vec::<PathBuf>::new(), "nothing is left half written");
+        fs::remove_file(place.join("ballast")).unwrap();
+    }
+    assert!((6..72).contains(&failed), "{failed} of 72 writes failed");
+    locked.release();
+    // What is full can be taken away.
+    fill(&place, 0);
+    let down = std::process::Command::new(SKEP)
+        .args(["down", "demo", "-y"])
+        .env("SKEP_HOME", &place)
+        .output();
+    let down = down.unwrap();
+    assert!(down.status.success(), "{}", String::from_utf8_lossy(&down.stderr));
+    assert!(!place.join("clusters/demo").exists());
+}
+
+/// Fills a file system but for some pages.
+fn fill(place: &Path, pages: u64) {
+    use std::io::Write;
+    let mut ballast = fs::File::create(place.join("ballast")).unwrap();
+    while ballast.write_all(&[7; 4096]).is_ok() {}
+    let length = ballast.metadata().unwrap().len();
+    ballast.set_len(length.saturating_sub(pages * 4096)).unwrap();
+}
+
+#[test]
+fn a_broken_qemu_is_told_before_anything_is_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let fakes = [
+        (
+            "#!/bin/sh\necho 'symbol lookup error: undefined symbol' >&2; exit 127\n",
+            0o755,
+            "symbol lookup error",
+        ),
+        ("#!/bin/sh\necho something else\n", 0o755, "something else"),
+        ("#!/bin/sh\necho 'QEMU emulator version 4.2.1'\n", 0o755, "at least 7.2"),
+        ("#!/bin/sh\nkill -SEGV $$\n", 0o755, "signal: 11"),
+        ("no program at all", 0o755, "qemu-system-x86_64"),
+    ];
+    for (script, mode, told) in fakes {
+        let home = Home::new(SKEP);
+        let bin = home.path().join("bin");
+        fs::create_dir(&bin).unwrap();
+        let fake = bin.join("qemu-system-x86_64");
+        fs::write(&fake, script).unwrap();
+        fs::set_permissions(&fake, fs::Permissions::from_mode(mode)).unwrap();
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        let mut up = home.command(["up", "demo", "-n", "1"]);
+        let said = finish(up.env("PATH", &path).env("XDG_CACHE_HOME", home.path().join("cache")));
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert_eq!(said.code, 3, "{text}");
+        assert!(text.contains(told) && text.contains("this host is not ready"), "{script}: {text}");
+        assert!(!home.cluster("demo").exists(), "nothing is made");
+        let mut doctor = home.command(["doctor"]);
+        let said = finish(doctor.env("PATH", &path));
+        let bad = said.stdout.lines().find(|line| line.starts_with("BAD") && line.contains("QEMU"));
+        assert!(said.code == 3 && bad.is_some(), "{script}: {}{}", said.stdout, said.stderr);
+    }
+}
+
 fn skip(reason: &str) {
     skep_testkit::home::say(&format!("SKIPPED: {reason}"));
 }

@@ -30,8 +30,28 @@ impl FileError {
     /// Creates an error about a file; `what` is the verb, such as `read`.
     #[must_use]
     pub fn new(what: &'static str, path: &Path, source: std::io::Error) -> Self {
+        let source = match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                let place = mounted_at(path);
+                let text = format!("no room is left in the file system at {}", place.display());
+                std::io::Error::new(source.kind(), text)
+            }
+            _ => source,
+        };
         Self { what, path: path.to_owned(), source }
     }
+}
+
+/// Returns where the file system of a path is mounted: its highest directory that is on the same device.
+fn mounted_at(path: &Path) -> &Path {
+    let mut dirs = path.ancestors().skip(1).filter(|dir| !dir.as_os_str().is_empty());
+    let device = |dir: &Path| std::fs::metadata(dir).ok().map(|found| found.dev());
+    let Some(mut place) = dirs.find(|dir| dir.is_dir()) else { return path };
+    let own = device(place);
+    for dir in dirs.take_while(|dir| device(dir) == own) {
+        place = dir;
+    }
+    place
 }
 
 /// What the names of files begin with that are still being written.
@@ -370,6 +390,15 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_full_file_system_is_named_by_its_place() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = FileError::new("write", Path::new("/proc/sys/kernel/none/file"), full());
+        assert_eq!(error.source.kind(), std::io::ErrorKind::StorageFull);
+        let text = super::super::chain(&error);
+        assert!(text.ends_with("no room is left in the file system at /proc"), "{text}");
     }
 
     #[test]

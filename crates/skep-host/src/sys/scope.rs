@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_scope_is_asked_for_by_the_process_that_runs() {
-        let process = ProcessId { pid: 42, start: 777 };
+        let process = ProcessId { pid: 42, start: 777, boot: None };
         let words = request(Manager::User, process, "skep-demo-node0").join(" ");
         assert_eq!(
             words,

@@ -280,6 +280,7 @@ pub(super) fn last_words(files: &Files) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::qemu::QemuVersion;
 
     fn emulator() -> Emulator {
         Emulator {
