@@ -6,6 +6,7 @@
 
 mod access;
 mod filter;
+mod image_spec;
 mod images;
 mod name;
 mod record;
@@ -15,6 +16,7 @@ mod spec;
 
 pub use access::{Access, Publication};
 pub use filter::{FilterError, NodeFilter};
+pub use image_spec::{AptSource, ImageSpec};
 pub use images::{ContainerImage, EngineImages, ImageSet};
 pub use name::{ClusterName, Hostname, NameError, NodeName};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
@@ -22,6 +24,5 @@ pub use registry::{Registries, RegistryPart, RegistrySpec, TrustedRegistry};
 pub use size::{Size, SizeError};
 pub(crate) use spec::node_room;
 pub use spec::{
-    AptSource, Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeSpec, Role, Shape,
-    SpecError,
+    Availability, ClusterSpec, HostSpec, HostnameSpec, NodeSpec, Role, Shape, SpecError,
 };
