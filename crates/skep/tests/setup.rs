@@ -1,6 +1,7 @@
 //! `skep setup`, for real and in namespaces: what acts as root for ordinary users does what they may have, and
 //! nothing else; what was changed is taken back. No machine is started here.
 
+use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::NetworkRecord;
@@ -35,6 +36,82 @@ fn users_have_networks_of_their_own_and_no_others() {
         assert_eq!(host.files(), before, "all is as it was");
         assert_eq!(well(host.skep("setup --undo")), "nothing to do\n");
     });
+}
+
+/// A sudo that refuses settings which it does not know, as sudo-rs does, and a kernel whose AppArmor wants a profile of
+/// whoever has namespaces of users. Neither is on every host, so their programs are stand-ins.
+#[test]
+fn sudo_and_apparmor_get_what_they_take() {
+    if !can_run_machines() {
+        return;
+    }
+    OwnHost::tell("sudo_and_apparmor_get_what_they_take", SKEP, true, |host| {
+        host.add_user("alice");
+        std::fs::create_dir_all("/etc/apparmor.d").unwrap();
+        let log = Path::new("/run/apparmor_parser.log");
+        let parser = "/usr/local/sbin/apparmor_parser";
+        stand_in(parser, &format!("echo \"$*\" >> {}", log.display()));
+        let strict = "for file; do :; done\n\
+                      if grep -qE 'requiretty|log_(in|out)put' \"$file\"; then\n\
+                      echo 'syntax error' >&2; exit 1; fi";
+        stand_in("/run/visudo", strict);
+        let visudo = skep_host::sys::find_program("visudo", "/usr/sbin:/sbin".as_ref()).unwrap();
+        run("mount", &["--bind", "/run/visudo", visudo.to_str().unwrap()]);
+        let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap();
+        run("mount", &["-t", "tmpfs", "none", "/proc/sys/kernel"]);
+        let kernel = Path::new("/proc/sys/kernel");
+        std::fs::create_dir(kernel.join("random")).unwrap();
+        std::fs::write(kernel.join("random/boot_id"), boot).unwrap();
+        let switch = kernel.join("apparmor_restrict_unprivileged_userns");
+        let before = host.files();
+
+        std::fs::write(&switch, "0\n").unwrap();
+        let would = well(host.skep("setup --user alice --dry-run"));
+        assert!(!would.contains("apparmor"), "{would}");
+        std::fs::write(&switch, "1\n").unwrap();
+        let made = well(host.skep("setup --user alice"));
+        let skep = OwnHost::home("skep").display().to_string();
+        let part = format!("/etc/apparmor.d/skep, which lets {skep} have namespaces of users");
+        assert!(made.contains(&part), "{made}");
+        let profile = std::fs::read_to_string("/etc/apparmor.d/skep").unwrap();
+        let line = format!("profile skep \"{skep}\" flags=(unconfined)");
+        assert!(profile.contains(&line), "{profile}");
+        let said = std::fs::read_to_string(log).unwrap();
+        let lines: Vec<_> = said.lines().collect();
+        let draft = "--skip-kernel-load --skip-cache /var/lib/skep-net/apparmor";
+        assert_eq!(lines, [draft, "--replace /etc/apparmor.d/skep"], "tried before it is loaded");
+        let sudoers = std::fs::read_to_string("/etc/sudoers.d/skep").unwrap();
+        assert!(!sudoers.contains("requiretty") && sudoers.contains("secure_path="), "{sudoers}");
+        assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
+
+        // With the host's own sudo it is as good, and one that refuses it has another one written.
+        run("umount", &[visudo.to_str().unwrap()]);
+        assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
+        let full = skep_host::setup::render_sudoers(&["!requiretty", "!log_input", "!log_output"]);
+        std::fs::write("/etc/sudoers.d/skep", full).unwrap();
+        assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
+        run("mount", &["--bind", "/run/visudo", visudo.to_str().unwrap()]);
+        assert!(well(host.skep("setup --user alice")).starts_with("made  /etc/sudoers.d/skep"));
+        run("umount", &[visudo.to_str().unwrap()]);
+
+        well(host.skep("setup --undo"));
+        let said = std::fs::read_to_string(log).unwrap();
+        assert_eq!(said.lines().last(), Some("--remove /etc/apparmor.d/skep"));
+        assert!(!Path::new("/etc/apparmor.d/skep").exists());
+        assert_eq!(host.files(), before, "all is as it was");
+    });
+}
+
+fn stand_in(program: &str, script: &str) {
+    let path = Path::new(program);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+fn run(program: &str, args: &[&str]) {
+    let output = Command::new(program).args(args).output().unwrap();
+    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn set_up(host: &OwnHost) {
