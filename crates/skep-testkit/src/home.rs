@@ -98,6 +98,10 @@ impl Home {
     pub fn run_args<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let said = finish(&mut self.command(args));
         assert_eq!(said.code, 0, "it failed:\n{}{}", said.stdout, said.stderr);
+        if std::env::var("SKEP_REQUIRE_KVM").is_ok_and(|value| value == "1") {
+            let fell_back = fell_back(&said.stderr);
+            assert!(fell_back.is_none(), "SKEP_REQUIRE_KVM=1, and it fell back: {fell_back:?}");
+        }
         said.stdout
     }
 
@@ -155,6 +159,12 @@ impl Home {
             }
         }
     }
+}
+
+/// Returns the line in which skep says that it does not use KVM, or that machines boot that were to be copies.
+fn fell_back(said: &str) -> Option<&str> {
+    let signs = ["software emulation, ", "machines are booted, as they cannot be forked"];
+    said.lines().find(|line| signs.iter().any(|sign| line.contains(sign)))
 }
 
 fn text_of(value: &serde_json::Value) -> String {
@@ -236,4 +246,18 @@ pub fn fetch(host: &str, port: u16) -> Option<String> {
     stream.take(64 << 10).read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_falls_back_is_seen_in_what_is_said() {
+        let emulated = "node0: software emulation, 5 to 20 times slower (/dev/kvm: No such file)";
+        assert_eq!(fell_back(&format!("trying a guest under KVM\n{emulated}\n")), Some(emulated));
+        let booted = "cluster: machines are booted, as they cannot be forked: it ended";
+        assert_eq!(fell_back(booted), Some(booted));
+        assert_eq!(fell_back("node0: fork machine: done in 0.1 s\ncluster is up\n"), None);
+    }
 }

@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod certs;
+mod doctor;
 mod firewall;
 mod image;
 mod net;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
 pub use certs::{Certs, CertsChange, CertsCommand};
+pub use doctor::Doctor;
 pub use firewall::{
     FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
 };
@@ -443,20 +445,6 @@ pub struct SupportBundle {
     /// Where it is written; in the directory that one is in, if not given.
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// `skep doctor`.
-#[derive(Debug, Args)]
-pub struct Doctor {
-    /// Mend what can be mended without harm, after a question each.
-    #[arg(long)]
-    pub fix: bool,
-    /// Do not ask.
-    #[arg(long, short, requires = "fix")]
-    pub yes: bool,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// `skep cache`.

@@ -6,7 +6,7 @@ mod images;
 mod report;
 mod trials;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -88,7 +88,7 @@ pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> 
     let bench = Measuring { context, args: &args, name };
     bench.say("making sure that image and warm machine are there");
     bench.up(1, false, false).await?;
-    let environment = bench.environment();
+    let environment = environment(context, &bench.machine(0));
     bench.down().await?;
     // JSON is YAML too.
     let as_table = args.output == Output::Table;
@@ -169,23 +169,17 @@ impl Measuring<'_> {
     }
 
     async fn up(&self, nodes: u32, cold: bool, verify: bool) -> Result<up::Done, CliError> {
-        let args = Up {
-            cluster: Some(self.name.clone()),
-            file: None,
-            wanted: Wanted { num_node: Some(nodes), ..Wanted::default() },
-            net: None,
-            waiting: Waiting {
-                timeout: None,
-                no_wait: false,
-                verify: if verify { Verification::Mesh } else { Verification::None },
-                no_verify: false,
-                cold,
-                unique_engine_ids: false,
-                accel: self.args.accel,
-            },
-            dry_run: false,
-            no_rollback: false,
+        let wanted = Wanted { num_node: Some(nodes), ..Wanted::default() };
+        let waiting = Waiting {
+            timeout: None,
+            no_wait: false,
+            verify: if verify { Verification::Mesh } else { Verification::None },
+            no_verify: false,
+            cold,
+            unique_engine_ids: false,
+            accel: self.args.accel,
         };
+        let args = up_args(&self.name, wanted, waiting);
         Ok(up::bring_up(&self.quiet(), args).await?.expect("it is no dry run"))
     }
 
@@ -220,33 +214,42 @@ impl Measuring<'_> {
         tokio::time::sleep(pause).await; // wait: the stretch
         Idle::between(&before, &look(), began.elapsed())
     }
+}
 
-    /// Returns what the numbers depend on, a line each.
-    fn environment(&self) -> Vec<(&'static str, String)> {
-        let emulator = template_of(&self.machine(0)).and_then(|id| {
-            let entries = Qemu::templates(self.context.cache.root()).list().ok()?;
-            let manifest = Qemu::template(entries.iter().find(|entry| entry.id == id)?)?;
-            Some(format!("{}, {}", manifest.emulator.accelerator.as_str(), manifest.emulator.build))
-        });
-        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-        let field =
-            |text: &str, key: &str| value_of(text, key).map(str::to_owned).unwrap_or_default();
-        let memory = field(&read("/proc/meminfo"), "MemTotal");
-        let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        vec![
-            ("date", time::OffsetDateTime::now_utc().date().to_string()),
-            ("skep", env!("CARGO_PKG_VERSION").to_owned()),
-            (
-                "host",
-                format!(
-                    "{cpus} CPUs ({}), {} MiB",
-                    field(&read("/proc/cpuinfo"), "model name"),
-                    memory_kib >> 10
-                ),
+/// Returns what the numbers depend on, a line each; `machine` is the directory of one of the nodes.
+pub(super) fn environment(context: &Context, machine: &Path) -> Vec<(&'static str, String)> {
+    let emulator = template_of(machine).and_then(|id| {
+        let entries = Qemu::templates(context.cache.root()).list().ok()?;
+        let manifest = Qemu::template(entries.iter().find(|entry| entry.id == id)?)?;
+        Some(format!("{}, {}", manifest.emulator.accelerator.as_str(), manifest.emulator.build))
+    });
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let field = |text: &str, key: &str| value_of(text, key).map(str::to_owned).unwrap_or_default();
+    let memory = field(&read("/proc/meminfo"), "MemTotal");
+    let memory_kib: u64 = memory.trim_end_matches(" kB").parse().unwrap_or(0);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let release = read("/etc/os-release");
+    let release = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let mut lines = vec![
+        ("date", time::OffsetDateTime::now_utc().date().to_string()),
+        ("skep", env!("CARGO_PKG_VERSION").to_owned()),
+        (
+            "host",
+            format!(
+                "{cpus} CPUs ({}), {} MiB",
+                field(&read("/proc/cpuinfo"), "model name"),
+                memory_kib >> 10
             ),
-            ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
-            ("guests", emulator.unwrap_or_default()),
-        ]
-    }
+        ),
+        ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("distribution", release.unwrap_or_default().trim_matches('"').to_owned()),
+    ];
+    lines.extend(emulator.map(|emulator| ("guests", emulator)));
+    lines
+}
+
+/// Returns what brings a cluster of that name up as it is wanted.
+pub(super) fn up_args(name: &ClusterName, wanted: Wanted, waiting: Waiting) -> Up {
+    let cluster = Some(name.clone());
+    Up { cluster, file: None, wanted, net: None, waiting, dry_run: false, no_rollback: false }
 }

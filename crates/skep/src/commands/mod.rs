@@ -23,6 +23,7 @@ mod stack;
 mod status;
 mod support;
 mod swarm;
+mod try_vm;
 mod up;
 
 pub use up::CHOICES;
@@ -52,6 +53,12 @@ pub struct Completions {
 /// What the user is told, with its exit code.
 pub async fn run(cli: Cli) -> Result<u8, CliError> {
     let context = Context::from_env(cli.quiet)?;
+    // It takes away what it has made, also when it is interrupted.
+    if let Command::Doctor(args) = &cli.command
+        && args.try_vm
+    {
+        return try_vm::run(&context, args).await;
+    }
     let command = dispatch(&context, cli.command);
     tokio::select! {
         result = command => result,

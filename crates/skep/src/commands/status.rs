@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
 }
 
 /// Verifies a cluster, which no other skep may change meanwhile.
-async fn verify(
+pub(super) async fn verify(
     context: &Context,
     machinery: &Machinery<'_>,
     dir: &ClusterDir,

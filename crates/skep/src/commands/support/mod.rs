@@ -13,7 +13,7 @@ use skep_host::store::{ClusterDir, Machine};
 use skep_host::sys::{Cmd, chain};
 use time::OffsetDateTime;
 
-use self::redact::Redactor;
+pub(super) use self::redact::Redactor;
 use crate::cli::SupportBundle;
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};

@@ -9,7 +9,7 @@ use regex::{Captures, Regex};
 const GONE: &str = "[redacted]";
 
 /// Takes secrets out of texts.
-pub(super) struct Redactor {
+pub(crate) struct Redactor {
     /// Lines of private keys of the cluster, wherever they turn up.
     known: Vec<String>,
 }
@@ -37,7 +37,7 @@ fn regex(text: &str) -> Regex {
 
 impl Redactor {
     /// Creates one that knows the private keys in a cluster's directory too.
-    pub(super) fn of(cluster: Option<&Path>) -> Self {
+    pub(crate) fn of(cluster: Option<&Path>) -> Self {
         let mut known = Vec::new();
         let Some(cluster) = cluster else { return Self { known } };
         let machines = std::fs::read_dir(cluster.join("machines")).into_iter().flatten().flatten();
@@ -59,7 +59,7 @@ impl Redactor {
     }
 
     /// Returns a text without secrets.
-    pub(super) fn clean(&self, text: &str) -> String {
+    pub(crate) fn clean(&self, text: &str) -> String {
         let mut text = BLOCK.replace_all(text, GONE).into_owned();
         for line in self.known.iter().filter(|line| !line.is_empty()) {
             if text.contains(line.as_str()) {
