@@ -5,6 +5,7 @@
 
 mod arrows;
 mod manifest;
+mod named_tests;
 mod purity;
 mod shape;
 mod source;
@@ -72,16 +73,21 @@ pub fn check(root: &Path) -> io::Result<Report> {
     let mut files = Vec::new();
     find_files(root, root, &mut files)?;
     files.sort();
-    for path in &files {
+    let mut texts = Vec::new();
+    for path in files {
         // What is not text is no business of these rules.
-        let Ok(text) = String::from_utf8(fs::read(root.join(path))?) else { continue };
+        let Ok(text) = String::from_utf8(fs::read(root.join(&path))?) else { continue };
+        texts.push((path, text));
+    }
+    for (path, text) in &texts {
         report.files += 1;
-        report.violations.extend(text::check(path, &text, root));
+        report.violations.extend(text::check(path, text, root));
+        report.violations.extend(named_tests::check(path, text, &texts));
         if path.ends_with("Cargo.toml") {
-            report.violations.extend(manifest::check(path, &text));
+            report.violations.extend(manifest::check(path, text));
         }
         if path.ends_with(".rs") {
-            check_rust(path, &text, &mut report);
+            check_rust(path, text, &mut report);
         }
     }
     let changelog = fs::read_to_string(root.join("CHANGELOG.md")).unwrap_or_default();
