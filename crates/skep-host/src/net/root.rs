@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use skep_core::model::NetworkRecord;
@@ -27,13 +27,24 @@ pub struct RootNetwork;
 
 impl RootNetwork {
     async fn turn() -> Result<Lock, Error> {
-        let state = Path::new(claims::STATE);
+        Self::turn_in(Path::new(claims::STATE)).await
+    }
+
+    async fn turn_in(state: &Path) -> Result<Lock, Error> {
+        // Whoever gives the last claim back removes the directory, perhaps between two of these calls.
+        let end = Instant::now() + TURN;
+        let removed = |error: &std::io::Error| {
+            matches!(error.kind(), ErrorKind::NotFound | ErrorKind::AlreadyExists)
+                && Instant::now() < end
+        };
         loop {
-            crate::sys::make_private_dir(state)?;
+            match crate::sys::make_private_dir(state) {
+                Err(error) if removed(&error.source) => continue,
+                made => made?,
+            }
             match Lock::take_within(&claims::lock_file(state), TURN).await {
-                // Whoever had the turn before found nothing in it, and removed it.
-                Err(LockError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {}
-                lock => return Ok(lock?),
+                Err(LockError::Io { source, .. }) if removed(&source) => {}
+                turn => return Ok(turn?),
             }
         }
     }
@@ -112,5 +123,29 @@ impl Network for RootNetwork {
 
     async fn loose_tap(&self) -> Result<OwnedFd, Error> {
         LinuxNetwork.loose_tap().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_directory_that_another_one_removes_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("skep-net");
+        let runs = (0..4).map(|_| {
+            let state = state.clone();
+            tokio::spawn(async move {
+                for _ in 0..500 {
+                    let turn = RootNetwork::turn_in(&state).await.unwrap();
+                    claims::remove_if_unused(&state, turn);
+                }
+            })
+        });
+        for run in runs.collect::<Vec<_>>() {
+            run.await.unwrap();
+        }
+        assert!(!state.exists());
     }
 }

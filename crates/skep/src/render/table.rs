@@ -40,6 +40,6 @@ mod tests {
     #[test]
     fn a_cell_is_as_wide_as_what_is_shown_of_it() {
         let rows = vec![vec!["a\x1b[2J\nb".to_owned(), "c".to_owned()]];
-        assert_eq!(table(&["X", "Y"], &rows), "X             Y\na\\x1b[2J b    c\n");
+        assert_eq!(table(&["X", "Y"], &rows), "X            Y\na\\x1b[2J b   c\n");
     }
 }
