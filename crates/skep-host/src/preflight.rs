@@ -303,6 +303,36 @@ fn belongs_to_root(device: &str) -> bool {
     std::fs::metadata(device).is_ok_and(|it| std::os::unix::fs::MetadataExt::gid(&it) == 0)
 }
 
+/// Tells whether what stays on a bridge passes the rules for packets too: br_netfilter, which Docker and Kubernetes load
+/// (ip-sysctl, `bridge-nf-call-iptables`).
+fn filters_bridged_frames() -> bool {
+    let text = std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    text.is_ok_and(|text| text.first() == Some(&b'1'))
+}
+
+/// Judges what is in the way of clusters; `bridged` tells whether it is in the way between nodes, too.
+fn judge_firewall(obstacles: &[String], bridged: bool) -> Check {
+    const NAME: &str = "firewall";
+    let names = obstacles.join(", ");
+    let (verdict, found) = match (obstacles.is_empty(), bridged) {
+        (true, _) => return good(NAME, "forwards what skep needs"),
+        (false, false) => (
+            Verdict::Poor,
+            format!(
+                "{names} drops what comes from bridges: nodes may not reach this host, or anything outside"
+            ),
+        ),
+        (false, true) => (
+            Verdict::Bad,
+            format!(
+                "{names} drops what nodes send to each other, as frames within a bridge pass it \
+                 (net.bridge.bridge-nf-call-iptables is 1): no swarm forms"
+            ),
+        ),
+    };
+    Check { name: NAME, verdict, found, remedy: "skep firewall apply".to_owned() }
+}
+
 async fn obstacles(broker: Option<&BrokeredNetwork>) -> Vec<Check> {
     const NAME: &str = "firewall";
     let rules = match broker {
@@ -316,16 +346,23 @@ async fn obstacles(broker: Option<&BrokeredNetwork>) -> Vec<Check> {
         None => firewall::look().await,
     };
     match rules {
-        Ok(rules) if rules.obstacles.is_empty() => vec![good(NAME, "forwards what skep needs")],
-        Ok(rules) => vec![Check {
-            name: NAME,
-            verdict: Verdict::Poor,
-            found: format!(
-                "{} drops what comes from bridges: nodes may not reach this host, or anything outside",
-                rules.obstacles.join(", ")
-            ),
-            remedy: "skep firewall apply".to_owned(),
-        }],
+        Ok(rules) => vec![judge_firewall(&rules.obstacles, filters_bridged_frames())],
         Err(error) => vec![bad(NAME, crate::sys::chain(&error), install("nftables"))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_firewall_between_nodes_is_worse_than_one_around_them() {
+        let firewalld = ["firewalld".to_owned()];
+        assert_eq!(judge_firewall(&[], true).verdict, Verdict::Good);
+        assert_eq!(judge_firewall(&firewalld, false).verdict, Verdict::Poor);
+        let between = judge_firewall(&firewalld, true);
+        assert_eq!(between.verdict, Verdict::Bad);
+        assert!(between.found.contains("bridge-nf-call-iptables"), "{}", between.found);
+        assert_eq!(between.remedy, "skep firewall apply");
     }
 }
