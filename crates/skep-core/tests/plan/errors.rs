@@ -16,8 +16,16 @@ fn error_of(spec: &ClusterSpec, seen: &Observed) -> PlanError {
     plan_up(spec, seen, UpOptions::default()).unwrap_err()
 }
 
+/// All that clusters may have.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.18.0.0/15"];
+
 fn on_a_host_with(subnet: &str) -> Observed {
-    let subnets = vec![(subnet.parse().unwrap(), "eth0".to_owned())];
+    on_a_host_with_all(&[subnet])
+}
+
+fn on_a_host_with_all(subnets: &[&str]) -> Observed {
+    let route = |subnet: &&str| (subnet.parse().unwrap(), "eth0".to_owned());
+    let subnets = subnets.iter().map(route).collect();
     Observed { host: HostFacts { subnets, ..HostFacts::default() }, ..Observed::default() }
 }
 
@@ -47,7 +55,7 @@ fn subnets_that_cannot_be_had() {
     assert_snapshot!("subnet_unfit", unfit);
     let small = ClusterSpec { subnet: "10.5.0.0/29".parse().ok(), ..demo(3, 4) };
     assert_snapshot!("subnet_too_small", error_of(&small, &Observed::default()));
-    let none = error_of(&demo(1, 0), &on_a_host_with("10.0.0.0/8"));
+    let none = error_of(&demo(1, 0), &on_a_host_with_all(&PRIVATE));
     assert_snapshot!("no_free_subnet", none);
     let fixed = error_of(&in_subnet("10.5.0.0/24"), &world_of(&demo(1, 0)).look());
     assert_snapshot!("subnet_fixed", fixed);
