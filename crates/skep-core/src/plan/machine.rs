@@ -94,6 +94,22 @@ pub(super) fn plan_base(
     base
 }
 
+/// Plans that the table of a network lets in no host but those among the nodes that stay. Without a table nobody gets in.
+pub(super) fn plan_shut_out(
+    plan: &mut Plan,
+    record: &ClusterRecord,
+    staying: &[&NodeRecord],
+    seen: &Observed,
+    needs: Vec<usize>,
+) -> Option<usize> {
+    let hosts = outside_hosts(record, staying);
+    let has_table = seen.firewall && staying.iter().any(|node| node.spec.host.is_none());
+    (has_table && seen.admitted != hosts).then(|| {
+        let action = Action::EnsureFirewall { network: record.network.clone(), hosts };
+        plan.push(Step::cluster(action, needs))
+    })
+}
+
 /// Returns the hosts that reach the cluster's machines from outside of its network, sorted.
 fn outside_hosts(record: &ClusterRecord, nodes: &[&NodeRecord]) -> Vec<Ipv4Addr> {
     let hosts = nodes.iter().filter(|node| node.spec.host.is_some()).map(|node| node.address);

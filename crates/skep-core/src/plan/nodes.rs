@@ -1,7 +1,7 @@
 //! Plans for single nodes of a cluster.
 
 use super::access::plan_access;
-use super::machine::all_but;
+use super::machine::{all_but, plan_shut_out};
 use super::{Action, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode, ObservedSwarm};
@@ -84,7 +84,9 @@ pub fn plan_parting(
     }
     // While the records of those that leave are there: nothing else tells of them.
     let last = previous_leave.map_or_else(|| recorded.clone(), |last| vec![last]);
-    let closed = plan_closing(&mut plan, &staying, last);
+    let mut closed = plan_closing(&mut plan, &staying, last.clone());
+    let records: Vec<_> = staying.iter().map(|node| &node.record).collect();
+    closed.extend(plan_shut_out(&mut plan, cluster, &records, seen, last));
     for (node, mut gone) in left {
         let name = node.record.name();
         if node.record.spec.host.is_some() {
@@ -96,7 +98,7 @@ pub fn plan_parting(
         gone.sort_unstable();
         plan.push(Step::node(name, Action::RemoveNode, gone));
     }
-    let records: Vec<NodeRecord> = staying.iter().map(|node| node.record.clone()).collect();
+    let records: Vec<NodeRecord> = records.into_iter().cloned().collect();
     let hostnames = kept_hostnames(cluster, names);
     let up = |name: &NodeName| {
         seen.nodes.get(name).is_some_and(|node| node.machine == MachineState::Running)
