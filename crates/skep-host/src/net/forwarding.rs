@@ -12,6 +12,7 @@
 //! /run/skep-forwarding/INTERFACE
 //! ```
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::ip::{Link, Route};
@@ -59,16 +60,11 @@ pub(super) fn ways_out(links: &[Link], routes: &[Route]) -> Vec<String> {
     links.iter().filter(leads).map(|link| link.ifname.clone()).collect()
 }
 
-/// Tells whether it is skep's to let an interface forward: one that does already does so for somebody else.
-pub(super) fn is_ours(interface: &str) -> bool {
-    !forwards(interface) || Path::new(NOTES).join(interface).exists()
-}
-
 /// Lets a bridge forward and, through `outside`, what leads there; what was off there is written down before.
 pub(super) async fn ensure(bridge: &str, outside: &[String]) -> Result<(), Error> {
     if is_router() {
         // Somebody else switched that on, and relies on it.
-        for name in noted() {
+        for name in switched_on().await? {
             policy::remove_interface(&name).await?;
         }
         return Ok(());
@@ -86,7 +82,7 @@ pub(super) async fn ensure(bridge: &str, outside: &[String]) -> Result<(), Error
 /// Switches off again what skep switched on, unless the host forwards everything by now: that is somebody else's doing,
 /// who relies on it.
 pub(super) async fn restore() -> Result<(), Error> {
-    for name in noted() {
+    for name in switched_on().await? {
         if !is_router() && switch(&name).exists() {
             set(&switch(&name), "0")?;
         }
@@ -112,8 +108,16 @@ pub(super) fn restore_router(state: &Path, others: bool) -> Result<(), Error> {
     Ok(remove_file(state)?)
 }
 
-/// Returns the interfaces that skep switched on.
-pub(super) fn noted() -> Vec<String> {
+/// Returns the interfaces that skep switched on, by what is written down and by their rules: a skep in a container has a
+/// /run of its own, and perhaps the host's network.
+pub(super) async fn switched_on() -> Result<BTreeSet<String>, Error> {
+    let rules = policy::list().await?;
+    let ruled = rules.iter().filter_map(policy::Rule::interface).map(str::to_owned);
+    Ok(noted().into_iter().chain(ruled).collect())
+}
+
+/// Returns the interfaces that are written down as switched on.
+fn noted() -> Vec<String> {
     let entries = std::fs::read_dir(NOTES).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

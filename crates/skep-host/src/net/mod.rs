@@ -228,7 +228,10 @@ impl Network for LinuxNetwork {
             true => Vec::new(),
             false => {
                 let ways = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
-                ways.into_iter().filter(|name| forwarding::is_ours(name)).collect()
+                // One that forwards already does so for somebody else.
+                let ours = forwarding::switched_on().await?;
+                let fits = |name: &String| !forwarding::forwards(name) || ours.contains(name);
+                ways.into_iter().filter(fits).collect()
             }
         };
         firewall::ensure(network, &owner.digest(), hosts, &outside).await?;

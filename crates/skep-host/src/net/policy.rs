@@ -62,6 +62,11 @@ impl Rule {
         (self.priority == END).then(|| Some((self.iif.as_deref()?, self.subnet()?)))?
     }
 
+    /// Returns the interface that forwards for skep alone, if the rule says so.
+    pub fn interface(&self) -> Option<&str> {
+        (self.priority == END && self.dst.is_none()).then_some(self.iif.as_deref()?)
+    }
+
     fn is(&self, wanted: &Wanted<'_>) -> bool {
         self.priority == wanted.priority
             && self.subnet() == wanted.to
@@ -231,6 +236,10 @@ mod tests {
         assert!(guards(&rules, &network));
         assert!(guards(&made(&network).collect::<Vec<_>>(), &network));
         assert_eq!(rules[6].network(), Some(("skep-demo", subnet)));
+        assert_eq!(rules[6].interface(), None);
+        let through = br#"[{"priority":68,"src":"all","iif":"eth0","nop":null}]"#;
+        let through: Vec<Rule> = crate::net::ip::parse(through).unwrap();
+        assert_eq!((through[0].interface(), through[0].network()), (Some("eth0"), None));
         for missing in 1..=6 {
             let mut rules = rules.clone();
             rules.remove(missing);

@@ -95,6 +95,8 @@ impl Network for RootNetwork {
         owner: &Owner,
         hosts: &[Ipv4Addr],
     ) -> Result<(), Error> {
+        // Else the last `down` of another cluster could switch forwarding off under this one.
+        let _turn = Self::turn().await?;
         LinuxNetwork.ensure_firewall(network, owner, hosts).await
     }
 
@@ -105,7 +107,10 @@ impl Network for RootNetwork {
     }
 
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
-        LinuxNetwork.restore_forwarding(state).await
+        let turn = Self::turn().await?;
+        LinuxNetwork.restore_forwarding(state).await?;
+        claims::remove_if_unused(Path::new(claims::STATE), turn);
+        Ok(())
     }
 
     async fn look(&self) -> Result<HostNetwork, Error> {
