@@ -149,14 +149,23 @@ async fn a_forwarder_outlives_who_started_it_and_ends_with_its_store() {
     assert_eq!(output.read_to_string(&mut text).map(|_| ()).ok(), Some(()));
     assert_eq!(said(port), "node");
 
+    // Of two such, one is asked for a connection, and the other is left alone.
+    let other = tempfile::tempdir().unwrap();
+    let idle = PublishedPorts::of_store(other.path(), SKEP.into());
+    let publication = Publication { ports: vec![serve(NODE, 0, "idle")], to: NODE };
+    idle.publish(&network("skep-idle"), Some(&publication)).await.unwrap();
+    std::fs::remove_dir_all(other.path().join("ports")).unwrap();
+
     std::fs::remove_dir_all(store.path().join("ports")).unwrap();
     // Whoever connects next finds nothing, and the port is free.
     let mut nothing = String::new();
     let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
         .and_then(|mut stream| stream.read_to_string(&mut nothing));
     assert_eq!(nothing, "");
-    while !processes_with(&marks).is_empty() {
-        // wait: a process that changes announces nothing
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    for marks in [marks.as_str(), other.path().to_str().unwrap()] {
+        while !processes_with(marks).is_empty() {
+            // wait: a process that changes announces nothing
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 }

@@ -12,7 +12,10 @@ use tokio::task::JoinHandle;
 use super::places::Places;
 use crate::sys::dial;
 
-/// Listens as a directory says, and reads the directory again at each SIGHUP. `say` gets what cannot be done.
+/// How often to look whether the directory is still there.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Listens as a directory says, and reads the directory again at each SIGHUP; ends when it is gone. `say` gets what cannot be done.
 ///
 /// # Errors
 ///
@@ -48,14 +51,23 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
                 Err(error) => say(format!("{at}: {error}")),
             }
         }
-        changes.recv().await;
+        let gone = async {
+            while dir.is_dir() {
+                // wait: who removes a store by hand tells nobody, and ends no process.
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            _ = changes.recv() => {}
+            () = gone => return Ok(()),
+        }
     }
 }
 
 async fn listen(listener: TcpListener, to: SocketAddrV4, dir: PathBuf, say: fn(String)) {
     loop {
         match listener.accept().await {
-            // Who removes a store by hand ends no process; this one has nothing to forward then.
+            // The store was removed a moment ago.
             Ok(_) if !dir.is_dir() => std::process::exit(0),
             Ok((stream, _)) => drop(tokio::spawn(carry(stream, to))),
             Err(error) => {
