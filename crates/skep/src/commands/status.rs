@@ -157,7 +157,7 @@ fn print(dir: &ClusterDir, seen: &Observed) {
 fn what(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Link(name) => format!("interface {name}"),
-        Leftover::FirewallTable(name) => format!("firewall table ip {name}"),
+        Leftover::FirewallTable(name) => format!("firewall table {name}"),
         Leftover::Node(name) => format!("node {name}, whose record cannot be read"),
         Leftover::Directory => "a cluster whose record cannot be read".to_owned(),
     }
