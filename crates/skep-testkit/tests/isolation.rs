@@ -156,6 +156,12 @@ async fn story() {
     nets.node_gets_out("Docker has started");
     assert!(nets.tcp("box", LAN, PORT, LONG).is_some(), "its containers get out");
     assert_eq!(nets.tcp("box", NODE, PORT, SHORT), None, "and not into clusters");
+    assert_eq!(nets.tcp("node", CONTAINER, PORT, SHORT), None, "nor clusters into them");
+    run(&format!(
+        "iptables -t nat -I PREROUTING -p tcp --dport 80 -j DNAT --to {CONTAINER}:{PORT}"
+    ));
+    run("iptables -I FORWARD -o docker0 -p tcp --dport 9999 -j ACCEPT");
+    assert!(nets.tcp("node", HOST, 80, LONG).is_some(), "but for a port that is published");
     // A mending `up` beside it.
     here.ensure_firewall(&a, &of_a, &[]).await.unwrap();
     nets.is_closed("Docker runs, and rules again");
@@ -343,6 +349,7 @@ fn docker_is_removed() {
     run("iptables -F DOCKER-USER");
     run("iptables -X DOCKER-USER");
     run("iptables -t nat -F POSTROUTING");
+    run("iptables -t nat -F PREROUTING");
     // The old iptables has none there, and keeps its own.
     for table in ["filter", "nat"] {
         let _ = command(&format!("nft delete table ip {table}")).output();

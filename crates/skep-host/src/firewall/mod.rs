@@ -52,6 +52,16 @@ pub struct Table {
     pub outdated: bool,
 }
 
+/// Interfaces that lead out of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// All of them.
+    pub exits: Vec<String>,
+    /// Those that forward for skep alone: what they forward goes to clusters, or to containers and virtual machines of the
+    /// host, and not from one of them to another.
+    pub switched: Vec<String>,
+}
+
 /// What was seen of the packet filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
@@ -151,7 +161,7 @@ pub async fn ensure(
     network: &NetworkRecord,
     owner: &str,
     hosts: &[Ipv4Addr],
-    outside: &[String],
+    outside: &Outside,
 ) -> Result<(), Error> {
     nft::apply(&nft::render(network, owner, hosts, outside)).await?;
     if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
 
-use super::{Error, MARK, Table};
+use super::{Error, MARK, Outside, Table};
 use crate::sys::Cmd;
 
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
@@ -40,21 +40,24 @@ pub(super) struct Chain {
 /// Returns the rules of a network, as one transaction for `nft -f -`: what was there is replaced.
 ///
 /// A packet is dropped here, or marked as one that may pass: without the mark the rules of routing let nothing into the
-/// network or out of it. `outside` are interfaces that forward for skep alone: what they forward goes to clusters, or to
-/// containers and virtual machines of the host, and not from one of them to another.
+/// network or out of it. Guests reach a container or another virtual machine of this host only through a port that is
+/// published for it (DNAT), as the outside does: the rule with which Docker lets clusters out would let them in there, too.
 #[must_use]
 pub(super) fn render(
     network: &NetworkRecord,
     owner: &str,
     hosts: &[Ipv4Addr],
-    outside: &[String],
+    Outside { exits, switched }: &Outside,
 ) -> String {
     let NetworkRecord { subnet, bridge } = network;
+    let quoted = |names: &[String]| {
+        names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let (exits, outside) = (quoted(exits), quoted(switched));
     let removal = render_removal(bridge);
     let admits: String =
         hosts.iter().map(|host| format!("\tchain {ADMITS}{host} {{\n\t}}\n")).collect();
     let hosts = hosts.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
-    let outside = outside.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let unless_empty =
         |list: &str, rules: String| if list.is_empty() { String::new() } else { rules };
     let mark = format!("meta mark set meta mark or {MARK:#x}");
@@ -62,6 +65,9 @@ pub(super) fn render(
         unless_empty(&hosts, format!("\t\tip saddr {{ {hosts} }} ip daddr {subnet} {mark}\n"));
     let accept_hosts =
         unless_empty(&hosts, format!("\t\toifname \"{bridge}\" ip saddr {{ {hosts} }} accept\n"));
+    let reach_hosts =
+        unless_empty(&hosts, format!("\t\tiifname \"{bridge}\" ip daddr {{ {hosts} }} accept\n"));
+    let not_an_exit = unless_empty(&exits, format!("oifname != {{ {exits} }} "));
     // What goes on to a cluster is marked by that cluster's table.
     let mark_others = unless_empty(
         &outside,
@@ -98,6 +104,8 @@ pub(super) fn render(
 		type filter hook forward priority filter; policy accept;
 		iifname "{bridge}" oifname "{bridge}" accept
 		iifname "{bridge}" oifname "{CLUSTERS}" drop
+{reach_hosts}		iifname "{bridge}" ct status dnat accept
+		iifname "{bridge}" meta oifkind {{ "bridge", "veth" }} {not_an_exit}drop
 		iifname "{bridge}" accept
 		oifname "{bridge}" ct state established,related accept
 {accept_hosts}		oifname "{bridge}" drop
@@ -190,9 +198,10 @@ mod tests {
     fn the_rules_of_a_network() {
         let network =
             NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        insta::assert_snapshot!(render(&network, "0123456789ab", &[], &[]));
+        insta::assert_snapshot!(render(&network, "0123456789ab", &[], &Outside::default()));
         let hosts = [[192, 0, 2, 7], [192, 0, 2, 8]].map(Ipv4Addr::from);
-        let outside = ["eth0", "br0"].map(str::to_owned);
+        let exits = ["eth0", "br0"].map(str::to_owned).to_vec();
+        let outside = Outside { switched: exits.clone(), exits };
         insta::assert_snapshot!(
             "the_rules_with_hosts_where_nothing_was_forwarded",
             render(&network, "0123456789ab", &hosts, &outside)

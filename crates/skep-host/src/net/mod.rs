@@ -24,7 +24,7 @@ pub use look::HostNetwork;
 pub use resolvers::resolvers;
 pub use root::RootNetwork;
 
-use crate::firewall;
+use crate::firewall::{self, Outside};
 use crate::forwarder::{self, PublishedPorts};
 use crate::store::Owner;
 use crate::sys::{CmdError, FileError, LockError};
@@ -224,19 +224,20 @@ impl Network for LinuxNetwork {
         hosts: &[Ipv4Addr],
     ) -> Result<(), Error> {
         spare(&network.bridge, owner.user)?;
-        let outside = match forwarding::is_router() {
+        let exits = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
+        let switched = match forwarding::is_router() {
             true => Vec::new(),
             false => {
-                let ways = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
                 // One that forwards already does so for somebody else.
                 let ours = forwarding::switched_on().await?;
-                let fits = |name: &String| !forwarding::forwards(name) || ours.contains(name);
-                ways.into_iter().filter(fits).collect()
+                let fits = |name: &&String| !forwarding::forwards(name) || ours.contains(*name);
+                exits.iter().filter(fits).cloned().collect()
             }
         };
+        let outside = Outside { exits, switched };
         firewall::ensure(network, &owner.digest(), hosts, &outside).await?;
         // Only with the rules in place.
-        forwarding::ensure(&network.bridge, &outside).await
+        forwarding::ensure(&network.bridge, &outside.switched).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
