@@ -135,7 +135,7 @@ fn print(dir: &ClusterDir, seen: &Observed) {
         let network = &cluster.network;
         outln!("subnet    {}", network.subnet);
         outln!("bridge    {}", yes(seen.bridge, network.bridge.clone()));
-        outln!("firewall  {}", yes(seen.firewall, format!("table ip {}", network.bridge)));
+        outln!("firewall  {}", yes(seen.firewall, format!("table inet {}", network.bridge)));
     }
     for entry in &seen.hosts_entries {
         outln!("hosts     {} {}", entry.address, entry.name);
