@@ -12,6 +12,7 @@ mod node;
 mod registry;
 mod setup;
 mod stack;
+mod verbosity;
 mod waiting;
 
 use std::path::PathBuf;
@@ -37,6 +38,7 @@ pub use stack::{
     Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackList,
     StackOptions, StackRemove, StackTasks,
 };
+pub use verbosity::{Detail, Verbosity};
 use waiting::parse_duration;
 pub use waiting::{Accel, Verification, Waiting};
 
@@ -47,9 +49,8 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// Say nothing but results, warnings and errors.
-    #[arg(long, short, global = true)]
-    pub quiet: bool,
+    #[command(flatten)]
+    pub verbosity: Verbosity,
 }
 
 const AFTER_HELP: &str = "\

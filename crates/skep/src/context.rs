@@ -24,7 +24,7 @@ use skep_host::store::{ClusterDir, Exposed, LockedCluster, Machine, Owner, Regis
 use skep_host::sys::Holder;
 
 use self::hands::Hands;
-use crate::cli::{Accel, Waiting};
+use crate::cli::{Accel, Detail, Waiting};
 use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::render::progress::Progress;
@@ -45,8 +45,8 @@ pub struct Context {
     pub store: Store,
     /// Images.
     pub cache: Cache,
-    /// Whether progress is told.
-    pub quiet: bool,
+    /// How much progress is printed.
+    pub detail: Detail,
     hosts_file: PathBuf,
     docker: Option<PathBuf>,
     docker_config: Option<PathBuf>,
@@ -60,7 +60,7 @@ impl Context {
     /// # Errors
     ///
     /// If no directory for state can be told.
-    pub fn from_env(quiet: bool) -> Result<Self, CliError> {
+    pub fn from_env(detail: Detail) -> Result<Self, CliError> {
         let home =
             directory("SKEP_HOME").or_else(|| Some(directory("XDG_DATA_HOME")?.join("skep")));
         let data = home.or_else(|| Some(directory("HOME")?.join(".local/share/skep")));
@@ -78,10 +78,16 @@ impl Context {
             hands: Hands::choose(&absolute(&data)),
             store: Store::new(absolute(&data)),
             cache: Cache::new(absolute(&cache).join("skep")),
-            quiet,
+            detail,
             hosts_file,
             test_profile: test_profile()?,
         })
+    }
+
+    /// Tells whether no progress is printed.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.detail == Detail::Quiet
     }
 
     /// Returns the same context, of which nothing is told but warnings.
@@ -90,7 +96,7 @@ impl Context {
         Self {
             store: self.store.clone(),
             cache: Cache::new(self.cache.root().to_owned()),
-            quiet: true,
+            detail: Detail::Quiet,
             hosts_file: self.hosts_file.clone(),
             docker: self.docker.clone(),
             docker_config: self.docker_config.clone(),
@@ -260,7 +266,7 @@ impl Context {
                 forwarding_file: self.store.forwarding_file(),
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
             },
-            progress: Progress::new(self.quiet, crate::render::is_terminal()),
+            progress: Progress::new(self.is_quiet(), crate::render::is_terminal()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use skep::cli::{Cli, Command};
+use skep::cli::{Cli, Command, Detail};
 use skep::context::Context;
 use skep::errln;
 use skep::error::code;
@@ -22,11 +22,11 @@ fn main() -> ExitCode {
     }
     skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
     if line.first().is_some_and(|argv0| machine::is_called(argv0)) {
-        let vms = Machines::new(Context::from_env(true));
+        let vms = Machines::new(Context::from_env(Detail::Quiet));
         return ExitCode::from(machine::run(line, Arc::new(vms)));
     }
     let cli = Cli::parse();
-    if let Ok(context) = Context::from_env(true)
+    if let Ok(context) = Context::from_env(Detail::Quiet)
         && let Some(line) = machine::by_name::line_for(&cli, &context)
     {
         return ExitCode::from(machine::run(line, Arc::new(Machines::new(Ok(context)))));

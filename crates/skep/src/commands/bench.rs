@@ -194,7 +194,7 @@ impl Measuring<'_> {
     }
 
     fn say(&self, text: &str) {
-        if !self.context.quiet {
+        if !self.context.is_quiet() {
             errln!("{text}");
         }
     }

@@ -153,7 +153,7 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     let result = work.await;
     cluster.release();
     result?;
-    if !context.quiet {
+    if !context.is_quiet() {
         match rotate {
             true => errln!("certificates of the old authority open nothing any more"),
             false => errln!("certificates are new"),

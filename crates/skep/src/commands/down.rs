@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
     if plan_down_parting(&seen, parting).is_empty() {
-        if !context.quiet {
+        if !context.is_quiet() {
             errln!("there is nothing of cluster {name}");
         }
         return Ok(());
@@ -42,7 +42,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         let error = error.hint(format!("skep down {name}  # again, once that is mended"));
         if has_hosts { error.hint(forget) } else { error }
     })?;
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("cluster {name} is gone");
     }
     Ok(())

@@ -83,7 +83,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("following the nodes of cluster {} that are up; Ctrl-C ends it", dir.name());
     }
     let mut pending = Plan::default();

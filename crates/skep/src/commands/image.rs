@@ -48,7 +48,7 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
     let plan = nodes(&args.node, &seen, dir.name())
         .and_then(|names| plan_load(&seen, &sets, &names).map_err(plan_error));
     let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
-    if plan.is_empty() && plan.warnings.is_empty() && !context.quiet {
+    if plan.is_empty() && plan.warnings.is_empty() && !context.is_quiet() {
         errln!("all nodes have it");
     }
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
@@ -158,7 +158,7 @@ async fn bake_for(
             .hint("images: [IMAGE] in its file, and skep up -f FILE"));
     }
     let plan = plan_bake(&seen).map_err(plan_error)?;
-    if plan.is_empty() && !context.quiet {
+    if plan.is_empty() && !context.is_quiet() {
         errln!("there are warm machines that have them");
     }
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await

@@ -52,7 +52,7 @@ pub struct Completions {
 ///
 /// What the user is told, with its exit code.
 pub async fn run(cli: Cli) -> Result<u8, CliError> {
-    let context = Context::from_env(cli.quiet)?;
+    let context = Context::from_env(cli.verbosity.detail())?;
     // It takes away what it has made, also when it is interrupted.
     if let Command::Doctor(args) = &cli.command
         && args.try_vm

@@ -39,7 +39,7 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     };
     cluster.release();
     result?;
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("cluster {} is up", dir.name());
     }
     Ok(())
@@ -54,7 +54,7 @@ pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError>
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
     result?;
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("cluster {} is stopped", dir.name());
     }
     Ok(())

@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
     for spread in &chosen {
         outln!("{}: {}", spread.name, places(spread));
     }
-    if chosen.is_empty() && !context.quiet {
+    if chosen.is_empty() && !context.is_quiet() {
         errln!("all services are evenly spread");
     }
     if chosen.is_empty() || args.dry_run {

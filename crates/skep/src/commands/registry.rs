@@ -48,7 +48,7 @@ async fn start(context: &Context, args: &RegistryStart) -> Result<(), CliError> 
     let registry = change(context, &dir, wanted).await?;
     let at = address(&dir, &registry)?;
     outln!("{at}");
-    if !context.quiet {
+    if !context.is_quiet() {
         explain(context, &dir, at);
     }
     Ok(())

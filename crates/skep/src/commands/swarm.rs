@@ -56,7 +56,7 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
     let result = work.await;
     cluster.release();
     result?;
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("{node} is the only manager now; to let the others join again:");
         errln!("  skep up {}", dir.name());
     }

@@ -157,7 +157,7 @@ impl Trying<'_> {
         limit: Duration,
         work: impl Future<Output = Result<Value, CliError>>,
     ) -> Part {
-        if !self.context.quiet {
+        if !self.context.is_quiet() {
             errln!("trying: {name}");
         }
         let began = Instant::now();

@@ -20,7 +20,7 @@ use super::converge::{Shortfall, carry_out, converge, plan_error, try_out, with_
 use super::image;
 use super::registry;
 use super::stack::{check_stacks, deploy_stacks};
-use crate::cli::{Up, Verification, Waiting, Wanted};
+use crate::cli::{Detail, Up, Verification, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
 use crate::file::ClusterFile;
@@ -41,9 +41,12 @@ pub(super) struct Done {
 pub(super) async fn run(context: &Context, args: Up) -> Result<(), CliError> {
     let started = Instant::now();
     let Some(Done { name, progress }) = bring_up(context, args).await? else { return Ok(()) };
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("\ncluster {name} is up after {:.1} s", started.elapsed().as_secs_f64());
-        let summary = progress.summary();
+        let summary = match context.detail {
+            Detail::Steps => progress.summary(),
+            _ => String::new(),
+        };
         if !summary.is_empty() {
             errln!("  {summary}");
         }

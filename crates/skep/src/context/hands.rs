@@ -67,8 +67,8 @@ impl Context {
         };
         let same = self.silent();
         match (wanted, self.enclosed()) {
-            (Net::User, Some(_)) => Ok(Self { quiet: self.quiet, ..same }),
-            (Net::Bridge, None) => Ok(Self { quiet: self.quiet, ..same }),
+            (Net::User, Some(_)) => Ok(Self { detail: self.detail, ..same }),
+            (Net::Bridge, None) => Ok(Self { detail: self.detail, ..same }),
             (Net::Bridge, Some(_)) => Err(other("of their user's own (--net user)")),
             (Net::User, None) if skep_host::firewall::is_root() => {
                 Err(CliError::usage("--net user is for ordinary users: root needs nobody's leave"))
@@ -77,7 +77,7 @@ impl Context {
             (Net::User, None) => {
                 let enclosed = EnclosedNetwork::for_store(self.store.root(), own_program());
                 let hands = Hands::enclosed(enclosed.context("cannot note --net user")?);
-                Ok(Self { quiet: self.quiet, hands, ..same })
+                Ok(Self { detail: self.detail, hands, ..same })
             }
         }
     }

@@ -148,7 +148,7 @@ async fn change(context: &Context, args: &FirewallRules, action: Action) -> Resu
         let (_, said) = place.run(&script).await?;
         said.lines().for_each(|line| errln!("{}: {line}", place.name()));
         let done = if action == Action::Apply { "are there" } else { "are gone" };
-        if !context.quiet {
+        if !context.is_quiet() {
             errln!("{}: the rules {done} ({backend})", place.name());
         }
     }

@@ -156,7 +156,7 @@ pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliEr
         let plan = plan_start(&look().await?, one, options(&args.waiting)).map_err(plan_error)?;
         carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
         settle(&machinery, &cluster, &look().await?, one, |_| ()).await?;
-        if !context.quiet {
+        if !context.is_quiet() {
             errln!("{name} is back");
         }
     }

@@ -81,7 +81,7 @@ pub(in crate::commands) async fn deploy(
     machinery.progress.clear();
     let ending = ending.context(format!("stack {name}"))?;
     judge_ending(swarm, &ending, &format!("stack {name}"), limit).await?;
-    if !context.quiet {
+    if !context.is_quiet() {
         let count = ending.outcome.services.len();
         let seconds = began.elapsed().as_secs_f64();
         errln!("stack {name}: {count} services have converged after {seconds:.1} s");

@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
             continue;
         }
         remove(&docker, &machinery, swarm, &dir, name, limit).await?;
-        if !context.quiet {
+        if !context.is_quiet() {
             let seconds = began.elapsed().as_secs_f64();
             errln!("stack {name} is gone from all nodes after {seconds:.1} s");
         }

@@ -49,7 +49,7 @@ pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), Cl
     let clean = |(part, text): (String, String)| (format!("{name}/{part}"), redactor.clean(&text));
     let texts: Vec<_> = parts.into_iter().map(clean).collect();
     skep_host::bundle::write(&path, &texts).context("no bundle")?;
-    if !context.quiet {
+    if !context.is_quiet() {
         errln!("keys, tokens and passwords were taken out; look at it before you hand it on:");
         errln!("  tar -xzOf {} | less", skep_host::sys::shell_quoted(&path.to_string_lossy()));
     }
