@@ -1,5 +1,6 @@
 //! What is on this host that a cluster could have left: compared before and after a test.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -46,19 +47,27 @@ impl Traces {
     }
 }
 
-/// Returns the command lines of all emulators.
+/// Returns the command lines of all emulators, whatever their distribution calls them, also of a guest that is only tried
+/// under KVM.
 fn machines() -> String {
     let mut lines = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-        let program = Path::new(words[0].as_ref()).file_name();
-        if program.is_some_and(|name| name.to_string_lossy().starts_with("qemu-system")) {
+        if is_machine(&words) {
             lines.push(words.join(" "));
         }
     }
     lines.sort();
     lines.join("\n")
+}
+
+/// Tells whether this is an emulator's command line. A program that is run as another one's argument counts by the words
+/// for the guest's kernel.
+fn is_machine(words: &[Cow<'_, str>]) -> bool {
+    let program = Path::new(words[0].as_ref()).file_name().unwrap_or_default().to_string_lossy();
+    let is_tried = || words.iter().any(|it| it.split(' ').any(|word| word == "skep.probe"));
+    program.starts_with("qemu-system") || program.starts_with("qemu-kvm") || is_tried()
 }
 
 /// Returns the command lines of what skep started and nobody ended: its own processes in the background, and any
@@ -117,4 +126,23 @@ fn output(program: &str, args: &[&str]) -> String {
 fn without_counters(rules: &str) -> String {
     let lines = rules.lines().filter(|line| !line.starts_with('#'));
     lines.map(|line| line.split(" [").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emulator_is_found_by_its_name_or_by_its_guest() {
+        let is_machine = |line: &str| {
+            let words: Vec<_> = line.split('|').map(Cow::from).collect();
+            super::is_machine(&words)
+        };
+        assert!(is_machine("/usr/bin/qemu-system-x86_64|-nodefaults"));
+        assert!(is_machine("/usr/libexec/qemu-kvm|-nodefaults"));
+        assert!(is_machine("/bin/sh|/tmp/qemu|-append|console=ttyS0 quiet skep.probe|-kernel|/k"));
+        assert!(!is_machine("qemu-img|create"));
+        assert!(!is_machine("vi|skep.probe.txt"));
+        assert!(!is_machine(""));
+    }
 }

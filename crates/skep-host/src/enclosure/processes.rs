@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::net::Error;
-use crate::sys::{Cmd, CmdError, FileError, ProcessId, read_own, tail, write_atomic};
+use crate::sys::{Cmd, CmdError, Daemon, ProcessId, read_own, remove_file, tail, write_atomic};
 
 /// What keeps the namespaces; it says so when they are there.
 const KEEP: &str = "ip link set lo up && echo kept && exec sleep infinity";
@@ -63,70 +63,95 @@ impl Processes {
 
     /// Returns a process, if it runs.
     pub fn find(&self, which: Which) -> Option<ProcessId> {
-        let text = read_own(&self.dir.join(format!("{}.json", which.name()))).ok()?;
+        let text = read_own(&self.note_file(which)).ok()?;
         let process: ProcessId = serde_json::from_slice(&text).ok()?;
         process.is_alive().then_some(process)
     }
 
-    fn note(&self, which: Which, process: ProcessId) -> Result<(), FileError> {
-        let text = serde_json::to_vec(&process).expect("plain values");
-        write_atomic(&self.dir.join(format!("{}.json", which.name())), 0o600, &text)
+    fn note_file(&self, which: Which) -> PathBuf {
+        self.dir.join(format!("{}.json", which.name()))
     }
 
-    /// Makes the namespaces, in which this user is root, unless they are there. Whoever calls this is the only one.
+    /// Starts a program, and notes it before it begins.
+    fn start(&self, which: Which, command: &Cmd) -> Result<Daemon, Error> {
+        let note = |process: ProcessId| {
+            let text = serde_json::to_vec(&process).expect("plain values");
+            write_atomic(&self.note_file(which), 0o600, &text).map_err(Error::from)
+        };
+        command.start_noted(&self.log(which), note)
+    }
+
+    /// Makes the namespaces, in which this user is root, unless they are there, with their way out. Whoever calls this is
+    /// the only one.
     pub async fn ensure_keeper(&self) -> Result<ProcessId, Error> {
-        if let Some(keeper) = self.find(Which::Keeper) {
-            return Ok(keeper);
+        let keeper = match self.find(Which::Keeper) {
+            Some(keeper) if self.keeps(keeper).await => keeper,
+            _ => self.start_keeper().await?,
+        };
+        // A skep that was killed may have started the one and not the other.
+        if !self.note_file(Which::WayOut).exists() {
+            self.find_way_out(keeper).await?;
         }
-        if let Some(stale) = self.find(Which::WayOut) {
-            // It is that of namespaces that are gone.
-            stale.kill();
-        }
-        let log = self.log(Which::Keeper);
-        let unshare = ["--user", "--map-root-user", "--net", "--", "sh", "-c", KEEP];
-        let mut daemon =
-            Cmd::new("unshare").args(unshare).start(&log).map_err(Error::NoNamespace)?;
-        let said = || String::from_utf8_lossy(&read_own(&log).unwrap_or_default()).into_owned();
+        Ok(keeper)
+    }
+
+    fn said(&self) -> String {
+        let said = read_own(&self.log(Which::Keeper)).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    /// Waits until the namespaces are there; returns whether they are.
+    async fn keeps(&self, keeper: ProcessId) -> bool {
         let kept = async {
-            while !said().contains("kept") {
+            while !self.said().contains("kept") && keeper.is_alive() {
                 // wait: a file announces nothing
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        let process = tokio::select! {
-            ended = daemon.ended() => return Err(Error::NoNamespace(ended)),
-            kept = tokio::time::timeout(LIMIT, kept) => match kept {
-                Ok(()) => daemon.process(),
-                Err(_) => None,
-            },
-        };
-        let command = "unshare".to_owned();
-        let process = process.ok_or_else(|| {
-            let tail = tail(said().as_bytes());
-            Error::NoNamespace(CmdError::Timeout { command, limit: LIMIT, tail })
+        tokio::time::timeout(LIMIT, kept).await.is_ok() && keeper.is_alive()
+    }
+
+    async fn start_keeper(&self) -> Result<ProcessId, Error> {
+        if let Some(stale) = self.find(Which::WayOut) {
+            // It is that of namespaces that are gone.
+            stale.kill();
+        }
+        remove_file(&self.note_file(Which::WayOut))?;
+        let unshare = ["--user", "--map-root-user", "--net", "--", "sh", "-c", KEEP];
+        let unshare = Cmd::new("unshare").args(unshare);
+        let mut daemon = self.start(Which::Keeper, &unshare).map_err(|error| match error {
+            Error::Cmd(error) => Error::NoNamespace(error),
+            error => error,
         })?;
-        self.note(Which::Keeper, process)?;
+        let Some(process) = daemon.process() else {
+            return Err(Error::NoNamespace(daemon.ended().await));
+        };
+        if !self.keeps(process).await {
+            if !process.is_alive() {
+                return Err(Error::NoNamespace(daemon.ended().await));
+            }
+            process.kill();
+            let (command, tail) = (unshare.to_string(), tail(self.said().as_bytes()));
+            return Err(Error::NoNamespace(CmdError::Timeout { command, limit: LIMIT, tail }));
+        }
         daemon.leave_session("skep-network").await;
-        self.find_way_out(process).await?;
         Ok(process)
     }
 
     /// Gives the namespace a way out, if there is a program for that.
     async fn find_way_out(&self, keeper: ProcessId) -> Result<(), Error> {
         let pasta = Cmd::new("pasta").args(WAY_OUT).arg(keeper.pid.to_string());
-        match pasta.start(&self.log(Which::WayOut)) {
+        match self.start(Which::WayOut, &pasta) {
             Ok(daemon) => {
-                if let Some(process) = daemon.process() {
-                    self.note(Which::WayOut, process)?;
-                }
                 daemon.leave_session("skep-pasta").await;
                 Ok(())
             }
             // What is in the nodes' image works without.
-            Err(error) => {
+            Err(Error::Cmd(error)) => {
                 tracing::debug!(%error, "no way out");
                 Ok(())
             }
+            Err(error) => Err(error),
         }
     }
 

@@ -66,11 +66,11 @@ impl Forwarder {
             return Ok(begin);
         }
         let forward = Cmd::new("sh").args(START).arg(&self.program).arg(self.word).arg(&self.dir);
-        let daemon = forward.start(&self.log())?;
-        if let Some(process) = daemon.process() {
+        let note = |process| {
             let text = serde_json::to_vec(&process).expect("plain values");
-            write_atomic(&self.dir.join("forwarder.json"), 0o600, &text)?;
-        }
+            write_atomic(&self.dir.join("forwarder.json"), 0o600, &text).map_err(Error::from)
+        };
+        let daemon = forward.start_noted(&self.log(), note)?;
         // Where the caller's end comes before systemd's answer it stays in the session; whoever needs it starts it again.
         tokio::spawn(async move { daemon.leave_session("skep-forward").await });
         Ok(0)

@@ -1,6 +1,7 @@
 //! Programs that go on when skep has ended.
 
 use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,36 @@ pub struct Daemon {
 const HALTED: [&str; 6] = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c"];
 const HALT: &str = r#"[ "$PPID" = "$0" ] || exit 1; kill -STOP $$; exec "$@""#;
 
+/// What a program is started by that waits until it is noted: it goes on when it reads a line, which never comes from
+/// a skep that was killed before.
+const NOTED: [&str; 3] = ["-c", r#"read -r go && exec "$@" </dev/null"#, "sh"];
+
 impl Cmd {
+    /// As [`Self::start`], for a program that only a note leads to: it begins when `note` has written down its process, and
+    /// never if this process ends before or `note` fails. It has no input.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be started or noted.
+    pub fn start_noted<E: From<CmdError>>(
+        &self,
+        log: &Path,
+        note: impl FnOnce(ProcessId) -> Result<(), E>,
+    ) -> Result<Daemon, E> {
+        let fail = |source| CmdError::Start { command: self.to_string(), source };
+        let mut waiting = self.clone();
+        let program = std::mem::replace(&mut waiting.program, "sh".into());
+        waiting.args.splice(0..0, NOTED.iter().map(Into::into).chain([program]));
+        let (theirs, ours) = std::io::pipe().map_err(fail)?;
+        let daemon = waiting.input(theirs.into()).start(log)?;
+        if let Some(process) = daemon.process() {
+            note(process)?;
+        }
+        // One that has ended does not read; what it said is in its log.
+        let _ = { ours }.write_all(b"\n");
+        Ok(Daemon { command: self.to_string(), ..daemon })
+    }
+
     /// Starts the program and lets it go on, without a terminal or a pipe of ours: what it prints goes to
     /// `log`, which is made anew. The time limit is not its. Once its process is noted it is to leave the session
     /// ([`Daemon::leave_session`]).
@@ -116,6 +146,46 @@ mod tests {
         assert_eq!(pid, daemon.process().unwrap().pid.to_string());
         let log = log.to_str().unwrap();
         assert_eq!(lines[1..], ["/dev/null", log, log, "/dev/null"]);
+    }
+
+    #[tokio::test]
+    async fn a_noted_program_begins_after_its_note_and_never_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, began) = (dir.path().join("log"), dir.path().join("began"));
+        let script = format!("touch {}; readlink /proc/$$/fd/0; echo $$; exit 3", began.display());
+        let command = Cmd::new("sh").args(["-c", &script]);
+        let mut noted = None;
+        let note = |process: ProcessId| {
+            // wait: it would begin in this time, if it did not wait
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            assert!(!began.exists(), "it did not wait for its note");
+            noted = Some(process.pid);
+            Ok::<_, CmdError>(())
+        };
+        let mut daemon = command.start_noted(&log, note).unwrap();
+        let CmdError::Failed { tail, command: said, .. } = daemon.ended().await else {
+            panic!("it exits with 3")
+        };
+        assert_eq!(
+            tail,
+            format!("/dev/null\n{}", noted.unwrap()),
+            "it is the process that was noted"
+        );
+        assert!(said.starts_with("sh -c \"touch"), "{said}");
+
+        std::fs::remove_file(&began).unwrap();
+        let mut unnoted = None;
+        let failed = command.start_noted(&log, |process| {
+            unnoted = Some(process);
+            Err(CmdError::NotFound { program: "a disk".to_owned() })
+        });
+        failed.unwrap_err();
+        let unnoted = unnoted.unwrap();
+        while unnoted.is_alive() {
+            // wait: the end of a process that is not our child can only be looked up
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert!(!began.exists());
     }
 
     /// Is set in a process that starts a program that halts, and then waits to be killed.

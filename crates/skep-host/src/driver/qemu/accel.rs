@@ -204,6 +204,8 @@ async fn probe(
         .arg("-initrd")
         .arg(initrd)
         .args(confinement(user_of([192, 0, 2, 1].into()), version))
+        // A skep that is killed takes the guest along: no record would lead the next one to it.
+        .contained()
         .timeout(limit);
     let (seen, marked) = (AtomicBool::new(false), Notify::new());
     let mut on_line = |line: &str| {
@@ -229,32 +231,75 @@ async fn probe(
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::PathBuf;
     use std::time::Instant;
+
+    /// Makes a QEMU that is this script.
+    fn fake_qemu(dir: &Path, script: &str) -> PathBuf {
+        let program = dir.join("qemu");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    /// Tells whether a process is alive whose command line names this program.
+    fn runs(program: &Path) -> bool {
+        let name = program.as_os_str().as_encoded_bytes();
+        let names_it = |line: Vec<u8>| line.split(|byte| *byte == 0).any(|word| word == name);
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut lines = processes.filter_map(|it| std::fs::read(it.path().join("cmdline")).ok());
+        lines.any(names_it)
+    }
+
+    /// Waits until a process runs, or does not.
+    async fn wait_until_runs(program: &Path, wanted: bool) {
+        for _ in 0..1000 {
+            if runs(program) == wanted {
+                return;
+            }
+            // wait: the start and the end of a process that is not our child can only be looked up
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{} {}", program.display(), if wanted { "never ran" } else { "still runs" });
+    }
 
     /// Tries a guest in a QEMU that is this script.
     async fn try_under(script: &str) -> (Tried, Duration) {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("qemu");
-        std::fs::write(
-            &program,
-            format!("#!/bin/sh\necho $$ >{}/pid\n{script}\n", dir.path().display()),
-        )
-        .unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let program = fake_qemu(dir.path(), script);
         let (file, began) = (Path::new("/none"), Instant::now());
         let limit = Duration::from_secs(5);
         let tried = probe(&program, limit, QemuVersion::new(10, 0), file, file).await;
         let took = began.elapsed();
-        let pid = std::fs::read_to_string(dir.path().join("pid")).unwrap();
-        let process = crate::sys::ProcessId::of(pid.trim().parse().unwrap());
-        for _ in 0..200 {
-            if process.is_none_or(|process| !process.is_alive()) {
-                return (tried, took);
-            }
-            // wait: the end of a process that is not our child can only be looked up
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        wait_until_runs(&program, false).await;
+        (tried, took)
+    }
+
+    /// Is set in a process that tries a guest under KVM, to the QEMU that it uses.
+    const PROBING: &str = "SKEP_TEST_PROBING";
+
+    #[tokio::test]
+    async fn the_probe_ends_with_a_skep_that_is_killed() {
+        if let Some(program) = std::env::var_os(PROBING) {
+            let (file, limit) = (Path::new("/none"), Duration::from_secs(600));
+            probe(program, limit, QemuVersion::new(10, 0), file, file).await;
+            return;
         }
-        panic!("it still runs");
+        let dir = tempfile::tempdir().unwrap();
+        let started = dir.path().join("started");
+        let script = format!("touch {}; sleep 600", started.display());
+        let program = fake_qemu(dir.path(), &script);
+        let name = "driver::qemu::accel::tests::the_probe_ends_with_a_skep_that_is_killed";
+        let mut skep = std::process::Command::new(std::env::current_exe().unwrap());
+        let mut skep = skep.args(["--exact", name]).env(PROBING, &program).spawn().unwrap();
+        wait_until_runs(&program, true).await;
+        while !started.exists() {
+            // wait: for QEMU itself, as what starts it ends with skep in any case
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        skep.kill().unwrap();
+        skep.wait().unwrap();
+        wait_until_runs(&program, false).await;
     }
 
     #[tokio::test]
