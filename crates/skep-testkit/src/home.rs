@@ -248,6 +248,17 @@ pub fn fetch(host: &str, port: u16) -> Option<String> {
     head.lines().next()?.contains(" 200 ").then(|| body.to_owned())
 }
 
+/// Adds a command line, what it printed and its exit code to a transcript, with `HOME` for the store.
+pub fn record(text: &mut String, line: &str, said: &Said, home: &Home) {
+    text.push_str(&format!("$ skep {line}\n"));
+    let all = format!("{}{}", said.stdout, said.stderr);
+    let all = all.replace(&home.path().display().to_string(), "HOME");
+    for line in all.lines() {
+        text.push_str(&format!("{}\n", line.trim_end()));
+    }
+    text.push_str(&format!("[{}]\n\n", said.code));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,5 +6,6 @@ pub mod damage;
 pub mod fakes;
 pub mod home;
 pub mod host;
+pub mod records;
 pub mod traces;
 pub mod users;

@@ -128,6 +128,10 @@ pub enum Command {
     Cache(CacheCommand),
     /// Measure how long a swarm takes to form here and what it takes, or how long images or stacks do.
     Bench(crate::commands::Bench),
+    /// Create a commented cluster file to start from.
+    Init(crate::commands::Init),
+    /// Print a cluster file, or an existing cluster as one, with all defaults filled in.
+    Config(crate::commands::Config),
     /// Print the JSON Schema of the cluster file.
     Schema,
     /// Print a script that completes skep's command lines.

@@ -34,7 +34,7 @@ use crate::render::progress::Progress;
 const TEST_KVM_PATH: &str = "SKEP_TEST_KVM_PATH";
 
 /// The name of a cluster that was given none.
-const DEFAULT_CLUSTER: &str = "skep";
+pub const DEFAULT_CLUSTER: &str = "skep";
 
 /// How long a node may take to answer a look before a plan is made.
 const LOOK: Duration = Duration::from_secs(20);

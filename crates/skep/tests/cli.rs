@@ -2,17 +2,12 @@
 //! exit code. No machine is started here.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::process::Command;
 
 use clap::CommandFactory;
-use skep_core::model::{
-    Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
-    Size,
-};
-use skep_host::store::Store;
-use skep_testkit::home::{Home, Said, finish};
+use skep_testkit::home::{Home, finish, record};
 use skep_testkit::host::is_root;
+use skep_testkit::records::put_cluster;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 
@@ -75,7 +70,7 @@ fn wrong_words_are_told_before_anything_is_touched() {
         "firewall remove --node node0",
         "firewall check",
     ] {
-        record(&mut text, line, &home.try_run(line), home.path());
+        record(&mut text, line, &home.try_run(line), &home);
     }
     insta::assert_snapshot!(text);
     assert_eq!(home.path().read_dir().unwrap().count(), 0, "something was touched");
@@ -96,7 +91,7 @@ fn a_file_that_is_wrong_is_told_whole() {
     std::fs::write(&file, "name: a b\nnodez: 1\nnode:\n  memory: lots\n  memroy: 1GiB\n").unwrap();
     let mut text = String::new();
     let said = home.try_run(&format!("up -f {}", file.display()));
-    record(&mut text, "up -f skep.yaml", &said, home.path());
+    record(&mut text, "up -f skep.yaml", &said, &home);
     insta::assert_snapshot!(text);
 }
 
@@ -134,7 +129,7 @@ fn a_stopped_cluster_is_listed_and_not_removed_without_a_word() {
         "up demo --disk 2GiB",
         "env demo --shell fish",
     ] {
-        record(&mut text, line, &home.try_run(line), home.path());
+        record(&mut text, line, &home.try_run(line), &home);
     }
     insta::assert_snapshot!(text);
 }
@@ -152,7 +147,7 @@ fn a_damaged_or_newer_state_is_refused_and_still_removed() {
         std::fs::write(&file, content).unwrap();
         writeln!(text, "# {what}").unwrap();
         for line in ["ls", "status demo", "up demo", "start demo", "env demo"] {
-            record(&mut text, line, &home.try_run(line), home.path());
+            record(&mut text, line, &home.try_run(line), &home);
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), content, "it was rewritten");
         if is_root() {
@@ -170,7 +165,7 @@ fn nodes_without_their_cluster_are_not_given_another_network() {
     std::fs::remove_file(home.cluster("demo").join("cluster.json")).unwrap();
     let mut text = String::new();
     for line in ["ls", "up demo", "status demo"] {
-        record(&mut text, line, &home.try_run(line), home.path());
+        record(&mut text, line, &home.try_run(line), &home);
     }
     insta::assert_snapshot!(text);
 }
@@ -183,7 +178,7 @@ fn a_half_gone_node_is_named_and_the_rest_is_still_listed() {
     std::fs::write(machines.join("node1/config.json"), "{").unwrap();
     let mut text = String::new();
     for line in ["ls", "status demo", "up demo", "stop demo", "ssh node1"] {
-        record(&mut text, line, &home.try_run(line), home.path());
+        record(&mut text, line, &home.try_run(line), &home);
     }
     insta::assert_snapshot!(text);
 }
@@ -234,59 +229,6 @@ fn machines_of_docker_machines_store_are_known_by_name() {
     std::fs::remove_dir_all(home.cluster("demo")).unwrap();
     assert_eq!(skep("node rm node0 -y").code, 0);
     assert!(!store.join("machines/node0").exists());
-}
-
-/// Writes down a cluster of two nodes that never ran.
-fn put_cluster(home: &Home) {
-    let store = Store::new(home.path().to_owned());
-    let node = |index: u32| NodeSpec {
-        name: NodeName::numbered(index as usize),
-        role: if index == 0 { Role::Manager } else { Role::Worker },
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: Default::default(),
-        host: None,
-        availability: None,
-    };
-    let network =
-        NetworkRecord { subnet: "10.5.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-    let record = ClusterRecord {
-        name: "demo".parse().unwrap(),
-        network: network.clone(),
-        image: ImageSpec::default(),
-        nodes: vec![node(0), node(1)],
-        hostnames: Vec::new(),
-        images: Vec::new(),
-        access: Access::default(),
-        registry: None,
-        trusted: None,
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cluster = runtime.block_on(store.lock(&record.name, |_| ())).unwrap();
-    cluster.write_cluster(&record).unwrap();
-    for index in 0..2 {
-        let address = network.node_address(index);
-        let node = NodeRecord {
-            spec: node(index),
-            index,
-            address,
-            mac: Mac::for_address(address),
-            tap: format!("skt{:08x}", u32::from(address)),
-        };
-        cluster.write_node(&network.bridge, &node).unwrap();
-    }
-    cluster.release();
-}
-
-fn record(text: &mut String, line: &str, said: &Said, home: &Path) {
-    writeln!(text, "$ skep {line}").unwrap();
-    let all = format!("{}{}", said.stdout, said.stderr);
-    let all = all.replace(&home.display().to_string(), "HOME");
-    for line in all.lines() {
-        writeln!(text, "{}", line.trim_end()).unwrap();
-    }
-    writeln!(text, "[{}]\n", said.code).unwrap();
 }
 
 /// The program is one file: nothing of it is looked up beside it.

@@ -5,12 +5,14 @@ mod alias;
 mod bench;
 mod cache;
 mod certs;
+mod config;
 mod converge;
 mod doctor;
 mod down;
 mod firewall;
 mod hosts;
 mod image;
+mod init;
 mod logs;
 mod ls;
 mod node;
@@ -32,7 +34,9 @@ use clap::{Args, CommandFactory};
 
 pub use alias::InstallAlias;
 pub use bench::Bench;
+pub use config::Config;
 pub(crate) use doctor::require;
+pub use init::Init;
 
 use crate::cli::{Cli, Command};
 use crate::context::Context;
@@ -96,6 +100,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::SupportBundle(args) => support::run(context, args).await?,
         Command::Cache(command) => cache::run(context, command)?,
         Command::Bench(args) => bench::run(context, args).await?,
+        Command::Init(args) => init::run(context, &args)?,
+        Command::Config(args) => config::run(context, &args)?,
         Command::Schema => schema::run(),
         Command::InstallAlias(args) => alias::run(&args)?,
         Command::Completions(Completions { shell }) => {

@@ -7,10 +7,10 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 use skep_host::oci::Source;
 
-use super::ClusterFile;
-use super::kind::Kind;
+use super::kind::{Kind, Version, is_null};
 use super::problem::{Place, Problem, Problems, render_problems};
-use super::tree::parse_tree;
+use super::tree::{Node, parse_tree};
+use super::{ClusterFile, VERSION};
 use crate::error::CliError;
 
 /// The most that is read; a file of a thousand nodes has less than a tenth.
@@ -50,11 +50,17 @@ impl ClusterFile {
     }
 
     fn parse_as(text: &str, name: &str, path: &Path) -> Result<Self, CliError> {
-        let Some(tree) = parse_tree(text).map_err(|problem| wrong(name, &[problem]))? else {
-            return Ok(Self::default());
+        let tree = parse_tree(text).map_err(|problem| wrong(name, &[problem]))?;
+        let Some(tree) = tree.filter(|tree| !is_null(tree)) else {
+            return Err(CliError::usage(format!("{name}: the file is empty"))
+                .hint("skep init -  # prints a starter file"));
         };
         let mut problems = Problems::default();
-        let file = <Self as Kind>::read(&tree, &mut problems);
+        // What the rest of a file of another version means is not known.
+        let file = match read_version(&tree, &mut problems) {
+            Some(VERSION) => <Self as Kind>::read(&tree, &mut problems),
+            _ => None,
+        };
         let problems = problems.into_sorted();
         match file {
             Some(file) if problems.is_empty() => Ok(file.beside(path)),
@@ -96,19 +102,30 @@ impl ClusterFile {
     }
 }
 
+/// Returns the version of the file's format; without one it is the first.
+fn read_version(tree: &Node, problems: &mut Problems) -> Option<u32> {
+    match tree.get("version") {
+        None => Some(1),
+        Some(version) => problems.under("version", |problems| Version::read(version, problems)),
+    }
+}
+
 /// Returns the JSON Schema of the cluster file, in draft 7, which is what editors know best.
 #[must_use]
 pub fn json_schema() -> Json {
     let mut schema = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "skep.yaml",
-        "description": "A Docker Swarm in virtual machines, for `skep up -f skep.yaml`. Every key may be left out.",
+        "$id": format!("urn:skep:schema:cluster-file:{VERSION}"),
+        "title": "skep cluster file",
+        "description": "A Docker Swarm on this host, for `skep up -f skep.yaml`. Every key is optional.",
     });
     if let (Json::Object(schema), Json::Object(keys)) =
         (&mut schema, <ClusterFile as Kind>::schema())
     {
         schema.extend(keys);
     }
+    // Every other section may be empty, the file may not.
+    schema["type"] = json!("object");
     schema
 }
 

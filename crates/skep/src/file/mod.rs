@@ -8,6 +8,7 @@
 //! Invariant: whatever the text, reading it ends, in bounded memory and without a panic, with a
 //! cluster file or with all that is wrong in it.
 
+mod document;
 mod fields;
 mod kind;
 mod load;
@@ -19,6 +20,7 @@ mod spec;
 mod tests;
 mod tree;
 
+pub use document::document;
 pub use load::json_schema;
 pub use references::{Reference, file_references};
 pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
@@ -30,6 +32,13 @@ use ipnet::Ipv4Net;
 use skep_core::model::{
     AptSource, Availability, ClusterName, HostSpec, HostnameSpec, NodeName, Role, Size,
 };
+
+/// The version of the cluster file's format, `version` in the file. It goes up when a file that an older skep reads
+/// would mean something else.
+pub const VERSION: u32 = 1;
+
+/// A file to start from: every key with an example, most of them as comments.
+pub const STARTER: &str = include_str!("starter.yaml");
 
 /// A cluster file, or flags in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

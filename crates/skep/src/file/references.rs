@@ -20,10 +20,10 @@ pub fn file_references(text: &str) -> Vec<Reference> {
     let Ok(Some(root)) = parse_tree(text) else { return Vec::new() };
     let mut found = Vec::new();
     for (key, kind) in [("secrets", "secret"), ("configs", "config")] {
-        let Some(section) = child(&root, key) else { continue };
+        let Some(section) = root.get(key) else { continue };
         let Value::Map(entries) = &section.value else { continue };
         for (name, entry) in entries {
-            let (Some(name), Some(path)) = (text_of(name), child(entry, "file").and_then(text_of))
+            let (Some(name), Some(path)) = (name.text(), entry.get("file").and_then(Node::text))
             else {
                 continue;
             };
@@ -31,18 +31,6 @@ pub fn file_references(text: &str) -> Vec<Reference> {
         }
     }
     found
-}
-
-fn child<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
-    let Value::Map(entries) = &node.value else { return None };
-    entries.iter().find(|(name, _)| text_of(name) == Some(key)).map(|(_, value)| value)
-}
-
-fn text_of(node: &Node) -> Option<&str> {
-    match &node.value {
-        Value::Scalar(scalar) => Some(&scalar.text),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -255,7 +255,7 @@ pub fn host_node(
 }
 
 /// What stands for a node in `NAME@*`: any that is up.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 /// Reads `NAME`, `NAME@NODE`, or `NAME@*`.
 pub(super) fn parse_hostname(text: &str) -> Result<HostnameSpec, NameError> {

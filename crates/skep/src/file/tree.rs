@@ -1,10 +1,11 @@
 //! From text to a tree in which everything knows its place.
 //!
 //! Invariants: a tree has at most [`NODES`] nodes, [`DEPTH`] levels and texts of [`TEXT`] bytes,
-//! what its aliases stand for included. Duplicate keys are kept, for the reader to report.
+//! what its aliases stand for included. Duplicate keys are kept, for the reader to report. Merge keys (`<<`) are
+//! resolved (yaml.org/type/merge.html).
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Tag};
 
@@ -13,6 +14,8 @@ use super::problem::{Place, Problem};
 const DEPTH: usize = 32;
 const NODES: usize = 50_000;
 const TEXT: usize = 4096;
+/// The key that adds the entries of other maps, if it is not quoted.
+const MERGE: &str = "<<";
 
 /// A part of a file.
 #[derive(Debug, Clone)]
@@ -79,7 +82,17 @@ struct Open {
     node: Node,
     anchor: usize,
     /// The key whose value comes next.
-    key: Option<Node>,
+    key: Option<Key>,
+    /// The merge key's place and value.
+    merge: Option<(Place, Node)>,
+}
+
+/// A key of a map.
+enum Key {
+    /// One of the map's own.
+    Own(Node),
+    /// `<<`, at this place.
+    Merge(Place),
 }
 
 impl Builder {
@@ -104,7 +117,7 @@ impl Builder {
                 self.open(Node { at, value: Value::Map(Vec::new()) }, anchor)
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
-                Some(open) => self.close(open.node, open.anchor),
+                Some(open) => self.close(merged(open.node, open.merge)?, open.anchor),
                 None => Ok(()),
             },
             Event::Alias(anchor) => self.alias(anchor, at),
@@ -122,7 +135,7 @@ impl Builder {
     fn open(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         self.count(1, node.at)?;
         check_depth(self.open.len() + 1, node.at)?;
-        self.open.push(Open { node, anchor, key: None });
+        self.open.push(Open { node, anchor, key: None, merge: None });
         Ok(())
     }
 
@@ -153,15 +166,28 @@ impl Builder {
             return Ok(());
         };
         match (&mut open.node.value, open.key.take()) {
-            (Value::Map(entries), Some(key)) => {
+            (Value::Map(_), Some(Key::Merge(at))) => match &open.merge {
+                None => open.merge = Some((at, node)),
+                Some((first, _)) => {
+                    let line = first.line;
+                    let message = format!(
+                        "duplicate key `<<`, it is in line {line} already; merge several maps with <<: [*a, *b]"
+                    );
+                    return Err(Problem::new(at, message));
+                }
+            },
+            (Value::Map(entries), Some(Key::Own(key))) => {
                 // What is not there has no place but that of its key.
                 let at = if node.is_absent() { key.at } else { node.at };
                 entries.push((key, Node { at, ..node }));
             }
             (Value::Map(_), None) => match node.value {
+                Value::Scalar(Scalar { text, plain: true }) if text == MERGE => {
+                    open.key = Some(Key::Merge(node.at));
+                }
                 Value::Scalar(Scalar { text, .. }) => {
                     let value = Value::Scalar(Scalar { text, plain: false });
-                    open.key = Some(Node { at: node.at, value });
+                    open.key = Some(Key::Own(Node { at: node.at, value }));
                 }
                 _ => return Err(Problem::new(node.at, "a key has to be a text")),
             },
@@ -183,7 +209,44 @@ impl Builder {
     }
 }
 
+/// Returns a map with the entries that its merge key adds: those whose keys it does not have itself. Of several maps
+/// the first that has a key counts.
+fn merged(mut map: Node, merge: Option<(Place, Node)>) -> Result<Node, Problem> {
+    let (Value::Map(entries), Some((_, merge))) = (&mut map.value, merge) else { return Ok(map) };
+    let sources = match merge.value {
+        Value::List(items) => items,
+        _ => vec![merge],
+    };
+    let text = |(key, _): &(Node, Node)| key.text().map(str::to_owned);
+    let mut known: BTreeSet<_> = entries.iter().filter_map(text).collect();
+    for source in sources {
+        let Value::Map(more) = source.value else {
+            let message = "`<<` needs a map, such as an alias (*name), or a list of maps";
+            return Err(Problem::new(source.at, message));
+        };
+        let new = |(key, _): &(Node, Node)| key.text().is_some_and(|key| !known.contains(key));
+        let begin = entries.len();
+        entries.extend(more.into_iter().filter(new));
+        known.extend(entries[begin..].iter().filter_map(text));
+    }
+    Ok(map)
+}
+
 impl Node {
+    /// Returns the text of a scalar.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar(scalar) => Some(&scalar.text),
+            _ => None,
+        }
+    }
+
+    /// Returns what a map has under a key.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|(name, _)| name.text() == Some(key)).map(|(_, value)| value)
+    }
+
     /// Returns whether there is not even a `null`.
     fn is_absent(&self) -> bool {
         matches!(&self.value, Value::Scalar(Scalar { text, plain: true }) if text.is_empty())
@@ -278,6 +341,67 @@ mod tests {
             chain.push_str(&format!("a{level}: &a{level} [*a{}]\n", level - 1));
         }
         assert_eq!(problem(&chain), "f:32:12: nested deeper than 32 levels");
+    }
+
+    #[test]
+    fn what_merges_wrongly_is_told_with_its_place() {
+        let needs = "`<<` needs a map, such as an alias (*name), or a list of maps";
+        assert_eq!(problem("a: {<<: 1}"), format!("f:1:9: {needs}"));
+        assert_eq!(problem("a: {<<: [{b: 1}, [c]]}"), format!("f:1:18: {needs}"));
+        assert_eq!(problem("a:\n  <<:\n"), format!("f:2:5: {needs}"));
+        assert_eq!(
+            problem("a: {<<: {b: 1},\n <<: {c: 1}}"),
+            "f:2:2: duplicate key `<<`, it is in line 1 already; merge several maps with <<: [*a, *b]"
+        );
+        assert_eq!(
+            problem("a: &a {<<: *a}"),
+            "f:1:12: an alias cannot stand for what it is part of"
+        );
+    }
+
+    #[test]
+    fn a_merge_key_adds_what_a_map_does_not_have_itself() {
+        let merged = |text: &str| {
+            let root = parse_tree(text).unwrap().unwrap();
+            let Some(Value::Map(entries)) = root.get("m").map(|node| node.value.clone()) else {
+                panic!("{root:?}");
+            };
+            let pairs = entries.iter().map(|(key, value)| [key.text(), value.text()]);
+            pairs
+                .map(|it| it.map(|text| text.unwrap_or("…")).join("="))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        // Its own keys count, wherever the merge key is; of several maps the first; maps below are not merged.
+        assert_eq!(merged("m: {<<: {a: 1, b: 1}, a: 2}"), "a=2 b=1");
+        assert_eq!(
+            merged("m: {a: 2, <<: [{b: 1, n: {x: 1}}, {b: 2, n: {y: 1}, c: 3}]}"),
+            "a=2 b=1 n=… c=3"
+        );
+        assert_eq!(
+            merged("a: &a {x: 1, y: 1}\nb: &b {<<: *a, y: 2}\nm: {<<: *b, z: 3}"),
+            "z=3 y=2 x=1"
+        );
+        assert_eq!(merged("m: {\"<<\": {a: 1}}"), "<<=…");
+        assert_eq!(merged("m: {<<: [], a: 1}"), "a=1");
+        // A duplicate within one map is still there for the reader to report.
+        assert_eq!(merged("m: {<<: {a: 1, a: 2}}"), "a=1 a=2");
+    }
+
+    #[test]
+    fn merge_keys_are_bounded_like_aliases_and_take_time_in_proportion() {
+        let mut bomb = "a0: &a0 {k0: x}\n".to_owned();
+        for level in 1..20 {
+            let own = format!("k{level}: *a{}", level - 1);
+            let all = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} {{<<: [{all}], {own}}}\n"));
+        }
+        let bomb = problem(&bomb);
+        assert!(bomb.ends_with("more than 50000 values, counting those of aliases"), "{bomb}");
+        // A test for each pair of entry and map would take minutes.
+        let keys: String = (0..12_000).map(|key| format!("k{key}: x, ")).collect();
+        let empty = "{}, ".repeat(24_000);
+        assert_eq!(problem(&format!("m: {{{keys} <<: [{empty}]}}")), "");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 pub mod progress;
 pub mod shown;
 pub mod table;
-mod yaml;
+pub mod yaml;
 
 use std::fmt;
 use std::io::{IsTerminal, Write};

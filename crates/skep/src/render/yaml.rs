@@ -43,8 +43,9 @@ fn under(value: &Value, depth: usize, text: &mut String) {
 }
 
 fn key_of(key: &str) -> String {
-    let plain = key.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    let taken = ["", "y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    let plain = key.starts_with(|c: char| c.is_ascii_lowercase()) && key.chars().all(fits);
+    let taken = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     match plain && !taken.contains(&key) {
         true => key.to_owned(),
         false => Value::from(key).to_string(),
@@ -61,11 +62,15 @@ mod tests {
     fn a_document_reads_back() {
         let value = json!({
             "format": 1,
+            "node-0": "1e5",
+            "0": 0,
             "nodes": [{"name": "a: b", "labels": {"y": "no", "k.e/y": ""}, "list": []}, "x\n", null],
             "none": {},
         });
         let expected = "\
 format: 1
+node-0: \"1e5\"
+\"0\": 0
 nodes:
   - name: \"a: b\"
     labels:

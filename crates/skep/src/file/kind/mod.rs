@@ -9,7 +9,7 @@ mod text;
 
 pub use collection::{ListOf, MapOf, OneOrMore, entries};
 pub use name::Driver;
-pub use number::{Flag, SizeFrom, Whole};
+pub use number::{Flag, SizeFrom, Version, Whole};
 pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, RegistryName, Url, User, Word};
 
 use serde_json::Value as Json;
@@ -89,7 +89,7 @@ pub fn text<'a>(node: &'a Node, expected: &str, problems: &mut Problems) -> Opti
 }
 
 /// Returns whether a node says nothing: `null`, or a key without a value.
-fn is_null(node: &Node) -> bool {
+pub fn is_null(node: &Node) -> bool {
     scalar(node, Resolved::Null).is_some()
 }
 

@@ -3,7 +3,8 @@
 use serde_json::{Value as Json, json};
 use skep_core::model::Size;
 
-use super::{Kind, Resolved, is_null, report_other, scalar};
+use super::{Kind, Resolved, describe, is_null, report_other, scalar};
+use crate::file::VERSION;
 use crate::file::problem::Problems;
 use crate::file::tree::{Node, Value};
 
@@ -57,6 +58,35 @@ impl<const MIB: u64> Kind for SizeFrom<MIB> {
             Err(error) => problems.report(node.at, error),
         }
         None
+    }
+}
+
+/// The version of the file's format.
+pub struct Version;
+
+impl Kind for Version {
+    type Value = u32;
+
+    fn schema() -> Json {
+        json!({"enum": [VERSION]})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<u32> {
+        let number = scalar(node, Resolved::Number).and_then(|text| text.parse().ok());
+        match number {
+            Some(VERSION) => {}
+            Some(newer) if newer > VERSION => problems.report(
+                node.at,
+                format_args!(
+                    "the file needs a newer skep: this one reads version {VERSION}, not {newer}; update skep"
+                ),
+            ),
+            _ => {
+                let found = describe(node);
+                problems.report(node.at, format_args!("{found} is not a version; write `version: {VERSION}`"));
+            }
+        }
+        number.filter(|number| *number == VERSION)
     }
 }
 
