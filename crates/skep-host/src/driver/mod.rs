@@ -70,6 +70,14 @@ pub enum Error {
         /// The console's last lines.
         console: String,
     },
+    /// The guest was given up before its agent answered, and does not go on by itself.
+    #[error("the guest stopped: {} (QEMU's state is {state}){}", qemu::stop_reason(.state), said(.last_words))]
+    Stopped {
+        /// QEMU's own word for it.
+        state: String,
+        /// The last lines of QEMU's log and of the console.
+        last_words: String,
+    },
     /// The machine does not run.
     #[error("the machine does not run")]
     NotRunning,

@@ -236,10 +236,17 @@ pub(super) async fn await_guest(dir: &Path, limit: Duration) -> Result<(), Error
     };
     // What the guest says goes with QEMU if that dies, so it is heard while it is waited for.
     let up = async {
-        tokio::select! { result = up => result, never = console::listen(dir) => match never {} }
+        tokio::select! {
+            result = up => result,
+            state = power::stopped(dir) => {
+                Err(Error::Stopped { state, last_words: last_words(&files) })
+            }
+            never = console::listen(dir) => match never {},
+        }
     };
     match timeout(limit, up).await {
         Ok(Ok(())) => Ok(()),
+        Ok(Err(error @ Error::Stopped { .. })) => Err(error),
         Ok(Err(_)) if process(dir).is_none() => Err(Error::Died(last_words(&files))),
         Ok(Err(error)) => Err(error),
         Err(_) => {

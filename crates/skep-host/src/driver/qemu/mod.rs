@@ -41,6 +41,7 @@ use tokio::sync::OnceCell;
 
 pub use accel::Accelerator;
 pub use power::stop_limit;
+pub(super) use power::stop_reason;
 pub use profile::{Choice, Profile};
 pub use program::QemuVersion;
 pub use template::{Manifest, Template};

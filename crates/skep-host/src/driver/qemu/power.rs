@@ -26,6 +26,9 @@ pub const SHUTDOWN_MARGIN: Duration = Duration::from_secs(10);
 /// How long a look waits for the monitor.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How soon a guest that is waited for is looked at again.
+const STOPPED_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long a killed process may take to be gone.
 const DEATH: Duration = Duration::from_secs(20);
 
@@ -33,13 +36,45 @@ pub(super) async fn state(machine: &Machine) -> MachineState {
     if process(&machine.dir).is_none() {
         return MachineState::Stopped;
     }
+    // A monitor that is slow says nothing about the guest: the process runs.
+    of_status(status_word(&machine.dir).await.as_deref())
+}
+
+/// Returns QEMU's word for the state of the machine in a directory; none if its monitor does not say it in time.
+async fn status_word(dir: &Path) -> Option<String> {
     let status = async {
-        let mut qmp = Qmp::open(&machine.dir, SECOND_MONITOR).await?;
+        let mut qmp = Qmp::open(dir, SECOND_MONITOR).await?;
         qmp.execute("query-status", json!({})).await
     };
-    // A monitor that is slow says nothing about the guest: the process runs.
-    let Ok(Ok(status)) = timeout(LOOK, status).await else { return MachineState::Running };
-    of_status(status.get("status").and_then(Value::as_str))
+    let status = timeout(LOOK, status).await.ok()?.ok()?;
+    Some(status.get("status")?.as_str()?.to_owned())
+}
+
+/// Waits until QEMU says that the guest in a directory stopped by an error or by itself, and returns QEMU's word for that.
+pub(super) async fn stopped(dir: &Path) -> String {
+    loop {
+        // wait: the monitor announces events to one client, which waits for another one.
+        tokio::time::sleep(STOPPED_AGAIN).await;
+        if let Some(word) = status_word(dir).await
+            && STOPPED.iter().any(|(known, _)| word == *known)
+        {
+            return word;
+        }
+    }
+}
+
+/// The states in which a guest does not go on by itself, and what each means to a user.
+const STOPPED: [(&str, &str); 5] = [
+    ("internal-error", "KVM could not go on with it; `dmesg` and the lines below may say why"),
+    ("io-error", "this host's disk is full or failed; `df -h` shows which"),
+    ("guest-panicked", "its kernel panicked"),
+    ("watchdog", "its watchdog ended it"),
+    ("shutdown", "it shut down while it started"),
+];
+
+/// Returns what one of QEMU's words for a stopped guest means.
+pub(in crate::driver) fn stop_reason(word: &str) -> &'static str {
+    STOPPED.iter().find(|(known, _)| word == *known).map_or("it does not run", |(_, why)| why)
 }
 
 /// All of QEMU's words for a machine's state (`RunState` of its qapi/run-state.json, 7.2 to 10.1), and what each means here.
@@ -159,11 +194,8 @@ async fn await_end(process: ProcessId, deadline: Instant) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead as _, BufReader, Write as _};
-    use std::os::fd::AsRawFd as _;
-    use std::os::unix::net::UnixListener;
-
     use super::*;
+    use crate::driver::qemu::qmp::fake::FakeMonitor;
     use crate::image::guest_file;
     use crate::store::fixtures;
 
@@ -194,27 +226,6 @@ mod tests {
         assert_eq!(words.len(), STATES.len());
     }
 
-    /// Answers the monitor's clients with a state, for as long as the test runs.
-    fn answer(dir: &Path, socket: &str, status: &'static str) {
-        let handle = std::fs::File::open(dir).unwrap();
-        let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
-        let listener = UnixListener::bind(path).unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let mut answer = |value: Value| writeln!(stream, "{value}").unwrap();
-                answer(json!({"QMP": {}}));
-                while let Some(Ok(line)) = lines.next() {
-                    answer(match line.contains("query-status") {
-                        true => json!({"return": {"status": status, "running": false}}),
-                        false => json!({"return": {}}),
-                    });
-                }
-            }
-        });
-    }
-
     #[tokio::test]
     async fn a_machine_that_kvm_gave_up_has_crashed_and_is_ended_at_once() {
         let dir = tempfile::tempdir().unwrap();
@@ -228,7 +239,7 @@ mod tests {
         let process = ProcessId::of(child.id()).unwrap();
         let note = json!({"pid": process.pid, "start": process.start, "accelerator": "kvm"});
         std::fs::write(dir.path().join("process.json"), note.to_string()).unwrap();
-        answer(dir.path(), SECOND_MONITOR, "internal-error");
+        FakeMonitor::saying("internal-error").serve(dir.path(), &[SECOND_MONITOR]);
         let seen = state(&machine).await;
         let began = Instant::now();
         let followed = stop(&machine, Duration::from_secs(60)).await;

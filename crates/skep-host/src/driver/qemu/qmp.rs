@@ -105,3 +105,75 @@ impl Qmp {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod fake {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    /// A monitor that tells a machine's state, for as long as the test runs.
+    #[derive(Clone)]
+    pub(in crate::driver::qemu) struct FakeMonitor {
+        state: Arc<Mutex<&'static str>>,
+        /// What the state is when the guest was told to go on.
+        after: &'static str,
+    }
+
+    impl FakeMonitor {
+        /// Returns one that says a state.
+        pub fn saying(state: &'static str) -> Self {
+            Self { state: Arc::new(Mutex::new(state)), after: state }
+        }
+
+        /// Returns one whose machine waits for a saved state, and is in another one once it goes on with it.
+        pub fn migrating(after: &'static str) -> Self {
+            Self { state: Arc::new(Mutex::new("inmigrate")), after }
+        }
+
+        /// Listens on sockets in a directory.
+        pub fn serve(&self, dir: &Path, sockets: &[&str]) {
+            let handle = std::fs::File::open(dir).unwrap();
+            for socket in sockets {
+                // The path of a socket is short; that of a directory need not be.
+                let path = format!("/proc/self/fd/{}/{socket}", handle.as_raw_fd());
+                let (listener, monitor) = (UnixListener::bind(path).unwrap(), self.clone());
+                std::thread::spawn(move || {
+                    for stream in listener.incoming() {
+                        let monitor = monitor.clone();
+                        // A client that stays does not keep others from being answered.
+                        std::thread::spawn(move || monitor.answer(stream.unwrap()));
+                    }
+                });
+            }
+        }
+
+        fn answer(&self, mut stream: UnixStream) {
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let mut say = |value: Value| writeln!(stream, "{value}").is_ok();
+            say(json!({"QMP": {}}));
+            for line in lines.map_while(Result::ok) {
+                let request: Value = serde_json::from_str(&line).unwrap();
+                let mut state = self.state.lock().unwrap();
+                let answer = match request["execute"].as_str().unwrap() {
+                    "query-status" => json!({"status": *state, "running": *state == "running"}),
+                    "query-chardev" => json!([]),
+                    "migrate-incoming" => {
+                        *state = "paused";
+                        json!({})
+                    }
+                    "cont" => {
+                        *state = self.after;
+                        json!({})
+                    }
+                    _ => json!({}),
+                };
+                say(json!({"return": answer}));
+            }
+        }
+    }
+}

@@ -351,44 +351,14 @@ impl Making<'_> {
         let disk = vec![files.disk(), Files::in_dir(dir).disk(), self.image.root_disk()];
         let memory = Memory::Copied(&ram);
         let invocation = Invocation { memory, disk, ..self.invocation(&files) };
-        let tried = self.await_copy(&trial, &template, &invocation, limit).await;
+        let machine = self.process(&[&trial, dir], &invocation, &[]).await?.timeout(limit);
+        let tried = await_copy(&trial, &template, machine, limit).await;
         crate::sys::remove_tree(&trial)?;
         let why = |error: Error| {
             let reason = crate::sys::chain(&error);
             Error::Unfit(format!("a copy of the warm machine does not run: {reason}"))
         };
         tried.map_err(why)
-    }
-
-    async fn await_copy(
-        &self,
-        trial: &Path,
-        template: &Template,
-        invocation: &Invocation<'_>,
-        limit: Duration,
-    ) -> Result<(), Error> {
-        let files = Files::in_dir(trial);
-        let machine = self.process(&[trial, &template.dir], invocation, &[]).await?.timeout(limit);
-        let machine = machine.run();
-        tokio::pin!(machine);
-        let answers = async {
-            await_monitor(trial).await;
-            load(trial, template).await?;
-            await_guest(trial, limit).await
-        };
-        tokio::select! {
-            ended = &mut machine => {
-                explained(ended)?;
-                return Err(Error::Died(last_words(&files)));
-            }
-            answers = answers => answers?,
-        }
-        // Its memory and disk are nobody's: there is nothing to shut down.
-        let mut qmp = Qmp::open(trial, MONITOR).await?;
-        let _ = qmp.execute("quit", json!({})).await;
-        // It may end as it likes.
-        let _ = machine.await;
-        Ok(())
     }
 
     /// Returns the template as it is before it is sealed.
@@ -439,6 +409,36 @@ impl Making<'_> {
     }
 }
 
+/// Runs a copy until its guest answers.
+async fn await_copy(
+    trial: &Path,
+    template: &Template,
+    machine: Cmd,
+    limit: Duration,
+) -> Result<(), Error> {
+    let files = Files::in_dir(trial);
+    let machine = machine.run();
+    tokio::pin!(machine);
+    let answers = async {
+        await_monitor(trial).await;
+        load(trial, template).await?;
+        await_guest(trial, limit).await
+    };
+    tokio::select! {
+        ended = &mut machine => {
+            explained(ended)?;
+            return Err(Error::Died(last_words(&files)));
+        }
+        answers = answers => answers?,
+    }
+    // Its memory and disk are nobody's: there is nothing to shut down.
+    let mut qmp = Qmp::open(trial, MONITOR).await?;
+    let _ = qmp.execute("quit", json!({})).await;
+    // It may end as it likes.
+    let _ = machine.await;
+    Ok(())
+}
+
 /// Waits until a machine that was just started as our child listens; its end ends the wait.
 pub(super) async fn await_monitor(dir: &Path) {
     while crate::sys::connect_in(dir, MONITOR).await.is_err() {
@@ -450,6 +450,8 @@ pub(super) async fn await_monitor(dir: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::qemu::args::SECOND_MONITOR;
+    use crate::driver::qemu::qmp::fake::FakeMonitor;
     use crate::driver::qemu::{Accelerator, Profile, QemuVersion};
     use crate::image;
     use crate::net::LinuxNetwork;
@@ -563,6 +565,48 @@ mod tests {
         let (network, say) = (&LinuxNetwork, &|_: &str| ());
         let (shape, secluded) = (SHAPE, false);
         Making { image, shape, images: &[], emulator, keeps: false, network, secluded, say }
+    }
+
+    /// Runs a copy whose QEMU is this script, and whose monitors say `after` once the guest goes on.
+    async fn run_copy(script: &str, after: &'static str) -> (Error, Duration) {
+        let place = tempfile::tempdir().unwrap();
+        let trial = place.path().join("trial");
+        std::fs::create_dir_all(Files::in_dir(&trial).run()).unwrap();
+        std::fs::write(place.path().join("state"), "state").unwrap();
+        std::fs::write(Files::in_dir(&trial).console(), "[    0.5] the guest's last line\n")
+            .unwrap();
+        if !after.is_empty() {
+            FakeMonitor::migrating(after).serve(&trial, &[MONITOR, SECOND_MONITOR]);
+        }
+        let (image, emulator) = (image("a"), emulator());
+        let template = making(&image, &emulator).unsealed(place.path());
+        // Its time limit is one that nobody waits for.
+        let limit = Duration::from_secs(600);
+        let machine = Cmd::new("sh").args(["-c", script]).timeout(limit);
+        let began = std::time::Instant::now();
+        let tried = await_copy(&trial, &template, machine, limit).await;
+        (tried.unwrap_err(), began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_kvm_does_not_run_is_given_up_at_once_with_the_reason() {
+        let hangs = "exec sleep 600";
+        let cases = [
+            // As it is where the host's KVM lacks a register that the state has.
+            ("echo 'error: failed to set MSR 0x48e' >&2; exit 1", "", "failed to set MSR 0x48e"),
+            (hangs, "internal-error", "KVM could not go on with it"),
+            (hangs, "guest-panicked", "its kernel panicked"),
+            (hangs, "io-error", "disk is full or failed"),
+            (hangs, "shutdown", "shut down while it started"),
+        ];
+        for (script, after, wanted) in cases {
+            let (error, took) = run_copy(script, after).await;
+            let said = error.to_string();
+            assert!(said.contains(wanted), "{after}: {said}");
+            assert!(after.is_empty() || said.contains(after), "{said}");
+            assert!(after.is_empty() || said.contains("the guest's last line"), "{said}");
+            assert!(took < Duration::from_secs(60), "{after}: {took:?}");
+        }
     }
 
     #[tokio::test]
