@@ -46,7 +46,7 @@ pub struct Observed {
     pub baked: Vec<Baked>,
 }
 
-/// A warm machine whose engine has container images.
+/// A template whose engine has container images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Baked {
     /// What its guest's image was made from.

@@ -95,10 +95,10 @@ pub trait Names: Send + Sync {
 
 /// Writes names itself.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct OwnHands;
+pub struct DirectNames;
 
 #[async_trait]
-impl Names for OwnHands {
+impl Names for DirectNames {
     async fn write(&self, path: &Path, owner: &Owner, entries: &[HostsEntry]) -> Result<(), Error> {
         write_block(path, owner, entries)
     }
@@ -265,7 +265,7 @@ mod tests {
     fn the_files_mode_and_owner_are_kept() {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let (_dir, path) = hosts("127.0.0.1 localhost\n");
-        if rustix::process::geteuid().is_root() {
+        if crate::sys::is_root() {
             std::os::unix::fs::chown(&path, Some(54321), Some(54322)).unwrap();
         }
         let of = |found: std::fs::Metadata| (found.mode() & 0o7777, found.uid(), found.gid());

@@ -8,14 +8,15 @@ use std::path::Path;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use crate::broker::BrokeredNetwork;
 use crate::driver;
 use crate::driver::qemu::{Accelerator, QemuVersion, program};
-use crate::enclosure::EnclosedNetwork;
-use crate::firewall::{self, is_root};
+use crate::firewall::{self};
 use crate::net::{self, Network};
+use crate::privileged_helper::HelperNetwork;
 use crate::setup;
+use crate::sys::is_root;
 use crate::sys::{Cmd, CmdError, free_space};
+use crate::userns::UsernsNetwork;
 
 use packages::{install, newer_qemu};
 
@@ -66,15 +67,15 @@ pub struct Needs<'a> {
     /// Whether an image has to be built.
     pub build: bool,
     /// What acts as root for this user, if this is not root.
-    pub broker: Option<&'a BrokeredNetwork>,
+    pub helper: Option<&'a HelperNetwork>,
     /// The networks of this user's own, if the clusters have theirs there.
-    pub enclosed: Option<&'a EnclosedNetwork>,
+    pub userns: Option<&'a UsernsNetwork>,
 }
 
 /// Checks the host.
 pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     let (rights, qemu, programs, firewall) =
-        tokio::join!(rights(&needs), qemu(), programs(needs.build), obstacles(needs.broker));
+        tokio::join!(rights(&needs), qemu(), programs(needs.build), obstacles(needs.helper));
     let mut checks = vec![rights, qemu];
     checks.extend(programs);
     if needs.build && !is_root() {
@@ -86,7 +87,7 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     }
     checks.push(kvm(program::has(Accelerator::Tcg).await.unwrap_or(true)));
     checks.extend(conditions::check(needs.store, needs.cache, needs.build).await);
-    if needs.enclosed.is_some() {
+    if needs.userns.is_some() {
         checks.push(way_out().await);
     }
     checks.extend(firewall);
@@ -104,8 +105,8 @@ fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) 
 /// Checks that networks can be made for whoever this is.
 async fn rights(needs: &Needs<'_>) -> Check {
     const NAME: &str = "rights";
-    if let Some(enclosed) = needs.enclosed {
-        return match enclosed.hello().await {
+    if let Some(userns) = needs.userns {
+        return match userns.hello().await {
             Ok(()) => good(NAME, "networks in a namespace of this user's own"),
             Err(error) => bad(NAME, crate::sys::chain(&error), namespaces(&error)),
         };
@@ -113,16 +114,16 @@ async fn rights(needs: &Needs<'_>) -> Check {
     if is_root() {
         return good(NAME, "root");
     }
-    let Some(broker) = needs.broker else {
+    let Some(helper) = needs.helper else {
         let remedy = format!(
             "{}, once; or up --net user, which needs no root; or sudo -E with the same command",
             setup::remedy()
         );
         return bad(NAME, "bridges and firewall rules need root", remedy);
     };
-    let error = match broker.hello().await {
+    let error = match helper.hello().await {
         Ok(()) => return good(NAME, "an ordinary user, for whom skep-net makes networks"),
-        Err(error @ net::Error::OtherBroker(_)) => {
+        Err(error @ net::Error::OtherHelper(_)) => {
             return bad(NAME, crate::sys::chain(&error), setup::remedy());
         }
         Err(error) => error,
@@ -333,11 +334,11 @@ fn judge_firewall(obstacles: &[String], bridged: bool) -> Check {
     Check { name: NAME, verdict, found, remedy: "skep firewall apply".to_owned() }
 }
 
-async fn obstacles(broker: Option<&BrokeredNetwork>) -> Vec<Check> {
+async fn obstacles(helper: Option<&HelperNetwork>) -> Vec<Check> {
     const NAME: &str = "firewall";
-    let rules = match broker {
+    let rules = match helper {
         // Whether it answers at all is another check's matter.
-        Some(broker) => match broker.look().await {
+        Some(helper) => match helper.look().await {
             Ok(host) => Ok(host.rules().clone()),
             Err(_) => return Vec::new(),
         },

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use skep_host::firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
+use skep_host::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_testkit::host::{can_run_machines, in_namespaces};
 
 /// Says that this process is the host under test, in its own namespaces.

@@ -1,6 +1,6 @@
 //! Where things are, and what was chosen, on this machine and in this run.
 
-mod hands;
+mod backends;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,20 +10,20 @@ use std::time::Duration;
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
-use skep_host::broker::BrokeredNetwork;
-use skep_host::converge::{Settings, World};
+use skep_host::converge::{Settings, StepContext};
 use skep_host::driver::qemu::{Accelerator, Choice, Profile, Qemu};
 use skep_host::driver::{AnyDriver, Driver as _};
-use skep_host::enclosure::EnclosedNetwork;
 use skep_host::engine::{EngineImage, TlsEngines};
 use skep_host::image::Cache;
 use skep_host::net::{Network, resolvers};
 use skep_host::observe::{self, Damage, Observer};
+use skep_host::privileged_helper::HelperNetwork;
 use skep_host::stack::Swarm;
 use skep_host::store::{ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
 use skep_host::sys::Holder;
+use skep_host::userns::UsernsNetwork;
 
-use self::hands::Hands;
+use self::backends::Backends;
 use crate::cli::{Accel, Detail, Waiting};
 use crate::errln;
 use crate::error::{CliError, Context as _};
@@ -50,7 +50,7 @@ pub struct Context {
     hosts_file: PathBuf,
     docker: Option<PathBuf>,
     docker_config: Option<PathBuf>,
-    hands: Hands,
+    backends: Backends,
     test_profile: Option<Profile>,
 }
 
@@ -75,7 +75,7 @@ impl Context {
         Ok(Self {
             docker_config: docker_config.filter(|_| docker.is_some()).map(|it| absolute(&it)),
             docker,
-            hands: Hands::choose(&absolute(&data)),
+            backends: Backends::choose(&absolute(&data)),
             store: Store::new(absolute(&data)),
             cache: Cache::new(absolute(&cache).join("skep")),
             detail,
@@ -100,7 +100,7 @@ impl Context {
             hosts_file: self.hosts_file.clone(),
             docker: self.docker.clone(),
             docker_config: self.docker_config.clone(),
-            hands: self.hands.clone(),
+            backends: self.backends.clone(),
             test_profile: self.test_profile,
         }
     }
@@ -108,31 +108,31 @@ impl Context {
     /// Returns what makes networks.
     #[must_use]
     pub fn network(&self) -> &dyn Network {
-        &*self.hands.network
+        &*self.backends.network
     }
 
     /// Returns what acts as root for this user, if there is such and this user is not root.
     #[must_use]
-    pub fn broker(&self) -> Option<&BrokeredNetwork> {
-        self.hands.broker.as_ref()
+    pub fn privileged_helper(&self) -> Option<&HelperNetwork> {
+        self.backends.helper.as_ref()
     }
 
     /// Returns the networks of this user's own, if the store's clusters have theirs there.
     #[must_use]
-    pub fn enclosed(&self) -> Option<&EnclosedNetwork> {
-        self.hands.enclosed.as_ref()
+    pub fn userns(&self) -> Option<&UsernsNetwork> {
+        self.backends.userns.as_ref()
     }
 
     /// Returns the address by which programs of this host reach a node.
     #[must_use]
-    pub fn seen_from_here(&self, node: &NodeRecord) -> Ipv4Addr {
+    pub fn host_address(&self, node: &NodeRecord) -> Ipv4Addr {
         if node.spec.host.is_some() {
             return node.address;
         }
-        if let Some(enclosed) = self.enclosed() {
-            enclosed.ensure_ways();
+        if let Some(userns) = self.userns() {
+            userns.ensure_port_forwards();
         }
-        self.network().seen_from_here(node.address)
+        self.network().host_address(node.address)
     }
 
     /// Returns the cluster that is meant: the one that is named, or the only one there is.
@@ -237,7 +237,7 @@ impl Context {
             (Some(Accel::Tcg), None) => Choice::Accelerator(Accelerator::Tcg),
             (None, None) => Choice::Tried,
         };
-        let network = self.hands.network.clone();
+        let network = self.backends.network.clone();
         AnyDriver::new(Qemu::new(self.cache.root().to_owned(), network, choice))
     }
 
@@ -369,8 +369,8 @@ impl Machinery<'_> {
 
     /// Returns the networks of this user's own, as [`Context::enclosed`].
     #[must_use]
-    pub fn enclosed(&self) -> Option<&EnclosedNetwork> {
-        self.context.enclosed()
+    pub fn userns(&self) -> Option<&UsernsNetwork> {
+        self.context.userns()
     }
 
     /// Tells whether names are written to the file that this host's programs read.
@@ -427,16 +427,16 @@ impl Machinery<'_> {
 
     /// Returns what steps act on; what happens is told to `events`.
     #[must_use]
-    pub fn world<'w>(
-        &'w self,
-        cluster: &'w LockedCluster,
-        events: &'w (dyn Fn(Event) + Send + Sync),
-    ) -> World<'w> {
-        World {
+    pub fn step_context<'c>(
+        &'c self,
+        cluster: &'c LockedCluster,
+        events: &'c (dyn Fn(Event) + Send + Sync),
+    ) -> StepContext<'c> {
+        StepContext {
             cluster,
             driver: &self.driver,
             network: self.context.network(),
-            names: &*self.context.hands.names,
+            names: &*self.context.backends.names,
             images: &self.context.cache,
             engines: &self.engines,
             settings: &self.settings,

@@ -137,8 +137,8 @@ fn hints(failure: &Failure) -> Vec<String> {
             )]
         }
         E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
-        | E::Network(net::Error::NoBroker(_)) => vec!["skep doctor".to_owned()],
-        E::Network(net::Error::OtherBroker(_)) => vec![setup::remedy()],
+        | E::Network(net::Error::NoHelper(_)) => vec!["skep doctor".to_owned()],
+        E::Network(net::Error::OtherHelper(_)) => vec![setup::remedy()],
         E::Image(image::Error::NoSpace { .. }) => vec!["skep cache prune".to_owned()],
         E::Pki(error) => out_of_time(error),
         E::Clock { node, .. } => vec![

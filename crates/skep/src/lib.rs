@@ -1,14 +1,14 @@
 //! The command line of skep: commands, rendering and exit codes. It runs no process and writes no
 //! state itself; `skep_host` does.
 
-pub mod broker;
+pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod context;
-pub mod enclosed;
 pub mod error;
 pub mod file;
 pub mod machine;
+pub mod privileged_helper;
 pub mod render;
 pub mod rights;
 pub mod template;

@@ -9,15 +9,15 @@ use skep::context::Context;
 use skep::errln;
 use skep::error::code;
 use skep::machine::{self, machines::Machines};
-use skep::{broker, enclosed};
+use skep::{background, privileged_helper};
 
 fn main() -> ExitCode {
     let line = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let line: Vec<String> = line.collect();
-    if line.first().is_some_and(|argv0| broker::is_called(argv0)) {
-        return broker::run(&line[1..]);
+    if line.first().is_some_and(|argv0| privileged_helper::is_called(argv0)) {
+        return privileged_helper::run(&line[1..]);
     }
-    if let Some(code) = enclosed::run(&line) {
+    if let Some(code) = background::run(&line) {
         return code;
     }
     skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Nodes that are copies of warm machines are as different as machines of their own, and go on as such
+//! Nodes that are copies of templates are as different as machines of their own, and go on as such
 //! when they boot again.
 
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ fn copies_of_one_machine_have_nothing_in_common() {
     }
     let host = Traces::look();
     let home = Home::new(env!("CARGO_BIN_EXE_skep"));
-    // One is a copy of another warm machine than the rest.
+    // One is a copy of another template than the rest.
     let file = home.path().join("five.yaml");
     let text = "{name: five, workers: 4, nodes: {node4: {memory: 768MiB}}}";
     std::fs::write(&file, text).unwrap();

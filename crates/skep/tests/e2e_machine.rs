@@ -128,7 +128,7 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
     host.assert_unchanged();
 }
 
-/// Takes out what is told only where image or warm machine have to be made first.
+/// Takes out what is told only where image or template have to be made first.
 fn without_news(said: &str) -> String {
     let told = ["(box) Creating", "(box) Starting"];
     let news =

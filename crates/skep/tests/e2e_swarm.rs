@@ -34,7 +34,7 @@ fn a_newcomer_gets_a_swarm_uses_it_and_leaves_no_trace() {
 
     // Doing it again changes nothing.
     let again = home.try_run("up quickstart -n 2");
-    let made = ["boot", "fork warm machine", "create disk"];
+    let made = ["boot", "fork template", "create disk"];
     let made = made.iter().any(|words| again.stderr.contains(words));
     assert_eq!((again.code, made), (0, false), "{}", again.stderr);
     assert_eq!(home.run("up quickstart --dry-run"), "nothing to do\n");

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 
 use skep_core::model::NetworkRecord;
 use skep_core::observed::HostsEntry;
-use skep_host::broker::{BrokeredNetwork, PATH, PROTOCOL};
 use skep_host::hosts::Names;
 use skep_host::net::claims::{self, STATE};
 use skep_host::net::{Error, Network, RootNetwork};
+use skep_host::privileged_helper::{HelperNetwork, PATH, PROTOCOL};
 use skep_host::store::Owner;
 use skep_host::sys::Lock;
 use skep_testkit::host::{can_run_machines, in_namespaces};
@@ -74,7 +74,7 @@ async fn story() {
 
 /// Who is to be served whatever the hostile user does.
 struct Others {
-    alice: BrokeredNetwork,
+    alice: HelperNetwork,
     hers: (NetworkRecord, Owner),
     roots: (NetworkRecord, Owner),
 }
@@ -86,7 +86,7 @@ impl Others {
             bridge: bridge.into(),
         };
         let others = Self {
-            alice: broker_of("alice"),
+            alice: helper_of("alice"),
             hers: (network("skep-hers", "10.193.200.0/24"), owner("hers", id("alice"))),
             roots: (network("skep-roots", "10.193.201.0/24"), owner("roots", 0)),
         };
@@ -152,7 +152,7 @@ async fn suspends(others: &Others) {
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     until("its processes end with the terminal", || !is_suspended());
-    let mallory = broker_of("mallory");
+    let mallory = helper_of("mallory");
     mallory.remove_link("skep-m").await.unwrap();
 }
 
@@ -228,7 +228,7 @@ async fn floods(others: &Others) {
             "{answer}"
         );
     }
-    let mallory = broker_of("mallory");
+    let mallory = helper_of("mallory");
     for n in 0..4 {
         mallory.remove_firewall(&format!("skep-m{n}")).await.unwrap();
         mallory.remove_link(&format!("skep-m{n}")).await.unwrap();
@@ -237,10 +237,10 @@ async fn floods(others: &Others) {
 }
 
 async fn keeps_taps(others: &Others) {
-    let mallory = broker_of("mallory");
+    let mallory = helper_of("mallory");
     let mut kept = Vec::new();
     let refused = loop {
-        match mallory.loose_tap().await {
+        match mallory.detached_tap().await {
             Ok(tap) => kept.push(tap),
             Err(error) => break error.to_string(),
         }
@@ -248,7 +248,7 @@ async fn keeps_taps(others: &Others) {
     };
     assert!(refused.contains("as many as one user may have"), "{refused}");
     assert_eq!(kept.len(), 8);
-    drop(others.alice.loose_tap().await.unwrap());
+    drop(others.alice.detached_tap().await.unwrap());
     drop(kept);
 
     // A node's tap that its holder had stay, and then gave the network back: as ioctl(2) TUNSETPERSIST does.
@@ -269,7 +269,7 @@ async fn keeps_taps(others: &Others) {
 }
 
 async fn takes_names(others: &Others) {
-    let mallory = broker_of("mallory");
+    let mallory = helper_of("mallory");
     let (network, owner) = place_of("m", "skep-m", "10.193.9.0/24");
     mallory.ensure_bridge(&network, &owner).await.unwrap();
     let entry = |n: usize, to: &NetworkRecord| HostsEntry {
@@ -302,7 +302,7 @@ async fn takes_names(others: &Others) {
 }
 
 async fn takes_subnets(others: &Others) {
-    let mallory = broker_of("mallory");
+    let mallory = helper_of("mallory");
     let (wide, owner) = place_of("m", "skep-m", "10.193.12.0/23");
     let error = refusal(mallory.ensure_bridge(&wide, &owner).await);
     assert!(error.contains("larger than a user's network may be"), "{error}");
@@ -377,8 +377,8 @@ fn owner(cluster: &str, user: u32) -> Owner {
     Owner { cluster: cluster.parse().unwrap(), store: "/m".into(), user }
 }
 
-fn broker_of(user: &str) -> BrokeredNetwork {
-    BrokeredNetwork::through(words_of(user))
+fn helper_of(user: &str) -> HelperNetwork {
+    HelperNetwork::through(words_of(user))
 }
 
 /// Returns what sudo would run for a user.

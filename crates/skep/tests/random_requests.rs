@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::NetworkRecord;
-use skep_host::broker::{PROTOCOL, serve};
 use skep_host::net::claims::{self, Claims, STATE};
 use skep_host::net::{Network, RootNetwork};
+use skep_host::privileged_helper::{PROTOCOL, serve};
 use skep_host::store::Owner;
 use skep_testkit::host::{can_run_machines, in_namespaces};
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::NetworkRecord;
-use skep_host::broker::BrokeredNetwork;
 use skep_host::net::{Error, HostNetwork, Network};
+use skep_host::privileged_helper::HelperNetwork;
 use skep_host::store::Owner;
 use skep_testkit::home::Said;
 use skep_testkit::host::can_run_machines;
@@ -147,9 +147,9 @@ fn set_up(host: &OwnHost) {
 }
 
 async fn networks(host: &OwnHost) {
-    let alice = broker_of("alice");
-    let mallory = broker_of("mallory");
-    assert!(matches!(mallory.hello().await, Err(Error::NoBroker(_))), "who is not in the group");
+    let alice = helper_of("alice");
+    let mallory = helper_of("mallory");
+    assert!(matches!(mallory.hello().await, Err(Error::NoHelper(_))), "who is not in the group");
     well(host.skep("setup --user mallory"));
 
     let network = |bridge: &str, subnet: &str| NetworkRecord {
@@ -177,7 +177,7 @@ async fn networks(host: &OwnHost) {
     assert!(refusal(again).contains("is there already"));
     drop(tap);
     assert!(!there("skt0ac10002").await, "it goes with whoever has it");
-    drop(alice.loose_tap().await.unwrap());
+    drop(alice.detached_tap().await.unwrap());
 
     // Of two who choose the same at the same time, one has it and the other is told.
     let same = network("skep-same", "10.193.4.0/24");
@@ -221,9 +221,9 @@ async fn networks(host: &OwnHost) {
     mallory.remove_link("skep-hers").await.unwrap();
 }
 
-fn broker_of(user: &str) -> BrokeredNetwork {
+fn helper_of(user: &str) -> HelperNetwork {
     let sudo = ["sudo", "-n", "/usr/local/libexec/skep-net"].map(str::to_owned);
-    BrokeredNetwork::through(OwnHost::becoming(user).into_iter().chain(sudo))
+    HelperNetwork::through(OwnHost::becoming(user).into_iter().chain(sudo))
 }
 
 fn id(user: &str) -> u32 {

@@ -4,24 +4,25 @@ use super::Violation;
 use super::source::{Name, Source};
 
 /// The modules of skep-host, lowest first. Each may use those before it.
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 23] = [
     "sys",
     "bundle",
     "store",
     "pki",
+    "host_firewall",
     "firewall",
     "forwarder",
     "net",
     "hosts",
     "contexts",
-    "broker",
+    "privileged_helper",
     "setup",
     "image",
     "shell",
-    "reach",
+    "netcheck",
     "oci",
     "engine",
-    "enclosure",
+    "userns",
     "stack",
     "driver",
     "preflight",

@@ -94,12 +94,14 @@ impl From<Size> for String {
 }
 
 impl fmt::Display for Size {
+    /// Writes the size as the cluster file has it (`2GiB`), or as prose has it (`{:#}`: `2 GiB`).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let gap = if f.alternate() { " " } else { "" };
         let text = match self.0 {
             0 => NONE.to_owned(),
-            bytes if bytes % TIB == 0 => format!("{}TiB", bytes / TIB),
-            bytes if bytes % GIB == 0 => format!("{}GiB", bytes / GIB),
-            bytes => format!("{}MiB", bytes / MIB),
+            bytes if bytes % TIB == 0 => format!("{}{gap}TiB", bytes / TIB),
+            bytes if bytes % GIB == 0 => format!("{}{gap}GiB", bytes / GIB),
+            bytes => format!("{}{gap}MiB", bytes / MIB),
         };
         f.pad(&text)
     }
@@ -132,6 +134,7 @@ mod tests {
         fn what_is_printed_reads_back(mib in 1u64..1 << 32) {
             let size = Size::mib(mib);
             prop_assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
+            prop_assert_eq!(format!("{size:#}").parse::<Size>().unwrap(), size);
         }
 
         #[test]

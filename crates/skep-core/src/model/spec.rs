@@ -137,7 +137,7 @@ impl NodeSpec {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cpus = if self.cpus == 1 { "CPU" } else { "CPUs" };
-        write!(f, "{} {cpus}, {} of memory, {} of disk", self.cpus, self.memory, self.disk)
+        write!(f, "{} {cpus}, {:#}, {:#}", self.cpus, self.memory, self.disk)
     }
 }
 

@@ -58,7 +58,7 @@ pub enum Action {
     EnsureMachineKeys,
     /// Makes the server certificate of such a machine anew.
     RenewMachineKeys,
-    /// Takes the warm machine that nodes are copies of from the cache, or makes it.
+    /// Takes the template that nodes are copies of from the cache, or makes it.
     EnsureTemplate {
         /// Its shape.
         shape: Shape,
@@ -237,7 +237,7 @@ pub enum Action {
 pub enum DiskBase {
     /// The image's root disk.
     Image,
-    /// The disk of the warm machine of the node's shape that has these container images.
+    /// The disk of the template of the node's shape that has these container images.
     Template {
         /// The images.
         images: Vec<ImageSet>,
@@ -274,41 +274,41 @@ impl fmt::Display for Action {
             Self::RecordCluster(record) => {
                 write!(f, "record cluster {} with subnet {}", record.name, record.network.subnet)
             }
-            Self::EnsureCredentials => f.write_str("make certificates and keys"),
-            Self::RenewCredentials => f.write_str("make the client's certificate anew"),
-            Self::PrepareAuthority => f.write_str("make another certificate authority"),
-            Self::SwitchAuthority => f.write_str("go by the new authority"),
-            Self::WithdrawAuthority => f.write_str("remove the old authority"),
-            Self::EnsureImage(image) => write!(f, "get image ({})", image.suite),
-            Self::EnsureBridge(network) => write!(f, "make bridge {}", network.bridge),
-            Self::EnsureFirewall { .. } => f.write_str("set forwarding and address translation"),
+            Self::EnsureCredentials => f.write_str("create certificates and keys"),
+            Self::RenewCredentials => f.write_str("renew client certificate"),
+            Self::PrepareAuthority => f.write_str("create new CA"),
+            Self::SwitchAuthority => f.write_str("switch to the new CA"),
+            Self::WithdrawAuthority => f.write_str("remove the old CA"),
+            Self::EnsureImage(image) => write!(f, "image {}", image.suite),
+            Self::EnsureBridge(network) => write!(f, "create bridge {}", network.bridge),
+            Self::EnsureFirewall { .. } => f.write_str("configure forwarding and NAT"),
             Self::RecordNode(record) => write!(f, "record with address {}", record.address),
             Self::EnsureTemplate { shape, images } => {
-                write!(f, "get warm machine ({shape}")?;
+                write!(f, "template {shape}")?;
                 for set in images {
                     write!(f, ", {}", set.source)?;
                 }
-                f.write_str(")")
+                Ok(())
             }
             Self::EnsureNodeKeys | Self::EnsureMachineKeys => {
-                f.write_str("make certificate and keys")
+                f.write_str("create certificate and keys")
             }
-            Self::RenewNodeKeys | Self::RenewMachineKeys => f.write_str("make certificate anew"),
+            Self::RenewNodeKeys | Self::RenewMachineKeys => f.write_str("renew certificate"),
             Self::CreateDisk { on: DiskBase::Image } => f.write_str("create disk"),
             Self::CreateDisk { on: DiskBase::Template { .. } } => {
-                f.write_str("create disk on warm one")
+                f.write_str("create disk on the template's")
             }
-            Self::ForkMachine => f.write_str("fork warm machine"),
+            Self::ForkMachine => f.write_str("fork template"),
             Self::StartMachine => f.write_str("start machine"),
             Self::AwaitGuest => f.write_str("boot"),
             Self::PauseMachine => f.write_str("pause"),
             Self::ResumeMachine => f.write_str("resume"),
             Self::Provision => f.write_str("provision"),
-            Self::AdoptHost => f.write_str("set host up"),
-            Self::OpenHost { .. } => f.write_str("let the other nodes through its firewall"),
-            Self::ReleaseHost { .. } => f.write_str("leave host as it was"),
+            Self::AdoptHost => f.write_str("set up host"),
+            Self::OpenHost { .. } => f.write_str("open its firewall for the other nodes"),
+            Self::ReleaseHost { .. } => f.write_str("restore host to its earlier state"),
             Self::RestartEngine => f.write_str("restart engine"),
-            Self::ConfigureEngine => f.write_str("set the engine's options"),
+            Self::ConfigureEngine => f.write_str("configure engine"),
             Self::UpgradeEngine => f.write_str("upgrade engine"),
             Self::AwaitEngine => f.write_str("wait for engine"),
             Self::InitSwarm => f.write_str("form swarm"),
@@ -318,7 +318,7 @@ impl fmt::Display for Action {
                 write!(f, "set role, labels and availability {}", availability.as_str())
             }
             Self::AwaitIdle { .. } => f.write_str("wait for its tasks to move away"),
-            Self::RecoverSwarm => f.write_str("form the swarm anew from what this manager knows"),
+            Self::RecoverSwarm => f.write_str("re-create the swarm from this manager's state"),
             Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
             Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
             Self::LoadImages { set, nodes } => {
@@ -326,24 +326,22 @@ impl fmt::Display for Action {
                 write!(f, "load {} on {}", set.source, names.join(", "))
             }
             Self::SetRegistry(registries) if registries.is_empty() => {
-                f.write_str("know no registry")
+                f.write_str("clear registry trust")
             }
-            Self::SetRegistry(registries) => write!(f, "{registries} as a registry"),
-            Self::StartProbe { .. } => f.write_str("start a service to verify with"),
+            Self::SetRegistry(registries) => write!(f, "trust registry {registries}"),
+            Self::StartProbe { .. } => f.write_str("start verification service"),
             Self::VerifyNetworks { verify: Verify::All, .. } => {
-                f.write_str("verify the routing mesh on every node, and an overlay network")
+                f.write_str("verify routing mesh on every node and an overlay network")
             }
-            Self::VerifyNetworks { .. } => f.write_str("verify the routing mesh on every node"),
+            Self::VerifyNetworks { .. } => f.write_str("verify routing mesh on every node"),
             Self::VerifyNodes { .. } => f.write_str("verify engines, clocks and certificates"),
-            Self::RemoveProbe { .. } => f.write_str("remove what a verification left"),
-            Self::PublishPorts { publication: None, .. } => {
-                f.write_str("take this host's loopback ports back")
-            }
+            Self::RemoveProbe { .. } => f.write_str("remove verification service"),
+            Self::PublishPorts { publication: None, .. } => f.write_str("unpublish loopback ports"),
             Self::PublishPorts { publication: Some(publication), .. } => {
                 let ports: Vec<_> = publication.ports.iter().map(u16::to_string).collect();
-                write!(f, "lead loopback ports {} to {}", ports.join(", "), publication.to)
+                write!(f, "publish loopback ports {} of {}", ports.join(", "), publication.to)
             }
-            Self::EnsureContext { to, .. } => write!(f, "make docker context for {to}"),
+            Self::EnsureContext { to, .. } => write!(f, "create docker context for {to}"),
             Self::RemoveContext { .. } => f.write_str("remove docker context"),
             Self::PublishHosts(entries) if entries.is_empty() => {
                 f.write_str("remove names from /etc/hosts")

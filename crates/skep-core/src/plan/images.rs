@@ -106,7 +106,7 @@ pub fn plan_load(
     Ok(plan)
 }
 
-/// Plans warm machines that have a recorded cluster's images, one for each shape of its nodes.
+/// Plans templates that have a recorded cluster's images, one for each shape of its nodes.
 ///
 /// # Errors
 ///
@@ -131,7 +131,7 @@ pub fn plan_bake(seen: &Observed) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-/// Returns the cluster's images if there is a warm machine of that shape that has them, else none.
+/// Returns the cluster's images if there is a template of that shape that has them, else none.
 pub(super) fn baked(record: &ClusterRecord, seen: &Observed, shape: Shape) -> Vec<ImageSet> {
     let wanted = EngineImages::of(&record.images);
     let fits = seen.baked.iter().any(|baked| {

@@ -25,7 +25,7 @@ pub(super) struct Base {
     addresses: BTreeSet<Ipv4Addr>,
 }
 
-/// A warm machine to make copies of.
+/// A template to make copies of.
 struct Template {
     step: usize,
     /// The container images that it has: all that the cluster wants, or none.

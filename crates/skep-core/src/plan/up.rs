@@ -19,9 +19,9 @@ use crate::observed::{MachineState, Observed, ObservedNode};
 /// How machines that are not there yet come to life. One that has a disk always boots it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Birth {
-    /// As copies of a warm machine.
+    /// As copies of a template.
     Fork {
-        /// Whether their engines are started anew, as each has the warm machine's ID until then.
+        /// Whether their engines are started anew, as each has the template's ID until then.
         restart_engine: bool,
     },
     /// By booting the image.

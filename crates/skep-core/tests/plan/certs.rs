@@ -56,7 +56,7 @@ fn the_docker_command_s_copy_is_never_one_that_nodes_refuse() {
         titles.map(|step| step.action.to_string()).collect::<Vec<_>>()
     };
     let address = seen.nodes[&name(0)].record.address;
-    let context = format!("make docker context for {address}");
+    let context = format!("create docker context for {address}");
     let rotation = cluster_steps(plan_rotate(&seen, Rotation::Settled, false).unwrap());
     assert_eq!((&rotation[2], &rotation[4]), (&context, &context), "{rotation:?}");
     assert_eq!(cluster_steps(plan_renew(&seen).unwrap())[1], context);

@@ -12,7 +12,7 @@ use skep_core::readiness::{
 };
 use time::OffsetDateTime;
 
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::engine::{ProbeAt, ProbeService, fetch_peers, fetch_soon};
 use crate::pki::{self, Credentials};
 use crate::sys::chain;
@@ -23,7 +23,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// After how long what connections to a port said is told, and others are begun.
 const FETCH_ROUND: Duration = Duration::from_secs(30);
 
-impl World<'_> {
+impl StepContext<'_> {
     /// Verifies a cluster that is up, whatever comes out. A service is made for it and removed again.
     pub async fn verify(&self, what: &Verifiable) -> Vec<Check> {
         let (nodes, networks) =

@@ -21,7 +21,7 @@ use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName};
 use tokio::sync::mpsc;
 
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::engine::{Engine, Upload, names_by_id};
 use crate::oci::{self, Contents, Piece, Source};
 use crate::store::Machine;
@@ -62,7 +62,7 @@ struct Far {
     total: Option<u64>,
 }
 
-impl World<'_> {
+impl StepContext<'_> {
     /// Puts images into the engines of some nodes.
     pub(super) async fn load_images(
         &self,
@@ -238,7 +238,7 @@ fn pieces(source: Source) -> mpsc::Receiver<Result<Piece, oci::Error>> {
     received
 }
 
-/// Hands each piece to all lanes that need it.
+/// Backends each piece to all lanes that need it.
 async fn fan_out(
     mut pieces: mpsc::Receiver<Result<Piece, oci::Error>>,
     mut lanes: Vec<Lane>,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use skep_core::model::NodeName;
 
 use super::options::EngineSetup;
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::pki::{self, machine as certificates};
 use crate::store::dm::{Config, MachineStore};
 
@@ -51,7 +51,7 @@ const FETCH_LIMIT: Duration = Duration::from_secs(300);
 const INSTALL_LIMIT: Duration = Duration::from_secs(90);
 const RESTART_LIMIT: Duration = Duration::from_secs(150);
 
-impl World<'_> {
+impl StepContext<'_> {
     pub(super) async fn ensure_machine_keys(&self, node: &NodeName) -> Result<(), Error> {
         let machine = self.machine(node)?;
         let config = self.config(node)?;

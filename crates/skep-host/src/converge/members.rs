@@ -7,7 +7,7 @@ use std::time::Duration;
 use skep_core::model::{Availability, NodeName, Role};
 use skep_core::observed::{EngineState, Member};
 
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::engine::{self, Engine, Part};
 
 /// How seldom a join that does not end is looked at.
@@ -50,7 +50,7 @@ fn may_pass(error: &engine::Error) -> bool {
     }
 }
 
-impl World<'_> {
+impl StepContext<'_> {
     /// Has a node join the swarm. A join that fails is tried again, with a new token and through whichever manager
     /// answers then: managers that are busy, or elect a leader, refuse for a while.
     pub(super) async fn join(

@@ -48,7 +48,7 @@ use crate::{contexts, firewall, hosts};
 const PATIENCE: Duration = Duration::from_secs(25);
 
 /// Everything that steps act on.
-pub struct World<'a> {
+pub struct StepContext<'a> {
     /// The cluster's directory.
     pub cluster: &'a LockedCluster,
     /// Machines.
@@ -223,19 +223,19 @@ fn lines(nodes: &[(NodeName, String)]) -> String {
 /// Returns the steps that failed, in the order in which they did.
 pub async fn execute(
     plan: &Plan,
-    world: &World<'_>,
+    context: &StepContext<'_>,
     on_failure: OnFailure,
 ) -> Result<(), Vec<Failure>> {
-    (world.events)(Event::PlanStarted { steps: plan.steps.len() });
+    (context.events)(Event::PlanStarted { steps: plan.steps.len() });
     let mut open: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
     let mut dropped = vec![false; plan.steps.len()];
     let mut succeeded = vec![false; plan.steps.len()];
     let vital = plan.vital_steps();
-    let mut ready = Ready::new(plan, world.settings.at_once);
+    let mut ready = Ready::new(plan, context.settings.at_once);
     let mut running = FuturesUnordered::new();
     let mut failures = Vec::new();
     let run =
-        |index: usize| async move { (index, run_step(index, &plan.steps[index], world).await) };
+        |index: usize| async move { (index, run_step(index, &plan.steps[index], context).await) };
     for (index, _) in open.iter().enumerate().filter(|(_, needs)| **needs == 0) {
         ready.add(index);
     }
@@ -275,7 +275,7 @@ pub async fn execute(
     }
     drop(running);
     if failures.iter().any(|failure| failure.forking) {
-        world.end_copies(plan, &succeeded).await;
+        context.end_copies(plan, &succeeded).await;
     }
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
@@ -287,23 +287,23 @@ fn drop_dependents(plan: &Plan, dropped: &mut [bool]) {
     }
 }
 
-async fn run_step(index: usize, step: &Step, world: &World<'_>) -> Result<(), Failure> {
+async fn run_step(index: usize, step: &Step, context: &StepContext<'_>) -> Result<(), Failure> {
     let started = Instant::now();
-    (world.events)(Event::StepStarted {
+    (context.events)(Event::StepStarted {
         step: index,
         node: step.node.clone(),
         title: step.action.to_string(),
     });
-    let result = world.perform(index, step).await;
+    let result = context.perform(index, step).await;
     let took = started.elapsed();
     match result {
         Ok(()) => {
-            (world.events)(Event::StepFinished { step: index, took });
+            (context.events)(Event::StepFinished { step: index, took });
             Ok(())
         }
         Err(error) => {
-            (world.events)(Event::StepFailed { step: index, took, error: error.to_string() });
-            Err(world.failure(step, error))
+            (context.events)(Event::StepFailed { step: index, took, error: error.to_string() });
+            Err(context.failure(step, error))
         }
     }
 }
@@ -325,7 +325,7 @@ fn is_of_forking(step: &Step, plan: &Plan, error: &Error) -> bool {
     }
 }
 
-impl World<'_> {
+impl StepContext<'_> {
     fn failure(&self, step: &Step, error: Error) -> Failure {
         let machine = step.node.as_ref().and_then(|node| self.machine(node).ok());
         // What the driver says of a guest that did not come up has its console's words in it.

@@ -97,8 +97,8 @@ mod tests {
         let patience: Patience<fn() -> f64> = Patience::new(limit, || 1.0);
         let begun = tokio::time::Instant::now();
         let moving = async {
-            // wait: on a clock that does not take the time.
-            tokio::time::sleep(Duration::from_secs(50)).await;
+            // wait: on a clock that does not take the time, and between two ticks, whose order would be chance.
+            tokio::time::sleep(Duration::from_millis(50_500)).await;
             patience.moved();
             std::future::pending::<()>().await;
         };

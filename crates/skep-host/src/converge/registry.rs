@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
 use skep_core::model::{NodeName, Registries, RegistryPart, TrustedRegistry};
 
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::driver::ssh;
 use crate::shell::NodeShell;
 
@@ -25,7 +25,7 @@ const DAEMON_FILE: &str = "/etc/docker/daemon.json";
 /// How long a registry may take to answer on hardware virtualization.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-impl World<'_> {
+impl StepContext<'_> {
     /// Lets a node have its part of the registries, or none.
     pub(super) async fn set_registry(
         &self,
@@ -53,7 +53,7 @@ impl World<'_> {
         shell.succeed("the set-up of the registry", &argv, trusted.as_bytes(), 3 * answer).await?;
         match part {
             Some(part) if *part.at.ip() == machine.record.address && !is_host => {
-                Ok(self.network.lead_to(&self.network_record()?, part.at).await?)
+                Ok(self.network.forward_port(&self.network_record()?, part.at).await?)
             }
             _ => Ok(()),
         }

@@ -8,7 +8,7 @@ use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
 use skep_core::plan::{Action, DiskBase, Step};
 
 use super::patience::Patience;
-use super::{Error, World, provision};
+use super::{Error, StepContext, provision};
 use crate::driver::{self, Adopt, Boot, Fork};
 use crate::engine::{self, Part, inside};
 use crate::image::Image;
@@ -35,7 +35,7 @@ const RESTART: &str = r"
     exec /etc/init.d/docker restart
 ";
 
-impl World<'_> {
+impl StepContext<'_> {
     pub(super) async fn perform(&self, index: usize, step: &Step) -> Result<(), Error> {
         match &step.node {
             Some(node) => self.perform_on(index, node, &step.action).await,
@@ -92,7 +92,7 @@ impl World<'_> {
             Action::EnsureContext { config, to, .. } => {
                 let docker = self.settings.docker.as_deref();
                 let credentials = self.credentials();
-                let (config, to) = (Path::new(config), self.network.seen_from_here(*to));
+                let (config, to) = (Path::new(config), self.network.host_address(*to));
                 let made = contexts::ensure(docker, config, &self.owner(), to, &credentials).await;
                 if let Err(error) = made {
                     // A cluster without one works as well.
@@ -229,7 +229,7 @@ impl World<'_> {
 
     /// Returns by which other name than its address programs of this host reach a node.
     fn names_from_here(&self, record: &NodeRecord) -> Vec<String> {
-        let seen = self.network.seen_from_here(record.address);
+        let seen = self.network.host_address(record.address);
         let other = record.spec.host.is_none() && seen != record.address;
         other.then(|| seen.to_string()).into_iter().collect()
     }

@@ -7,12 +7,12 @@ use futures_util::future::{join_all, try_join_all};
 use skep_core::model::NodeName;
 use skep_core::plan::Verify;
 
-use super::{Error, World};
+use super::{Error, StepContext};
 use crate::engine::{self, Engine, PROBE, ProbeAt, ProbeService};
 use crate::image::probe_image;
 use crate::sys::FileError;
 
-impl World<'_> {
+impl StepContext<'_> {
     /// Publishes a port with a probe service, whose image is put on the nodes that may run it.
     pub(super) async fn start_probe(
         &self,

@@ -127,7 +127,7 @@ pub type Say<'a> = &'a (dyn for<'text> Fn(&'text str) + Send + Sync);
 /// A kind of machine that can be copied while it runs.
 #[async_trait]
 pub trait Fork: Send + Sync {
-    /// Makes sure that there is a warm machine of that shape whose engine has these container images to
+    /// Makes sure that there is a template of that shape whose engine has these container images to
     /// make copies of, and returns its disk, on which the copies' disks are to be made.
     ///
     /// # Errors
@@ -141,7 +141,7 @@ pub trait Fork: Send + Sync {
         say: Say<'_>,
     ) -> Result<PathBuf, Error>;
 
-    /// Returns the warm machines that have container images.
+    /// Returns the templates that have container images.
     fn baked(&self) -> Vec<Baked>;
 
     /// Starts the machine as a copy of the one on whose disk its own was made; one that runs is left

@@ -8,10 +8,10 @@ mod connector;
 mod fetch;
 mod images;
 pub mod inside;
-mod meter;
 mod probe;
 mod registry;
 pub mod remote;
+mod response_limit;
 mod services;
 mod tls;
 

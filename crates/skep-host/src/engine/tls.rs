@@ -20,7 +20,7 @@ use tokio::sync::OnceCell;
 
 use super::api::ApiEngine;
 use super::connector::ToNode;
-use super::meter::Metered;
+use super::response_limit::Limited;
 use super::{Engine, Engines, Error, PORT};
 use crate::pki::Credentials;
 use crate::sys::{FileError, read};
@@ -109,7 +109,7 @@ fn connect(address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
         .enable_http1()
         .wrap_connector(ToNode);
     let client =
-        Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Metered(https));
+        Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Limited(https));
     let send: Send = Arc::new(move |request| client.request(request).boxed());
     let sender = Arc::clone(&send);
     let transport = move |request| sender(request).map_err(bollard::errors::Error::from);

@@ -6,24 +6,17 @@
 
 mod iptables;
 mod nft;
-mod opening;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use skep_core::model::NetworkRecord;
 use thiserror::Error;
 
-pub use opening::{
-    Action, Backend, DETECT, Detected, Hook, Interface, InterfaceError, OpeningError, Rule,
-    Ruleset, Scope, TCP_PORTS, Through, Traffic, UDP_PORTS,
-};
-
-use crate::sys::{Cmd, CmdError, Output};
+use crate::sys::CmdError;
 
 /// What went wrong with the packet filter.
 #[derive(Debug, Error)]
@@ -115,12 +108,6 @@ impl Rules {
     }
 }
 
-/// Tells whether rules can be seen and changed here.
-#[must_use]
-pub fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// Whether this process acts where no Docker starts.
 static WITHOUT_DOCKER: AtomicBool = AtomicBool::new(false);
 
@@ -136,21 +123,6 @@ fn has_docker() -> bool {
             .iter()
             .any(|dir| Path::new(dir).join("dockerd").exists())
 }
-
-/// Runs a script here, as root; returns what it had to say, beside its result.
-///
-/// # Errors
-///
-/// If it fails, with its last words.
-pub async fn run_here(script: &str) -> Result<Output, CmdError> {
-    Cmd::new(SHELL[0]).args(&SHELL[1..]).stdin(script).timeout(SCRIPT).run().await
-}
-
-/// What reads a script whole before it does what it says, so that nothing in it reads the rest of it.
-pub const SHELL: [&str; 3] = ["sh", "-c", "script=$(cat) && eval \"$script\""];
-
-/// How long a script may take: firewalld loads all its rules anew.
-pub const SCRIPT: Duration = Duration::from_secs(120);
 
 /// Makes the rules of a network, which lets these hosts in. `outside` are interfaces that forward for skep alone.
 ///

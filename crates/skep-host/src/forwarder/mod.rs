@@ -75,7 +75,7 @@ pub enum Error {
 /// Returns the address of the host's loopback that leads to a node: the whole of 127.0.0.0/8 is the host's, so
 /// the rest of the node's own address is free there.
 #[must_use]
-pub fn twin(address: Ipv4Addr) -> Ipv4Addr {
+pub fn loopback_alias(address: Ipv4Addr) -> Ipv4Addr {
     let [_, b, c, d] = address.octets();
     Ipv4Addr::new(127, b, c, d)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use skep_core::model::{NetworkRecord, Publication};
 
-use super::twin;
+use super::loopback_alias;
 use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
 
 /// The port of a node's engine, which every directory that has nodes forwards to.
@@ -54,15 +54,16 @@ impl Noted {
     /// Returns where to listen, and where that leads.
     pub fn ways(&self) -> impl Iterator<Item = (SocketAddrV4, SocketAddrV4)> {
         let engines = self.nodes.iter().map(|node| SocketAddrV4::new(*node, ENGINE));
-        let twins = engines.chain(self.services.iter().copied());
-        let twins = twins.map(|to| (SocketAddrV4::new(twin(*to.ip()), to.port()), to));
+        let aliases = engines.chain(self.services.iter().copied());
+        let aliases =
+            aliases.map(|to| (SocketAddrV4::new(loopback_alias(*to.ip()), to.port()), to));
         let published = self.to.into_iter().flat_map(|to| {
             let at = move |port: &u16| {
                 (SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port), SocketAddrV4::new(to, *port))
             };
             self.ports.iter().map(at)
         });
-        twins.chain(published)
+        aliases.chain(published)
     }
 }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use super::ip::{Link, Route};
 use super::{BRIDGE, Error, TAP, policy};
-use crate::firewall::Interface;
+use crate::host_firewall::Interface;
 use crate::sys::{FileError, make_private_dir, remove_file, write_atomic};
 
 /// The switches.

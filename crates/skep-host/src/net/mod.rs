@@ -67,7 +67,7 @@ pub enum Error {
     Lock(#[from] LockError),
     /// What acts as root for ordinary users cannot be used.
     #[error("skep-net, which makes networks for ordinary users, cannot be used")]
-    NoBroker(#[source] CmdError),
+    NoHelper(#[source] CmdError),
     /// A user's own network is not to be had.
     #[error("this host gives its users no network of their own")]
     NoNamespace(#[source] CmdError),
@@ -79,7 +79,7 @@ pub enum Error {
     Taken(String),
     /// It is of another skep than this one.
     #[error("skep-net is of another version of skep: {0}")]
-    OtherBroker(String),
+    OtherHelper(String),
 }
 
 /// The host's network.
@@ -144,12 +144,12 @@ pub trait Network: Send + Sync {
     }
 
     /// Lets programs of this host reach what listens there, on a node, at the address by which they see that
-    /// ([`Network::seen_from_here`]). Where that is the node's own there is nothing to do.
+    /// ([`Network::host_address`]). Where that is the node's own there is nothing to do.
     ///
     /// # Errors
     ///
     /// If nobody can listen for it.
-    async fn lead_to(&self, _network: &NetworkRecord, _at: SocketAddrV4) -> Result<(), Error> {
+    async fn forward_port(&self, _network: &NetworkRecord, _at: SocketAddrV4) -> Result<(), Error> {
         Ok(())
     }
 
@@ -193,10 +193,10 @@ pub trait Network: Send + Sync {
     /// # Errors
     ///
     /// If the rights are missing.
-    async fn loose_tap(&self) -> Result<OwnedFd, Error>;
+    async fn detached_tap(&self) -> Result<OwnedFd, Error>;
 
     /// Returns the address by which programs of this host reach a node.
-    fn seen_from_here(&self, node: Ipv4Addr) -> Ipv4Addr {
+    fn host_address(&self, node: Ipv4Addr) -> Ipv4Addr {
         node
     }
 }
@@ -271,7 +271,7 @@ impl Network for LinuxNetwork {
         Ok(tap)
     }
 
-    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+    async fn detached_tap(&self) -> Result<OwnedFd, Error> {
         open_tap(&format!("{TAP}%d"))
     }
 }

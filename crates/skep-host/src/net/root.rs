@@ -126,8 +126,8 @@ impl Network for RootNetwork {
         LinuxNetwork.tap(name, network, owner).await
     }
 
-    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
-        LinuxNetwork.loose_tap().await
+    async fn detached_tap(&self) -> Result<OwnedFd, Error> {
+        LinuxNetwork.detached_tap().await
     }
 }
 

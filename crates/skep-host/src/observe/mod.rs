@@ -152,7 +152,7 @@ impl Observer<'_> {
         if let ContextState::Ours { address: Some(at), .. } = &mut state {
             let nodes = dir.nodes().into_iter().flatten().filter_map(|(_, node)| node.ok());
             let mut addresses = nodes.map(|node| node.address);
-            let node = addresses.find(|node| self.network.seen_from_here(*node) == *at);
+            let node = addresses.find(|node| self.network.host_address(*node) == *at);
             *at = node.unwrap_or(*at);
         }
         (config, state)

@@ -13,9 +13,9 @@
 //! or on the disk.
 
 mod archive;
+mod bench_image;
 mod index;
 mod layout;
-mod noise;
 mod stores;
 
 use std::fmt;
@@ -26,8 +26,8 @@ use bytes::Bytes;
 use skep_core::model::ImageSet;
 use thiserror::Error;
 
+pub use bench_image::write_bench_image;
 pub use index::{Contents, Image, Layer};
-pub use noise::write_noise;
 
 use crate::sys::{CmdError, standard_input};
 

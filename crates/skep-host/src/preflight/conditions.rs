@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Check, Verdict, good};
 use crate::driver::qemu::{MACHINE_USERS, has_users};
-use crate::firewall::is_root;
+use crate::sys::is_root;
 use crate::sys::{Cmd, Lasting, file_system, lasting};
 
 /// CAP_SYS_ADMIN and CAP_CHOWN of linux/capability.h: to build an image takes at least these.

@@ -1,7 +1,7 @@
 //! How packages are installed on this host's distribution, by their names there.
 
 use crate::driver::qemu::QemuVersion;
-use crate::firewall::is_root;
+use crate::sys::is_root;
 
 /// A family of distributions, as os-release(5) tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

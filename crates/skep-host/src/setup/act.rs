@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::look::record;
 use super::{Error, GROUP, Part, Record, SUBIDS, SUDOERS, Seen, Wanted, apparmor, sudoers};
-use crate::broker::{self, Grants, PROGRAM};
 use crate::net::{self, LinuxNetwork, Network, claims};
+use crate::privileged_helper::{self, Grants, PROGRAM};
 use crate::sys::{
     Cmd, CmdError, FileError, Lock, make_private_dir, remove_file, remove_tree, write_atomic,
 };
@@ -32,7 +32,7 @@ pub async fn set_up(
     version: &str,
     say: &mut (dyn FnMut(&Part) + Send),
 ) -> Result<(), Error> {
-    if !rustix::process::geteuid().is_root() {
+    if !crate::sys::is_root() {
         return Err(Error::NotRoot);
     }
     if let Err(CmdError::NotFound { .. }) = Cmd::new("visudo").arg("--version").run().await {
@@ -107,7 +107,7 @@ pub async fn undo(
     force: bool,
     say: &mut (dyn FnMut(&Part) + Send),
 ) -> Result<(), Error> {
-    if !rustix::process::geteuid().is_root() {
+    if !crate::sys::is_root() {
         return Err(Error::NotRoot);
     }
     if !state.exists() {
@@ -119,7 +119,7 @@ pub async fn undo(
     if !force && !seen.used.is_empty() {
         return Err(Error::InUse(seen.used.clone()));
     }
-    broker::remove_all_names(state)?;
+    privileged_helper::remove_all_names(state)?;
     for used in &seen.used {
         net::remove_firewall(&used.bridge).await?;
         net::remove_link(&used.bridge).await?;

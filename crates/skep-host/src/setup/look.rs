@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{GROUP, KVM, Record, SUBIDS, Used, Wanted, act, apparmor, sudoers};
-use crate::broker::{Grants, PROGRAM};
 use crate::net::claims;
+use crate::privileged_helper::{Grants, PROGRAM};
 use crate::setup::Error;
 use crate::sys::{Cmd, FileError, checksum, read_own};
 

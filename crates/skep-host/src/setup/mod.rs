@@ -26,9 +26,9 @@ pub use apparmor::is_restricted;
 pub use look::{Seen, User, look};
 pub use sudoers::render_sudoers;
 
-use crate::broker::{Grants, PROGRAM};
 use crate::hosts;
 use crate::net;
+use crate::privileged_helper::{Grants, PROGRAM};
 use crate::sys::{CmdError, FileError, LockError, shell_quoted};
 
 /// The group whose members may have clusters.

@@ -8,7 +8,7 @@
 use std::path::Path;
 
 use super::{Error, GROUP, SUDOERS};
-use crate::broker::{PATH, PROGRAM};
+use crate::privileged_helper::{PATH, PROGRAM};
 use crate::sys::{Cmd, CmdError, read, remove_file, write_atomic};
 
 /// Settings that one sudo has and the other does not need: no terminal is asked for, and no record of requests comes

@@ -201,7 +201,7 @@ impl Cmd {
     #[must_use]
     pub fn contained_root(mut self) -> Self {
         self.contained = true;
-        self.mapped = !rustix::process::geteuid().is_root();
+        self.mapped = !crate::sys::is_root();
         self
     }
 
@@ -212,7 +212,7 @@ impl Cmd {
         self
     }
 
-    /// Hands the program a descriptor, which it has as number 3; its standard input is then empty. It is
+    /// Backends the program a descriptor, which it has as number 3; its standard input is then empty. It is
     /// closed here when this command is dropped.
     #[must_use]
     pub fn descriptor(mut self, descriptor: OwnedFd) -> Self {
@@ -331,7 +331,7 @@ impl Cmd {
         }
         if self.contained {
             let words_of = |list: &'static [&'static str]| list.iter().map(OsStr::new);
-            if rustix::process::geteuid().is_root() || self.mapped {
+            if crate::sys::is_root() || self.mapped {
                 words.extend(words_of(&CONTAINER));
                 words.extend(words_of(if self.mapped { &MAPPED } else { &[] }));
                 words.extend(words_of(&FIRST));
@@ -479,7 +479,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_contained_ends_with_its_parent_though_it_changes_its_user() {
-        if !rustix::process::geteuid().is_root() {
+        if !crate::sys::is_root() {
             return eprintln!("SKIPPED: only root can start a program as another user");
         }
         // A time that is asked for by nobody else tells it from others.

@@ -1,7 +1,6 @@
 //! Processes, files and locks. The only module that starts a program, renames a file or takes a
 //! lock.
 
-mod asked;
 mod attached;
 mod chain;
 pub mod checkpoint;
@@ -11,6 +10,7 @@ mod daemon;
 mod descriptors;
 mod dial;
 mod exec;
+mod fd_rpc;
 mod file;
 mod hex;
 mod holder;
@@ -28,7 +28,6 @@ mod socket;
 #[cfg(test)]
 pub(crate) mod umasks;
 
-pub use asked::{AskError, answer, ask_program};
 pub use attached::{find_program, run_attached, run_with_our_input};
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
@@ -37,6 +36,7 @@ pub use daemon::Daemon;
 pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
 pub use dial::{Dial, dial, dial_through};
 pub use exec::exec;
+pub use fd_rpc::{RpcError, answer, call_program};
 pub use file::{
     FileError, REMOVING, UNFINISHED, ensure_link, exchange, file_system, free_space, make_new_dir,
     make_private_dir, publish, read, read_own, remove_file, remove_tree, rename, replace, set_mode,
@@ -48,7 +48,7 @@ pub use jsonline::{JsonLines, WireError};
 pub use lock::{Lock, LockError};
 pub use memory::{forget_peak_memory, peak_memory_kib};
 pub use owned::{Distrust, Why, check_dir, check_owner, check_root, user_name};
-pub use process::{BootId, ProcessId, boot_id, stat_fields, value_of};
+pub use process::{BootId, ProcessId, boot_id, is_root, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
 pub use quote::shell_quoted;
 pub use random::fill_random;

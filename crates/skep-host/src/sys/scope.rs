@@ -63,7 +63,7 @@ struct Place {
 impl Place {
     /// Finds out where this process is. What cannot be read is taken as most distributions have it.
     async fn look() -> Self {
-        let root = rustix::process::geteuid().is_root();
+        let root = crate::sys::is_root();
         let booted = Path::new("/run/systemd/system").is_dir();
         let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let asks = booted && !root;

@@ -62,7 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_secluded_program_has_its_directories_and_nothing_else() {
-        let root = rustix::process::geteuid().is_root();
+        let root = crate::sys::is_root();
         // Everybody gets there, wherever the other tests have their files.
         let place = tempfile::tempdir_in("/var/tmp").unwrap();
         let (own, others) = (place.path().join("own, 'dir'"), place.path().join("others"));

@@ -40,7 +40,7 @@ pub(super) fn base(dir: &Path) -> Option<PathBuf> {
     std::fs::read_to_string(dir.join("disk.qcow2")).ok().map(PathBuf::from)
 }
 
-/// Returns the disk of the warm machine of a shape.
+/// Returns the disk of the template of a shape.
 fn template(host: &FakeHost, shape: Shape) -> PathBuf {
     let name = format!("{}-{}-{}", shape.cpus, shape.memory, shape.disk);
     host.dir.path().join("templates").join(name).join("disk.qcow2")

@@ -22,9 +22,9 @@ use skep_core::model::{ClusterName, NetworkRecord, NodeName};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_core::services::View;
-use skep_host::converge::{Failure, OnFailure, Settings, World, execute};
+use skep_host::converge::{Failure, OnFailure, Settings, StepContext, execute};
 use skep_host::firewall::Table;
-use skep_host::hosts::OwnHands;
+use skep_host::hosts::DirectNames;
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::dm::MachineStore;
 use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
@@ -300,7 +300,7 @@ impl FakeHost {
         self.state().copies = copies;
     }
 
-    /// Lets the making of a warm machine end only when so many are being made at the same time.
+    /// Lets the making of a template end only when so many are being made at the same time.
     pub fn expect_templates_at_once(&self, count: usize) {
         self.state().templates_at_once = Some(Arc::new(Barrier::new(count)));
     }
@@ -402,17 +402,17 @@ impl FakeHost {
             forwarding_file: self.store().forwarding_file(),
             at_once: 2,
         };
-        let world = World {
+        let context = StepContext {
             cluster: &cluster,
             driver: self,
             network: self,
-            names: &OwnHands,
+            names: &DirectNames,
             images: self,
             engines: self,
             settings: &settings,
             events,
         };
-        let result = execute(plan, &world, on_failure).await;
+        let result = execute(plan, &context, on_failure).await;
         cluster.release();
         result
     }

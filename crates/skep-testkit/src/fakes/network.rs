@@ -97,7 +97,7 @@ impl Network for FakeHost {
         unreachable!("machines in memory have no taps")
     }
 
-    async fn loose_tap(&self) -> Result<OwnedFd, Error> {
+    async fn detached_tap(&self) -> Result<OwnedFd, Error> {
         unreachable!("machines in memory have no taps")
     }
 }

@@ -9,7 +9,7 @@ use super::{Accel, ClusterArg, ClusterOption, Output};
 pub enum ImageCommand {
     /// Put container images of this host into the engines of all nodes.
     Load(ImageLoad),
-    /// Make warm machines that have the images of a cluster's file, for its next nodes.
+    /// Make templates that have the images of a cluster's file, for its next nodes.
     Bake(ImageBake),
     /// List which node has which image.
     Ls {

@@ -86,7 +86,7 @@ pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> 
         return Err(CliError::usage(message).hint(format!("skep down {name}")));
     }
     let bench = Measuring { context, args: &args, name };
-    bench.say("making sure that image and warm machine are there");
+    bench.say("making sure that image and template are there");
     bench.up(1, false, false).await?;
     let environment = environment(context, &bench.machine(0));
     bench.down().await?;

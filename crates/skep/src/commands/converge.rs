@@ -62,8 +62,8 @@ pub(super) async fn try_out(
         }
         machinery.progress.event(event);
     };
-    let world = machinery.world(cluster, &events);
-    let result = execute(plan, &world, on_failure).await;
+    let steps = machinery.step_context(cluster, &events);
+    let result = execute(plan, &steps, on_failure).await;
     machinery.progress.clear();
     result
 }

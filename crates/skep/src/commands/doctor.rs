@@ -184,7 +184,7 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
 
 fn needs(context: &Context, build: bool) -> Needs<'_> {
     let (store, cache) = (context.store.root(), context.cache.root());
-    Needs { store, cache, build, broker: context.broker(), enclosed: context.enclosed() }
+    Needs { store, cache, build, helper: context.privileged_helper(), userns: context.userns() }
 }
 
 fn line(check: &Check) -> String {

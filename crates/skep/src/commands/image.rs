@@ -159,7 +159,7 @@ async fn bake_for(
     }
     let plan = plan_bake(&seen).map_err(plan_error)?;
     if plan.is_empty() && !context.is_quiet() {
-        errln!("there are warm machines that have them");
+        errln!("there are templates that have them");
     }
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await
 }

@@ -196,7 +196,7 @@ fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     let name = dir.name();
     errln!("all nodes pull {at}/IMAGE; from a node's engine:");
     errln!("  skep docker --cluster {name} -- push {at}/IMAGE");
-    let here = SocketAddrV4::new(context.network().seen_from_here(*at.ip()), at.port());
+    let here = SocketAddrV4::new(context.network().host_address(*at.ip()), at.port());
     let trusted = format!("/etc/docker/certs.d/{here}/ca.crt");
     if here.ip().is_loopback() {
         errln!("or, as this host's docker trusts what is on the loopback, from here:");

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::json;
 use skep_core::plan::subnet_pool;
-use skep_host::broker::Grants;
 use skep_host::net::claims::STATE;
+use skep_host::privileged_helper::Grants;
 use skep_host::setup::{self, Error, GROUP, Part, Seen, Wanted};
 
 use crate::cli::{Output, Setup};
@@ -17,7 +17,7 @@ use crate::render::write_document;
 const FORMAT: u32 = 1;
 
 pub(super) async fn run(args: Setup) -> Result<(), CliError> {
-    if !skep_host::firewall::is_root() {
+    if !skep_host::sys::is_root() {
         let error = CliError::host("only root may change what users may do on this host");
         return Err(error.hint(setup::remedy()));
     }

@@ -49,7 +49,7 @@ pub(super) async fn verify(
 ) -> Result<Vec<Check>, CliError> {
     let cluster = context.lock(dir.name()).await?;
     let events = |_| ();
-    let checks = machinery.world(&cluster, &events).verify(&verifiable(seen)).await;
+    let checks = machinery.step_context(&cluster, &events).verify(&verifiable(seen)).await;
     cluster.release();
     Ok(checks)
 }

@@ -181,9 +181,9 @@ impl Trying<'_> {
         Ok(json!({"with_image_s": seconds(began.elapsed())}))
     }
 
-    /// Makes a node so often as a copy of a warm machine.
+    /// Makes a node so often as a copy of a template.
     async fn forks(&self, cpus: u32) -> Result<Value, CliError> {
-        // The warm machine is made before what is measured.
+        // The template is made before what is measured.
         self.up(1, Some(cpus), false).await?;
         self.down().await?;
         let (mut times, mut copies) = (Vec::new(), 0);

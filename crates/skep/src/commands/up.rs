@@ -61,9 +61,9 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
     let Some(net) = args.net else { return bring_up_in(context, args).await };
     let context = context.with_network(net)?;
     let result = bring_up_in(&context, args).await;
-    if let (Some(enclosed), Ok([])) = (context.enclosed(), context.store.clusters().as_deref()) {
+    if let (Some(userns), Ok([])) = (context.userns(), context.store.clusters().as_deref()) {
         // Nothing came of it, and why is told before what is wrong with the rest.
-        let ended = enclosed.end_if_unused().await;
+        let ended = userns.end_if_unused().await;
         return result
             .and_then(|done| ended.map(|()| done).context("the network of this user's own"));
     }
@@ -133,7 +133,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let spec = wanted_spec(file.clone(), &seen)?;
     plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
     check_ports(&spec, &seen)?;
-    check_enclosed(&machinery, &spec, &seen)?;
+    check_userns(&machinery, &spec, &seen)?;
 
     let cluster = context.lock(&name).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
@@ -168,7 +168,7 @@ pub(super) async fn up(
     before: Observed,
 ) -> Result<(), CliError> {
     let is_new = before.cluster.is_none();
-    check_enclosed(machinery, spec, &before)?;
+    check_userns(machinery, spec, &before)?;
     check_hosts(machinery, cluster, spec, &before).await?;
     let work = async {
         let seen = match is_new {
@@ -234,7 +234,7 @@ fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
             .hint(format!("ss -ltnp 'sport = :{port}'  # shows it")));
     }
     let lowest = skep_host::net::lowest_port();
-    match new.find(|port| **port < lowest && !skep_host::firewall::is_root()) {
+    match new.find(|port| **port < lowest && !skep_host::sys::is_root()) {
         Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
             .hint(format!("a port from {lowest} on"))
             .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))),
@@ -243,12 +243,12 @@ fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
 }
 
 /// Refuses what a network of the user's own cannot give.
-fn check_enclosed(
+fn check_userns(
     machinery: &Machinery<'_>,
     spec: &ClusterSpec,
     seen: &Observed,
 ) -> Result<(), CliError> {
-    if machinery.enclosed().is_none() {
+    if machinery.userns().is_none() {
         return Ok(());
     }
     let cut_off = seen.nodes.values().filter(|node| {

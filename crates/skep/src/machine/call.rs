@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use skep_host::store::dm::MachineStore;
 use skep_host::sys::find_program;
 
+use super::argparse::Given;
 use super::driver::Machine;
 use super::failure::Failure;
 use super::say::Say;
 use super::vm::Vms;
-use super::words::Given;
 
 /// The machine that is meant if none is named.
 const DEFAULT: &str = "default";

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use super::argparse::Opt;
 use super::table::{COMMANDS, CommandSpec};
-use super::tabs::{self, align};
-use super::words::Opt;
+use super::tabwriter::{self, align};
 
 /// The version that is told: scripts cut it out and compare it.
 pub const VERSION: &str = "0.16.2, build bd45ab13";
@@ -27,7 +27,7 @@ pub fn application(name: &str, options: &[Opt]) -> String {
         let _ = writeln!(text, "  {}\t{}", command.name, command.usage);
     }
     let _ = write!(text, "  \nRun '{name} COMMAND --help' for more information on a command.\n");
-    align(&text, tabs::HELP)
+    align(&text, tabwriter::HELP)
 }
 
 /// Returns the help of a command with these options.
@@ -45,7 +45,7 @@ pub fn command(spec: &CommandSpec, options: &[Opt]) -> String {
             let _ = writeln!(text, "   {}", option.line());
         }
     }
-    align(&text, tabs::HELP)
+    align(&text, tabwriter::HELP)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use skep_host::driver::ssh::{Certificates, Facts, Setup, admit, look, set_up, tls_flags};
-use skep_host::firewall::{Backend, SCRIPT};
+use skep_host::host_firewall::{Backend, SCRIPT};
 use skep_host::pki::{KNOWN_HOSTS, machine as certificates};
 use skep_host::shell::{self, Login, NodeShell, SshShell};
 use skep_host::sys::{chain, read};

@@ -140,8 +140,8 @@ impl Store<'_> {
         tell: Tell<'_>,
     ) -> Result<(), Vec<Failure>> {
         let events = |event| narrate(&event, plan, tell);
-        let world = self.machinery.world(&self.cluster, &events);
-        execute(plan, &world, how).await
+        let steps = self.machinery.step_context(&self.cluster, &events);
+        execute(plan, &steps, how).await
     }
 
     /// Chooses a subnet and a bridge, again where another skep on this host was quicker to take them.

@@ -10,6 +10,7 @@
 //! Its texts and its exit codes are those of docker-machine 0.16, as scripts read them. Each command is a
 //! file, or shares one with its kin.
 
+pub mod argparse;
 pub mod by_name;
 mod call;
 pub mod clusters;
@@ -33,19 +34,18 @@ pub mod say;
 mod show;
 mod ssh;
 pub mod table;
-pub mod tabs;
+pub mod tabwriter;
 pub mod vm;
 mod wanted;
-pub mod words;
 
 use std::sync::Arc;
 
+use argparse::{Given, Opt, Wrong};
 use call::{Call, variable};
 use failure::Failure;
 use power::Action;
 use say::Say;
 use table::{COMMANDS, CREATE_OPTIONS, CommandSpec, global_options};
-use words::{Given, Opt, Wrong};
 
 use crate::{out, outln};
 
@@ -125,7 +125,7 @@ fn wants_debug(line: &[String]) -> Result<bool, Failure> {
         return Ok(true);
     }
     let Some(value) = variable("MACHINE_DEBUG") else { return Ok(false) };
-    words::go_bool(&value).ok_or_else(|| {
+    argparse::go_bool(&value).ok_or_else(|| {
         Failure::new(format!(
             "Error parsing boolean value from MACHINE_DEBUG: strconv.ParseBool: parsing {}: \
              invalid syntax",

@@ -1,6 +1,6 @@
 //! The options of each driver, beside those that all have.
 
-use super::words::Opt;
+use super::argparse::Opt;
 
 const NONE: [Opt<'static>; 1] = [Opt::text(&["url"], "", "URL of host when no driver is selected")];
 

@@ -1,6 +1,6 @@
 //! The commands and their options, as data: the parser reads them, and help is rendered from them.
 
-use super::words::Opt;
+use super::argparse::Opt;
 
 /// A command.
 #[derive(Debug, Clone, Copy)]

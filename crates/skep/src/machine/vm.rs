@@ -7,8 +7,8 @@ use std::pin::Pin;
 use async_trait::async_trait;
 use skep_host::store::dm::{Config, EngineOptions};
 
+use super::argparse::Given;
 use super::driver::State;
-use super::words::Given;
 
 /// The drivers whose names stand for virtual machines of ours.
 pub const DRIVERS: [&str; 4] = ["kvm", "kvm2", "qemu", "virtualbox"];

@@ -32,7 +32,7 @@ pub struct World {
     pub authority: Option<u32>,
     /// Whether the image is in the cache.
     pub image: bool,
-    /// The shapes of which a warm machine is in the cache.
+    /// The shapes of which a template is in the cache.
     pub templates: BTreeSet<Shape>,
     /// Warm machines with container images that are in the cache.
     pub baked: Vec<Baked>,
@@ -87,7 +87,7 @@ pub struct Node {
 /// What is on a disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// Whether it is a warm machine's, and nothing has run on it since.
+    /// Whether it is a template's, and nothing has run on it since.
     pub virgin: bool,
     /// The authority of the certificate that was put there.
     pub delivered: Option<u32>,

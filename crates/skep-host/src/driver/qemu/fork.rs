@@ -16,7 +16,7 @@ use super::args::{MONITOR, Memory, SHARES_MEMORY};
 use super::launch::{self, last_words, process};
 use super::qmp::Qmp;
 use super::template::{self, Template};
-use super::{Emulator, Files, disk, kept, power};
+use super::{Emulator, Files, disk, emulator_checkpoint, power};
 use crate::driver::{Boot, Error, Say};
 use crate::net::Network;
 use crate::store::Machine;
@@ -86,9 +86,9 @@ pub(super) async fn fork(
         let id = &template.id;
         return Err(Error::Unfit(format!("template {id} was made by another QEMU, kernel or KVM")));
     }
-    if let Some(kept) = kept::of(&template.dir) {
+    if let Some(kept) = emulator_checkpoint::of(&template.dir) {
         let goes_on = async {
-            kept::go_on(machine, boot, emulator, (&template, &kept), host).await?;
+            emulator_checkpoint::go_on(machine, boot, emulator, (&template, &kept), host).await?;
             load(&machine.dir, &template).await
         };
         match goes_on.await {

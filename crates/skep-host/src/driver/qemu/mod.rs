@@ -15,9 +15,9 @@ pub mod args;
 mod bake;
 mod console;
 mod disk;
+mod emulator_checkpoint;
 mod fork;
 mod host;
-mod kept;
 mod launch;
 mod power;
 mod profile;
@@ -184,7 +184,7 @@ impl Qemu {
     /// Finds out, once, whether a machine's process can be kept from the files of the user that it runs as; one
     /// that is nobody else's user is kept from them already.
     async fn secludes(&self, dir: &Path, say: Say<'_>) -> bool {
-        if rustix::process::geteuid().is_root() {
+        if crate::sys::is_root() {
             return false;
         }
         let tried = async || match Cmd::new("true")
@@ -266,7 +266,7 @@ impl Fork for Qemu {
     ) -> Result<PathBuf, Error> {
         let emulator = self.choose(&image.kernel(), &image.initrd(), say).await?;
         let (network, secluded) = (&*self.network, self.secludes(&image.dir, say).await);
-        let keeps = !secluded && kept::is_of_use(emulator);
+        let keeps = !secluded && emulator_checkpoint::is_of_use(emulator);
         let id = template_id(image, shape, images, emulator, keeps);
         let slot = self.templates.lock().await.entry(id.clone()).or_default().clone();
         let making = Making { image, shape, images, emulator, keeps, network, secluded, say };

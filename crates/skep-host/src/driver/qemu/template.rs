@@ -27,7 +27,7 @@ use super::bake::BAKE;
 use super::fork::{leave_out_memory, load, memory_file, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
-use super::{Emulator, Files, disk, kept, program, qcow2, user_of};
+use super::{Emulator, Files, disk, emulator_checkpoint, program, qcow2, user_of};
 use crate::driver::{Error, Say};
 use crate::image::{Image, image_id};
 use crate::net::Network;
@@ -41,7 +41,7 @@ use crate::sys::{
 const FORMAT: u32 = 1;
 
 /// What warms a guest up, and leaves nothing in it that its copies may not share.
-const WARM_UP: &str = include_str!("warm.sh");
+const WARM_UP: &str = include_str!("warm_up.sh");
 
 /// How long a template may take on hardware virtualization, from its start to being warm.
 pub(super) const WARM_LIMIT: Duration = Duration::from_secs(60);
@@ -137,7 +137,7 @@ pub(super) fn template_id(
         machine = json!([machine, EngineImages::of(images).0, BAKE]);
     }
     if keeps {
-        machine = json!([machine, kept::host()]);
+        machine = json!([machine, emulator_checkpoint::host()]);
     }
     hex(&Sha256::digest(machine.to_string())[..8])
 }
@@ -184,7 +184,7 @@ impl Kind for Making<'_> {
 
     async fn open(&self, dir: &Path) -> Option<Template> {
         let template = self.read(dir).await?;
-        if let Some(kept) = kept::of(dir)
+        if let Some(kept) = emulator_checkpoint::of(dir)
             && let Err(reason) = kept.check_host()
         {
             tracing::debug!(?dir, reason, "stale");
@@ -206,7 +206,9 @@ impl Kind for Making<'_> {
     }
 
     async fn make(&self, dir: &Path) -> Result<(), Error> {
-        let needed = self.shape.memory.bytes() + ROOM + if self.keeps { kept::ROOM } else { 0 };
+        let needed = self.shape.memory.bytes()
+            + ROOM
+            + if self.keeps { emulator_checkpoint::ROOM } else { 0 };
         let free = crate::sys::free_space(dir)?;
         if free < needed {
             return Err(Error::Unfit(format!(
@@ -263,7 +265,7 @@ impl Making<'_> {
         more: &[&str],
     ) -> Result<Cmd, Error> {
         make_private_dir(&Files::in_dir(dirs[0]).run())?;
-        let tap = self.network.loose_tap().await?;
+        let tap = self.network.detached_tap().await?;
         let machine = Cmd::new(program::program()).args(invocation.args()).args(more).dir(dirs[0]);
         let machine = match self.secluded {
             true => {
@@ -306,7 +308,7 @@ impl Making<'_> {
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         qmp.execute("stop", json!({})).await?;
         if self.keeps {
-            kept::prepare(dir, &mut qmp, self.shape.disk, user_of(NOBODY)).await?;
+            emulator_checkpoint::prepare(dir, &mut qmp, self.shape.disk, user_of(NOBODY)).await?;
         }
         leave_out_memory(&mut qmp).await?;
         let saving = save_state(&mut qmp, &dir.join("state")).await?;
@@ -327,7 +329,7 @@ impl Making<'_> {
         if self.keeps {
             let process = qmp.process()?;
             drop(qmp);
-            if let Err(error) = kept::keep(dir, process).await {
+            if let Err(error) = emulator_checkpoint::keep(dir, process).await {
                 (self.say)(&format!("copies translate all code anew: {error}"));
             }
             qmp = Qmp::open(dir, MONITOR).await?;
@@ -356,7 +358,7 @@ impl Making<'_> {
         crate::sys::remove_tree(&trial)?;
         let why = |error: Error| {
             let reason = crate::sys::chain(&error);
-            Error::Unfit(format!("a copy of the warm machine does not run: {reason}"))
+            Error::Unfit(format!("a copy of the template does not run: {reason}"))
         };
         tried.map_err(why)
     }
@@ -381,7 +383,8 @@ impl Making<'_> {
 
     /// Leaves only what copies need, unwritable, with checksums.
     async fn seal(&self, dir: &Path) -> Result<(), Error> {
-        let keep = ["ram", "state", "disk.qcow2", kept::PAGES, kept::REST];
+        let keep =
+            ["ram", "state", "disk.qcow2", emulator_checkpoint::PAGES, emulator_checkpoint::REST];
         let fail = |path: &Path, source| FileError::new("seal", path, source);
         for entry in std::fs::read_dir(dir).map_err(|source| fail(dir, source))?.flatten() {
             if !keep.iter().any(|name| entry.file_name() == *name) {
@@ -393,7 +396,9 @@ impl Making<'_> {
         let mut files = Vec::new();
         for name in keep {
             let path = dir.join(name);
-            if !path.exists() && [kept::PAGES, kept::REST].contains(&name) {
+            if !path.exists()
+                && [emulator_checkpoint::PAGES, emulator_checkpoint::REST].contains(&name)
+            {
                 continue;
             }
             let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o400);

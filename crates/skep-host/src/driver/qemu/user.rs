@@ -18,7 +18,7 @@ pub const MACHINE_USERS: (u32, u32) = (FIRST, LAST);
 /// not root, as then the machine is its user's, or if this host, itself a container, has no such users.
 pub(super) fn user_of(address: Ipv4Addr) -> Option<u32> {
     let id = number(address);
-    (rustix::process::geteuid().is_root() && is_mapped(id)).then_some(id)
+    (crate::sys::is_root() && is_mapped(id)).then_some(id)
 }
 
 /// Tells whether machines of root have users of their own on this host. In a container without them they stay root, and

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::firewall::{Backend, Detected};
+use crate::host_firewall::{Backend, Detected};
 
 /// The oldest engine whose API skep speaks (Docker Engine release notes: API 1.44 came with 25.0).
 const OLDEST_ENGINE: u32 = 25;

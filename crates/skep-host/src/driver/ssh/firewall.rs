@@ -9,7 +9,7 @@ use ipnet::Ipv4Net;
 
 use super::setup::{Script, digest};
 use crate::driver::{Error, Say};
-use crate::firewall::{Backend, DETECT, OpeningError, Ruleset, SCRIPT, Scope};
+use crate::host_firewall::{self, Backend, DETECT, Ruleset, SCRIPT, Scope};
 use crate::shell::NodeShell;
 
 pub(super) const OPEN: &str = include_str!("open.sh");
@@ -41,7 +41,7 @@ pub(super) async fn open(
 /// # Errors
 ///
 /// If the firewall has no such rules.
-pub fn admit(backend: Backend, client: Ipv4Addr) -> Result<Script, OpeningError> {
+pub fn admit(backend: Backend, client: Ipv4Addr) -> Result<Script, host_firewall::Error> {
     let functions = for_sources(vec![client])?.functions();
     let text = format!(
         "set -eu\n{functions}now=$(firewall_{backend} look)\n[ \"$now\" = on ] || firewall_{backend} apply\n"
@@ -54,7 +54,7 @@ pub(super) fn functions() -> String {
     Ruleset::of_any_node().functions()
 }
 
-fn for_sources(sources: Vec<Ipv4Addr>) -> Result<Ruleset, OpeningError> {
+fn for_sources(sources: Vec<Ipv4Addr>) -> Result<Ruleset, host_firewall::Error> {
     Ruleset::node(&Scope {
         sources: sources.into_iter().map(Ipv4Net::from).collect(),
         interface: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use crate::engine::PORT;
-use crate::firewall::DETECT;
+use crate::host_firewall::DETECT;
 use crate::shell::{self, NodeOutput, NodeShell};
 
 const LOOK: &str = include_str!("look.sh");

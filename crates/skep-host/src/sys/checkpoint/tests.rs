@@ -252,7 +252,7 @@ const INSIDE: &str = "SKEP_TEST_CHECKPOINT_TAP";
 #[test]
 fn whatever_fails_its_tap_is_free() {
     if std::env::var_os(INSIDE).is_none() {
-        if !rustix::process::geteuid().is_root() {
+        if !crate::sys::is_root() {
             let required = std::env::var("SKEP_REQUIRE_VM").is_ok_and(|value| value == "1");
             assert!(!required, "taps need root");
             println!("SKIPPED: taps need root");

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use skep_core::model::NodeName;
-use skep_host::oci::write_noise;
+use skep_host::oci::write_bench_image;
 use skep_host::sys::{Cmd, forget_peak_memory, peak_memory_kib};
 
 use super::Measuring;
@@ -45,7 +45,7 @@ impl Measuring<'_> {
         self.say(&format!("making {nodes} nodes, and an image of {mib} MiB"));
         self.up(nodes, false, false).await?;
         let archive = self.work_dir()?.join("noise.tar");
-        write_noise(&archive, IMAGE, mib).context("cannot make an image")?;
+        write_bench_image(&archive, IMAGE, mib).context("cannot make an image")?;
         let mut group = Group::new(
             nodes,
             &[

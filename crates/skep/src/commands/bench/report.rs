@@ -256,7 +256,7 @@ mod tests {
                 let step =
                     |from: u64, to: u64| (Duration::from_millis(from), Duration::from_millis(to));
                 let (from, to) = step(100, 500 + run);
-                series.add_step("fork warm machine", Step { from, to, each });
+                series.add_step("fork template", Step { from, to, each });
             }
             let usage = |kib: u64, cpu: u64, waits: u64| Usage {
                 private_kib: kib << 10,

@@ -6,7 +6,7 @@ use serde_json::json;
 use skep_core::observed::MachineState;
 use skep_host::driver::Driver as _;
 use skep_host::engine::{PORT, remote};
-use skep_host::reach::{self, Path, Peer, Report, Verdict};
+use skep_host::netcheck::{self, Path, Peer, Report, Verdict};
 use skep_host::store::Machine;
 use tokio::task::JoinHandle;
 
@@ -50,7 +50,7 @@ pub(super) async fn run(context: &Context, args: FirewallCheck) -> Result<u8, Cl
             limit: args.timeout * driver.slowness(machine),
         })
         .collect();
-    let found = reach::check(&peers).await;
+    let found = netcheck::check(&peers).await;
     let from_here: Vec<_> = running.iter().flat_map(|(_, machine, _)| from_here(machine)).collect();
     for path in from_here {
         report.paths.push(path.await.context("a connection")?);

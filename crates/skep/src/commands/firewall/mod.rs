@@ -8,13 +8,14 @@ use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 use skep_core::model::NodeName;
 use skep_host::driver::Driver as _;
-use skep_host::firewall::{
+use skep_host::host_firewall::{
     Action, Backend, DETECT, Detected, Hook, Rule, Ruleset, SCRIPT, SHELL, Scope, Through, Traffic,
-    is_root, run_here,
+    run_here,
 };
 use skep_host::net;
 use skep_host::shell::NodeShell;
 use skep_host::store::{ClusterDir, Machine};
+use skep_host::sys::is_root;
 use skep_host::sys::tail;
 
 use crate::cli::{FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Output, Whose};

@@ -1,0 +1,44 @@
+//! skep as a process of its own, which forwards to nodes or acts in a namespace; see [`skep_host::forwarder`] and
+//! [`skep_host::userns`].
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use skep_host::forwarder::{FORWARD_PORTS, forward};
+use skep_host::sys::dial_through;
+use skep_host::userns::{FORWARD, SERVE_USERNS, UsernsNetwork, serve_userns};
+
+use crate::errln;
+use crate::error::code;
+
+/// Plays the part that the command line names, if it names one.
+#[must_use]
+pub fn run(line: &[String]) -> Option<ExitCode> {
+    let words: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
+    let (word, dir) = match words[..] {
+        [SERVE_USERNS] => (SERVE_USERNS, None),
+        [FORWARD, dir] => {
+            let program = std::env::current_exe().unwrap_or_else(|_| "skep".into());
+            dial_through(UsernsNetwork::of_dir(Path::new(dir), program));
+            (FORWARD, Some(dir))
+        }
+        [FORWARD_PORTS, dir] => (FORWARD_PORTS, Some(dir)),
+        _ => return None,
+    };
+    skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
+    let played = skep_host::sys::close_inherited_on_exec().and_then(|()| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match dir {
+            Some(dir) => runtime.block_on(forward(Path::new(dir), |text| errln!("{text}"))),
+            None => runtime.block_on(serve_userns(std::io::stdin().as_fd())),
+        }
+    });
+    Some(match played {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            errln!("skep {word}: {error}");
+            ExitCode::from(code::HOST)
+        }
+    })
+}
