@@ -119,6 +119,20 @@ fn put_in_place(path: &Path, content: &[u8]) -> std::io::Result<()> {
     })
 }
 
+/// Creates a file that must not be there, all of it or nothing. Not even a link to nowhere is written through.
+///
+/// # Errors
+///
+/// If it is there (`AlreadyExists`), or cannot be written.
+pub fn create_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = std::fs::remove_file(path);
+    }
+    written
+}
+
 /// Makes a directory that only its owner can use; one that is there must not be anybody else's, nor anybody
 /// else's to write to. That others may list it is common for $SKEP_HOME.
 ///

@@ -38,9 +38,9 @@ pub use dial::{Dial, dial, dial_through};
 pub use exec::exec;
 pub use fd_rpc::{RpcError, answer, call_program};
 pub use file::{
-    FileError, REMOVING, UNFINISHED, ensure_link, exchange, file_system, free_space, make_new_dir,
-    make_private_dir, publish, read, read_own, remove_file, remove_tree, rename, replace, set_mode,
-    sweep, sweep_all, sync_dir, write_atomic,
+    FileError, REMOVING, UNFINISHED, create_new, ensure_link, exchange, file_system, free_space,
+    make_new_dir, make_private_dir, publish, read, read_own, remove_file, remove_tree, rename,
+    replace, set_mode, sweep, sweep_all, sync_dir, write_atomic,
 };
 pub use hex::hex;
 pub use holder::Holder;

@@ -1,11 +1,10 @@
 //! `skep init`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use skep_host::sys::shell_quoted;
+use skep_host::sys::{create_new, shell_quoted};
 
 use crate::context::Context;
 use crate::errln;
@@ -32,7 +31,7 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<(), CliError> {
         return Ok(());
     }
     let shown = path.display();
-    create(path).map_err(|error| match error.kind() {
+    create_new(path, STARTER.as_bytes()).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             CliError::usage(format!("{shown} exists already, and is not overwritten"))
                 .hint("skep init OTHER.yaml")
@@ -45,14 +44,4 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<(), CliError> {
         errln!("  skep up -f {}", shell_quoted(&path.to_string_lossy()));
     }
     Ok(())
-}
-
-/// Creates the file, all of it or nothing. Not even a link to nowhere is written through.
-fn create(path: &Path) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let written = file.write_all(STARTER.as_bytes()).and_then(|()| file.sync_all());
-    if written.is_err() {
-        let _ = fs::remove_file(path);
-    }
-    written
 }
