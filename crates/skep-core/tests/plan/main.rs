@@ -4,6 +4,7 @@ mod access;
 mod aftermath;
 mod carry_out;
 mod certs;
+mod diff;
 mod errors;
 mod goldens;
 mod gone;

@@ -16,14 +16,14 @@ use crate::world::{Damage, World};
 
 /// What happens before a run that nothing disturbs.
 #[derive(Debug, Clone)]
-enum Trouble {
+pub enum Trouble {
     /// An `up` that is cut off.
     Up(Crash),
     /// Something breaks.
     Damage(Damage),
 }
 
-fn any_trouble() -> impl Strategy<Value = Vec<Trouble>> {
+pub fn any_trouble() -> impl Strategy<Value = Vec<Trouble>> {
     let trouble = prop_oneof![
         2 => any_crash().prop_map(Trouble::Up),
         1 => any_damage().prop_map(Trouble::Damage),
@@ -31,7 +31,7 @@ fn any_trouble() -> impl Strategy<Value = Vec<Trouble>> {
     vec(trouble, 0..8)
 }
 
-fn suffer(world: &mut World, spec: &ClusterSpec, dice: &mut Dice, troubles: &[Trouble]) {
+pub fn suffer(world: &mut World, spec: &ClusterSpec, dice: &mut Dice, troubles: &[Trouble]) {
     for trouble in troubles {
         match trouble {
             Trouble::Up(crash) => {
@@ -66,7 +66,7 @@ fn identity(world: &World) -> Identity {
 
 /// Returns how cases are made: the same ones in every run, so that a build fails for its own change
 /// only. To look for others: `PROPTEST_RNG_SEED=$RANDOM PROPTEST_CASES=2000 cargo test -p skep-core`.
-fn config() -> ProptestConfig {
+pub fn config() -> ProptestConfig {
     let chosen = ProptestConfig::default();
     let rng_seed = match chosen.rng_seed {
         RngSeed::Random => RngSeed::Fixed(1),
