@@ -9,7 +9,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use skep_core::model::NetworkRecord;
 use skep_host::net::{LinuxNetwork, Network};
 use skep_host::store::Owner;
-use skep_testkit::host::{can_run_machines, in_namespaces};
+use skep_testkit::host::{are_installed, can_run_machines, command, find, in_namespaces, run};
 
 const PART: &str = "SKEP_TEST_PART";
 const LAN: &str = "192.0.2.9";
@@ -52,12 +51,10 @@ fn host(test: &str, iptables: &str) {
     if !can_run_machines() {
         return;
     }
-    let Some(program) = find(iptables) else {
-        let required = std::env::var("SKEP_REQUIRE_VM").is_ok_and(|value| value == "1");
-        assert!(!required, "{iptables} is not installed; scripts/test installs it");
-        eprintln!("SKIPPED: {iptables} is not installed; scripts/test installs it");
+    if !are_installed(&[iptables]) {
         return;
-    };
+    }
+    let program = find(iptables).unwrap();
     let mut inside = in_namespaces(test, (PART, program.to_str().unwrap()));
     let path = std::env::var("PATH").unwrap_or_default();
     inside.env("PATH", format!("/run/bin:{path}:/usr/sbin:/sbin"));
@@ -461,21 +458,4 @@ fn traces() -> String {
         text += &said(&format!("ip link show {name}"));
     }
     text + &format!("{}", Path::new("/run/skep-forwarding").exists())
-}
-
-fn find(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-fn command(line: &str) -> Command {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).current_dir("/");
-    command
-}
-
-fn run(line: &str) {
-    let output = command(line).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use skep_host::netcheck::{Peer, Report, Verdict, check};
 use skep_host::shell::{Error, NodeOutput, NodeShell};
 use skep_host::sys::Cmd;
-use skep_testkit::host::{can_run_machines, in_namespaces};
+use skep_testkit::host::{can_run_machines, in_namespaces, run};
 
 const PART: &str = "SKEP_TEST_PART";
 const NAME: &str = "a_packet_is_where_it_was_seen_last";
@@ -159,10 +159,4 @@ fn nft(prefix: &str, rules: &str) {
         "" => run("nft -f /run/rules.nft"),
         prefix => run(&format!("ip {prefix} nft -f /run/rules.nft")),
     }
-}
-
-fn run(line: &str) {
-    let mut words = line.split(' ');
-    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -4,14 +4,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use skep_core::model::NetworkRecord;
 use skep_host::net::{LinuxNetwork, Network};
 use skep_host::store::Owner;
-use skep_testkit::host::can_run_machines;
+use skep_testkit::host::{can_run_machines, run};
 
 /// Says which part of the story this process plays; the test itself has none.
 const PART: &str = "SKEP_TEST_PART";
@@ -208,14 +207,4 @@ fn server() {
         let peer = stream.peer_addr().unwrap().ip();
         let _ = write!(stream, "{peer}");
     }
-}
-
-fn run(line: &str) {
-    let mut words = line.split(' ');
-    let program = words.next().unwrap();
-    let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new(program);
-    command.args(words).env("PATH", format!("{path}:/usr/sbin:/sbin")).current_dir(Path::new("/"));
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,7 +19,7 @@ use skep_host::net::{Error, Network, RootNetwork};
 use skep_host::privileged_helper::{HelperNetwork, PATH, PROTOCOL};
 use skep_host::store::Owner;
 use skep_host::sys::Lock;
-use skep_testkit::host::{can_run_machines, in_namespaces};
+use skep_testkit::host::{can_run_machines, in_namespaces, links, run, set_up_for_users};
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 const PROGRAM: &str = "/var/lib/skep-test/skep-net";
@@ -35,7 +35,9 @@ const BOUND: Duration = Duration::from_secs(20);
 #[test]
 fn a_hostile_user_holds_up_nobody_and_leaves_nothing() {
     if std::env::var_os(INSIDE).is_some() {
-        prepare();
+        set_up_for_users();
+        std::fs::create_dir(Path::new(PROGRAM).parent().unwrap()).unwrap();
+        std::fs::copy(SKEP, PROGRAM).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(story());
     }
@@ -43,20 +45,6 @@ fn a_hostile_user_holds_up_nobody_and_leaves_nothing() {
         let test = "a_hostile_user_holds_up_nobody_and_leaves_nothing";
         assert!(in_namespaces(test, (INSIDE, "1")).status().unwrap().success());
     }
-}
-
-/// Has the directories that requests change be others than the host's.
-fn prepare() {
-    run("mount", &["-t", "tmpfs", "none", "/var/lib"]);
-    run("cp", &["-a", "/etc", "/var/lib/etc"]);
-    run("mount", &["--bind", "/var/lib/etc", "/etc"]);
-    run("ip", &["link", "set", "lo", "up"]);
-    std::fs::create_dir(Path::new(PROGRAM).parent().unwrap()).unwrap();
-    std::fs::copy(SKEP, PROGRAM).unwrap();
-    std::fs::create_dir(STATE).unwrap();
-    std::fs::set_permissions(STATE, PermissionsExt::from_mode(0o700)).unwrap();
-    let grants = r#"{"subnets": ["10.193.0.0/16"], "hosts": true}"#;
-    std::fs::write(Path::new(STATE).join("grants.json"), grants).unwrap();
 }
 
 async fn story() {
@@ -117,7 +105,7 @@ impl Others {
 /// Stops its own request with Ctrl-Z while that waits for the lock, which it is then given.
 async fn suspends(others: &Others) {
     let keys = Path::new("/var/lib/skep-test/keys");
-    run("mkfifo", &["-m", "666", keys.to_str().unwrap()]);
+    run(&format!("mkfifo -m 666 {}", keys.display()));
     let held = Lock::try_take(&claims::lock_file(Path::new(STATE))).unwrap();
 
     let (mut near, far) = UnixStream::pair().unwrap();
@@ -252,7 +240,7 @@ async fn keeps_taps(others: &Others) {
     drop(kept);
 
     // A node's tap that its holder had stay, and then gave the network back: as ioctl(2) TUNSETPERSIST does.
-    run("ip", &["tuntap", "add", "dev", "skt0ac1c802", "mode", "tap", "user", "1001"]);
+    run("ip tuntap add dev skt0ac1c802 mode tap user 1001");
     let tap = others.alice.tap("skt0ac1c802", &others.hers.0, &others.hers.1).await.unwrap();
     drop(tap);
     // A node's tap that is still held when its network goes.
@@ -316,7 +304,7 @@ async fn takes_subnets(others: &Others) {
     let error = refusal(mallory.ensure_bridge(&network, &owner).await);
     assert!(error.contains("addresses are as many as one user's"), "{error}");
     // Root's network has no bridge, as after a restart of the host, and is still root's.
-    run("ip", &["link", "delete", "skep-roots"]);
+    run("ip link delete skep-roots");
     let (roots, owner) = place_of("m", "skep-roots", "10.193.201.0/24");
     let error = refusal(mallory.ensure_bridge(&roots, &owner).await);
     assert!(error.contains("belongs to another"), "{error}");
@@ -391,22 +379,8 @@ fn id(user: &str) -> u32 {
     if user == "alice" { 1000 } else { 1001 }
 }
 
-fn links() -> Vec<String> {
-    let output = Command::new("ip").args(["-o", "link", "show"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
-    let mut names: Vec<_> = text.lines().filter_map(name).collect();
-    names.sort();
-    names
-}
-
 fn read(file: impl Into<PathBuf>) -> String {
     std::fs::read_to_string(file.into()).unwrap()
-}
-
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn refusal<T>(result: Result<T, Error>) -> String {

@@ -7,14 +7,13 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 
 use skep_core::model::NetworkRecord;
 use skep_host::net::claims::{self, Claims, STATE};
 use skep_host::net::{Network, RootNetwork};
 use skep_host::privileged_helper::{PROTOCOL, serve};
 use skep_host::store::Owner;
-use skep_testkit::host::{can_run_machines, in_namespaces};
+use skep_testkit::host::{can_run_machines, in_namespaces, links, set_up_for_users};
 
 /// Tells a process that it is in the namespaces.
 const INSIDE: &str = "SKEP_TEST_INSIDE";
@@ -25,7 +24,7 @@ const MALLORY: u32 = 1001;
 #[test]
 fn ten_thousand_random_requests_do_no_harm() {
     if std::env::var_os(INSIDE).is_some() {
-        prepare();
+        set_up_for_users();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(story());
     }
@@ -33,19 +32,6 @@ fn ten_thousand_random_requests_do_no_harm() {
         let mut inside = in_namespaces("ten_thousand_random_requests_do_no_harm", (INSIDE, "1"));
         assert!(inside.status().unwrap().success());
     }
-}
-
-/// Has the directories that requests change be others than the host's.
-fn prepare() {
-    run("mount", &["-t", "tmpfs", "none", "/var/lib"]);
-    run("cp", &["-a", "/etc", "/var/lib/etc"]);
-    run("mount", &["--bind", "/var/lib/etc", "/etc"]);
-    run("ip", &["link", "set", "lo", "up"]);
-    std::fs::create_dir(STATE).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(STATE, mode).unwrap();
-    let grants = r#"{"subnets": ["10.193.0.0/16"], "hosts": true}"#;
-    std::fs::write(Path::new(STATE).join("grants.json"), grants).unwrap();
 }
 
 async fn story() {
@@ -126,20 +112,6 @@ fn request(act: &str) -> String {
 
 fn hosts() -> String {
     std::fs::read_to_string("/etc/hosts").unwrap()
-}
-
-fn links() -> Vec<String> {
-    let output = Command::new("ip").args(["-o", "link", "show"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let name = |line: &str| Some(line.split(": ").nth(1)?.split('@').next()?.to_owned());
-    let mut names: Vec<_> = text.lines().filter_map(name).collect();
-    names.sort();
-    names
-}
-
-fn run(program: &str, args: &[&str]) {
-    let output = Command::new(program).args(args).output().unwrap();
-    assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A sequence of numbers that is the same each time (splitmix64).
