@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::driver;
 use crate::driver::qemu::{Accelerator, QemuVersion, program};
-use crate::firewall::{self};
+use crate::firewall::{self, Frames, Obstacle};
 use crate::net::{self, Network};
 use crate::privileged_helper::HelperNetwork;
 use crate::setup;
@@ -41,7 +41,7 @@ impl Check {
     #[must_use]
     pub fn is_said_by_up(&self) -> bool {
         self.verdict == Verdict::Poor
-            && [conditions::LOGOUT, conditions::ISOLATION].contains(&self.name)
+            && [conditions::LOGOUT, conditions::ISOLATION, BETWEEN_NODES].contains(&self.name)
     }
 }
 
@@ -75,7 +75,7 @@ pub struct Needs<'a> {
 /// Checks the host.
 pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     let (rights, qemu, programs, firewall) =
-        tokio::join!(rights(&needs), qemu(), programs(needs.build), obstacles(needs.helper));
+        tokio::join!(rights(&needs), qemu(), programs(needs.build), obstacles(&needs));
     let mut checks = vec![rights, qemu];
     checks.extend(programs);
     if needs.build && !is_root() {
@@ -311,32 +311,53 @@ fn filters_bridged_frames() -> bool {
     text.is_ok_and(|text| text.first() == Some(&b'1'))
 }
 
-/// Judges what is in the way of clusters; `bridged` tells whether it is in the way between nodes, too.
-fn judge_firewall(obstacles: &[String], bridged: bool) -> Check {
+/// Whether a firewall that is in the way of clusters may be in the way between nodes, too.
+const BETWEEN_NODES: &str = "firewall between nodes";
+
+/// Judges what is in the way of clusters; `bridged` tells whether frames between nodes pass it, too.
+fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
     const NAME: &str = "firewall";
-    let names = obstacles.join(", ");
-    let (verdict, found) = match (obstacles.is_empty(), bridged) {
-        (true, _) => return good(NAME, "forwards what skep needs"),
-        (false, false) => (
-            Verdict::Poor,
-            format!(
-                "{names} drops what comes from bridges: nodes may not reach this host, or anything outside"
-            ),
-        ),
-        (false, true) => (
-            Verdict::Bad,
-            format!(
-                "{names} drops what nodes send to each other, as frames within a bridge pass it \
-                 (net.bridge.bridge-nf-call-iptables is 1): no swarm forms"
-            ),
-        ),
+    if obstacles.is_empty() {
+        return vec![good(NAME, "forwards what skep needs")];
+    }
+    let names = |fits: &dyn Fn(Frames) -> bool| {
+        let names = obstacles.iter().filter(|it| fits(it.frames)).map(|it| it.name.as_str());
+        names.collect::<Vec<_>>().join(", ")
     };
-    Check { name: NAME, verdict, found, remedy: "skep firewall apply".to_owned() }
+    let check = |name, verdict, found| Check {
+        name,
+        verdict,
+        found,
+        remedy: "skep firewall apply".to_owned(),
+    };
+    let around = format!(
+        "{} drops what comes from bridges: nodes may not reach this host, or anything outside",
+        names(&|_| true)
+    );
+    let mut checks = vec![check(NAME, Verdict::Poor, around)];
+    let between = |verdict, names: String, does: &str| {
+        let found = format!(
+            "{names} {does} what nodes send to each other, as frames within a bridge pass it \
+             (net.bridge.bridge-nf-call-iptables is 1): no swarm forms"
+        );
+        check(BETWEEN_NODES, verdict, found)
+    };
+    let drop = names(&|frames| frames == Frames::Drop);
+    let may_drop = names(&|frames| frames == Frames::MayDrop);
+    if bridged && !drop.is_empty() {
+        checks.push(between(Verdict::Bad, drop, "drops"));
+    }
+    if bridged && !may_drop.is_empty() {
+        checks.push(between(Verdict::Poor, may_drop, "may drop"));
+    }
+    checks
 }
 
-async fn obstacles(helper: Option<&HelperNetwork>) -> Vec<Check> {
+async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
     const NAME: &str = "firewall";
-    let rules = match helper {
+    let rules = match needs.helper {
+        // The host's firewall does not see what is in another network.
+        _ if needs.userns.is_some() => return Vec::new(),
         // Whether it answers at all is another check's matter.
         Some(helper) => match helper.look().await {
             Ok(host) => Ok(host.rules().clone()),
@@ -347,7 +368,7 @@ async fn obstacles(helper: Option<&HelperNetwork>) -> Vec<Check> {
         None => firewall::look().await,
     };
     match rules {
-        Ok(rules) => vec![judge_firewall(&rules.obstacles, filters_bridged_frames())],
+        Ok(rules) => judge_firewall(&rules.obstacles, filters_bridged_frames()),
         Err(error) => vec![bad(NAME, crate::sys::chain(&error), install("nftables"))],
     }
 }
@@ -357,13 +378,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_firewall_between_nodes_is_worse_than_one_around_them() {
-        let firewalld = ["firewalld".to_owned()];
-        assert_eq!(judge_firewall(&[], true).verdict, Verdict::Good);
-        assert_eq!(judge_firewall(&firewalld, false).verdict, Verdict::Poor);
-        let between = judge_firewall(&firewalld, true);
-        assert_eq!(between.verdict, Verdict::Bad);
-        assert!(between.found.contains("bridge-nf-call-iptables"), "{}", between.found);
-        assert_eq!(between.remedy, "skep firewall apply");
+    fn a_firewall_that_certainly_drops_frames_between_nodes_is_refused_and_one_that_may_is_announced()
+     {
+        let judged = |frames: &[Frames], bridged| {
+            let obstacle = |frames: &Frames| Obstacle { name: "ufw".into(), frames: *frames };
+            let obstacles: Vec<_> = frames.iter().map(obstacle).collect();
+            judge_firewall(&obstacles, bridged)
+        };
+        let verdicts = |frames: &[Frames], bridged| {
+            let checks = judged(frames, bridged);
+            checks.iter().map(|it| (it.verdict, it.is_said_by_up())).collect::<Vec<_>>()
+        };
+        let around = (Verdict::Poor, false);
+        assert_eq!(verdicts(&[], true), [(Verdict::Good, false)]);
+        for frames in [Frames::Pass, Frames::MayDrop, Frames::Drop] {
+            assert_eq!(verdicts(&[frames], false), [around]);
+        }
+        assert_eq!(verdicts(&[Frames::Pass], true), [around]);
+        assert_eq!(verdicts(&[Frames::MayDrop], true), [around, (Verdict::Poor, true)]);
+        assert_eq!(verdicts(&[Frames::Drop], true), [around, (Verdict::Bad, false)]);
+        let refused = judged(&[Frames::Drop], true).remove(1);
+        assert!(refused.found.contains("bridge-nf-call-iptables"), "{}", refused.found);
+        assert_eq!(refused.remedy, "skep firewall apply");
     }
 }

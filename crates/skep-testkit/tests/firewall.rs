@@ -5,11 +5,15 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use skep_core::model::NetworkRecord;
+use skep_host::firewall::{Frames, look};
 use skep_host::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
-use skep_testkit::host::{can_run_machines, in_namespaces};
+use skep_host::net::{LinuxNetwork, Network};
+use skep_host::store::Owner;
+use skep_testkit::host::{are_installed, can_run_machines, command, find, in_namespaces, run};
 
 /// Says that this process is the host under test, in its own namespaces.
 const PART: &str = "SKEP_TEST_PART";
@@ -83,11 +87,7 @@ fn host(name: &str, programs: &[&str], start: fn() -> Firewall) {
     if !can_run_machines() {
         return;
     }
-    let missing = programs.iter().find(|program| find(program).is_none());
-    if let Some(program) = missing {
-        let required = std::env::var("SKEP_REQUIRE_VM").is_ok_and(|value| value == "1");
-        assert!(!required, "{program} is not installed; scripts/test installs it");
-        eprintln!("SKIPPED: {program} is not installed; scripts/test installs it");
+    if !are_installed(programs) {
         return;
     }
     let mut inside = in_namespaces(name, (PART, "host"));
@@ -105,6 +105,7 @@ fn story(start: fn() -> Firewall) {
         let detected = Detected { backend: firewall.backend, closed: true };
         assert_eq!(Detected::parse(&script(DETECT).await), Some(detected), "which is on");
         a_node(&firewall).await;
+        frames(&firewall).await;
         a_host(&firewall).await;
     });
 }
@@ -164,6 +165,34 @@ async fn a_host(firewall: &Firewall) {
     assert!(!connects("machine", PEER), "after it was removed");
 }
 
+/// Frames between nodes pass the firewall as well, as where Docker has loaded `br_netfilter`: what is said of it holds.
+async fn frames(firewall: &Firewall) {
+    let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    if !Path::new(switch).exists() {
+        eprintln!("SKIPPED: frames between nodes: this kernel has no br_netfilter");
+        return;
+    }
+    let network =
+        NetworkRecord { subnet: "10.77.9.0/24".parse().unwrap(), bridge: "skep-test".into() };
+    let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
+    std::fs::write(switch, "1").unwrap();
+    LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
+    let passes = || connects("machine", "10.77.9.3");
+    let said = || async { look().await.unwrap().obstacles.first().map(|it| it.frames) };
+    let (before, expected) = match firewall.backend {
+        Backend::Nftables | Backend::Firewalld => (false, Some(Frames::Drop)),
+        // The rules of a cluster's network are before those of the firewall.
+        Backend::Iptables => (true, None),
+        Backend::Ufw => (true, Some(Frames::Pass)),
+    };
+    assert_eq!((passes(), said().await), (before, expected));
+    apply(&Ruleset::host(), firewall.backend, Action::Apply).await;
+    assert_eq!((passes(), said().await), (true, None), "once it was told");
+    apply(&Ruleset::host(), firewall.backend, Action::Remove).await;
+    LinuxNetwork.remove_firewall("skep-test").await.unwrap();
+    std::fs::write(switch, "0").unwrap();
+}
+
 async fn apply(rules: &Ruleset, backend: Backend, action: Action) -> String {
     script(&rules.render(backend, action).unwrap()).await
 }
@@ -184,14 +213,17 @@ fn prepare() {
     run("ip link add skep-test type bridge");
     run(&format!("ip address add {GATEWAY}/24 dev skep-test"));
     run("ip link set skep-test up");
-    for (name, link, address) in
-        [("peer", "to0", PEER), ("stranger", "to1", "10.77.1.2"), ("machine", "to2", "10.77.9.2")]
-    {
+    for (name, link, address) in [
+        ("peer", "to0", PEER),
+        ("stranger", "to1", "10.77.1.2"),
+        ("machine", "to2", "10.77.9.2"),
+        ("machine2", "to3", "10.77.9.3"),
+    ] {
         let router = address.rsplit_once('.').unwrap().0.to_owned() + ".1";
         run(&format!("ip netns add {name}"));
         run(&format!("ip link add {link} type veth peer name eth0 netns {name}"));
         match name {
-            "machine" => run(&format!("ip link set {link} master skep-test")),
+            "machine" | "machine2" => run(&format!("ip link set {link} master skep-test")),
             _ => run(&format!("ip address add {router}/24 dev {link}")),
         }
         run(&format!("ip link set {link} up"));
@@ -330,21 +362,4 @@ fn traces() -> Vec<String> {
         .collect();
     lines.sort();
     lines
-}
-
-fn find(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-}
-
-fn command(line: &str) -> Command {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    command.args(words).current_dir("/");
-    command
-}
-
-fn run(line: &str) {
-    let output = command(line).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -153,11 +153,11 @@ pub(super) fn accepted(listing: &str) -> Vec<String> {
     listing.lines().filter_map(bridge).collect()
 }
 
-/// Returns ufw if it is on and drops what bridges of clusters send to this host.
-pub(super) fn guards(listing: &str) -> Option<String> {
+/// Tells whether ufw is on and drops what bridges of clusters send to this host.
+pub(super) fn has_ufw(listing: &str) -> bool {
     let has = |wanted: &str| listing.lines().any(|line| line == wanted);
     let is_told = has("-A ufw-user-input -i skep-+ -j ACCEPT");
-    (has("-N ufw-user-input") && !is_told).then(|| "ufw".to_owned())
+    has("-N ufw-user-input") && !is_told
 }
 
 /// Lists all chains: where the rules were put depends on what was there then.
@@ -223,9 +223,9 @@ mod tests {
     #[test]
     fn ufw_is_told_once() {
         let on = "-P INPUT DROP\n-N ufw-user-input\n";
-        assert_eq!(guards(on).as_deref(), Some("ufw"));
-        assert_eq!(guards(&format!("{on}-A ufw-user-input -i skep-+ -j ACCEPT")), None);
-        assert_eq!(guards(LISTING), None);
+        assert!(has_ufw(on));
+        assert!(!has_ufw(&format!("{on}-A ufw-user-input -i skep-+ -j ACCEPT")));
+        assert!(!has_ufw(LISTING));
         assert_eq!(accepted(LISTING), ["skep-demo", "skep-demo", "skep-demo-2"]);
     }
 

@@ -65,7 +65,28 @@ pub struct Rules {
     /// Bridges that have rules there.
     accepted: Vec<String>,
     /// Firewalls and chains that drop what clusters send, and have not been told of them.
-    pub obstacles: Vec<String>,
+    pub obstacles: Vec<Obstacle>,
+}
+
+/// A firewall or chain that drops what clusters send, and has not been told of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// Its name.
+    pub name: String,
+    /// What it does to frames between nodes.
+    pub frames: Frames,
+}
+
+/// What a firewall does to frames between nodes of a cluster, where frames within a bridge pass it (ip-sysctl,
+/// `bridge-nf-call-iptables`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frames {
+    /// It lets them pass: rules of skep's are before its own.
+    Pass,
+    /// It has rules that may let them pass.
+    MayDrop,
+    /// It has no rule that could let them pass.
+    Drop,
 }
 
 impl Rules {
@@ -176,11 +197,20 @@ pub async fn look() -> Result<Rules, Error> {
         Some(place) => iptables::list(place).await?,
         None => String::new(),
     };
-    let mut obstacles = nft::guards(&chains);
-    obstacles.extend(iptables::guards(&listing));
+    let mut obstacles = Vec::new();
+    if nft::has_firewalld(&chains) {
+        let frames = nft::list("inet", nft::FIREWALLD).await?.frames(nft::FIREWALLD_FORWARD);
+        obstacles.push(Obstacle { name: "firewalld".to_owned(), frames });
+    }
+    if iptables::has_ufw(&listing) {
+        // What it drops is forwarded after the rules that [`iptables::ensure`] makes.
+        obstacles.push(Obstacle { name: "ufw".to_owned(), frames: Frames::Pass });
+    }
     for chain in nft::obstacles(&chains) {
-        if !nft::is_told(&chain).await? {
-            obstacles.push(chain);
+        let listing = nft::list(&chain.family, &chain.table).await?;
+        if !listing.is_told(&chain.name) {
+            let frames = listing.frames(&chain.name);
+            obstacles.push(Obstacle { name: chain.to_string(), frames });
         }
     }
     Ok(Rules {

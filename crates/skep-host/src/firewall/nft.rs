@@ -1,12 +1,13 @@
 //! nftables: a pure renderer, and the one place that runs nft(8).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
 
-use super::{Error, MARK, Outside, Table};
+use super::{Error, Frames, MARK, Outside, Table};
 use crate::sys::Cmd;
 
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
@@ -25,6 +26,13 @@ const FAMILIES: [&str; 2] = ["inet", "ip"];
 /// The bridges of all clusters.
 const CLUSTERS: &str = "skep-*";
 
+/// What their names begin with.
+const BRIDGES: &str = "skep-";
+
+/// The table of firewalld, and its chain that everything forwarded passes.
+pub(super) const FIREWALLD: &str = "firewalld";
+pub(super) const FIREWALLD_FORWARD: &str = "filter_FORWARD";
+
 /// A chain, as `nft -j list chains` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Chain {
@@ -35,6 +43,12 @@ pub(super) struct Chain {
     pub hook: Option<String>,
     #[serde(default)]
     pub policy: Option<String>,
+}
+
+impl fmt::Display for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.family, self.table, self.name)
+    }
 }
 
 /// Returns the rules of a network, as one transaction for `nft -f -`: what was there is replaced.
@@ -166,28 +180,110 @@ pub(super) fn tables(chains: &[Chain]) -> BTreeMap<String, Table> {
 }
 
 /// Returns chains that drop what is forwarded and are neither ours nor iptables'.
-pub(super) fn obstacles(chains: &[Chain]) -> Vec<String> {
+pub(super) fn obstacles(chains: &[Chain]) -> Vec<&Chain> {
     let drops = |chain: &&Chain| {
         chain.hook.as_deref() == Some("forward")
             && chain.policy.as_deref() == Some("drop")
             && !(chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD")
             && matches!(chain.family.as_str(), "ip" | "inet")
     };
-    let name = |chain: &Chain| format!("{} {} {}", chain.family, chain.table, chain.name);
-    chains.iter().filter(drops).map(name).collect()
+    chains.iter().filter(drops).collect()
 }
 
-/// Tells whether a chain, by the name that [`obstacles`] gives it, has been told to let clusters through.
-pub(super) async fn is_told(chain: &str) -> Result<bool, Error> {
-    let listing = Cmd::new("nft").args(["list", "chain"]).args(chain.split(' ')).run().await?;
-    Ok(listing.text().contains("comment \"skep:host\""))
+/// Lists a table, in nft's own language.
+pub(super) async fn list(family: &str, table: &str) -> Result<Listing, Error> {
+    let listing = Cmd::new("nft").args(["list", "table", family, table]).run().await?;
+    Ok(Listing::parse(&listing.text()))
 }
 
-/// Returns firewalld if it is on and rejects what bridges of clusters send.
-pub(super) fn guards(chains: &[Chain]) -> Vec<String> {
-    let has = |name: &str| chains.iter().any(|it| it.table == "firewalld" && it.name == name);
-    let is_on = has("filter_INPUT") && !has("filter_IN_skep-host");
-    is_on.then(|| "firewalld".to_owned()).into_iter().collect()
+/// The rules of a table, by chain, in nft's own language.
+pub(super) struct Listing(BTreeMap<String, Vec<String>>);
+
+impl Listing {
+    fn parse(text: &str) -> Self {
+        let mut chains = BTreeMap::<String, Vec<String>>::new();
+        let mut current = None;
+        for line in text.lines().map(str::trim) {
+            match line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+                Some(name) => current = Some(name.to_owned()),
+                None if line == "}" => current = None,
+                None => {
+                    if let Some(name) = &current {
+                        chains.entry(name.clone()).or_default().push(line.to_owned());
+                    }
+                }
+            }
+        }
+        Self(chains)
+    }
+
+    fn rules(&self, chain: &str) -> &[String] {
+        self.0.get(chain).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Tells whether a chain has been told to let clusters through.
+    pub fn is_told(&self, chain: &str) -> bool {
+        self.rules(chain).iter().any(|rule| rule.contains("comment \"skep:host\""))
+    }
+
+    /// Returns what a chain that drops what it does not know does to frames between nodes of a cluster.
+    pub fn frames(&self, chain: &str) -> Frames {
+        let mut reached = vec![chain];
+        let mut next = 0;
+        while let Some(chain) = reached.get(next).copied() {
+            for rule in self.rules(chain).iter().filter(|rule| may_match(rule)) {
+                let words: Vec<&str> = rule.split(' ').collect();
+                if words.iter().any(|word| ["accept", "queue", "vmap"].contains(word)) {
+                    return Frames::MayDrop;
+                }
+                let targets = words.windows(2).filter(|pair| ["jump", "goto"].contains(&pair[0]));
+                for target in targets.map(|pair| pair[1]) {
+                    if !reached.contains(&target) {
+                        reached.push(target);
+                    }
+                }
+            }
+            next += 1;
+        }
+        Frames::Drop
+    }
+}
+
+/// Tells whether a rule may be about the first packet from a node of a cluster to another, which comes from the bridge
+/// and goes there.
+fn may_match(rule: &str) -> bool {
+    // The line that makes it a base chain has its policy.
+    if rule.starts_with("type ") {
+        return false;
+    }
+    let words: Vec<&str> = rule.split(' ').collect();
+    let of = |first: &str, second: &str| {
+        let mut pairs = words.windows(3).filter(move |it| it[0] == first && it[1] == second);
+        pairs.next().map(|it| it[2])
+    };
+    let states = rule.split_once("ct state ").map(|it| it.1);
+    let is_later = states.is_some_and(|states| {
+        let states = states.strip_prefix("{ ").and_then(|it| it.split_once(" }")).map_or_else(
+            || states.split(' ').next().unwrap_or_default().to_owned(),
+            |it| it.0.replace(", ", ","),
+        );
+        states.split(',').all(|it| ["established", "related", "invalid"].contains(&it))
+    });
+    let elsewhere = ["iifname", "iif", "oifname", "oif"].iter().any(|key| {
+        let name = words.windows(2).find(|pair| pair[0] == *key).map(|pair| pair[1]);
+        let name = name.and_then(|it| it.strip_prefix('"')?.strip_suffix('"'));
+        name.is_some_and(|name| match name.strip_suffix('*') {
+            Some(start) => !start.starts_with(BRIDGES) && !BRIDGES.starts_with(start),
+            None => !name.starts_with(BRIDGES),
+        })
+    });
+    !is_later && !elsewhere && of("ct", "status") != Some("dnat") && !words.contains(&"ip6")
+}
+
+/// Tells whether firewalld is on and rejects what bridges of clusters send.
+pub(super) fn has_firewalld(chains: &[Chain]) -> bool {
+    let has = |name: &str| chains.iter().any(|it| it.table == FIREWALLD && it.name == name);
+    has("filter_INPUT") && !has("filter_IN_skep-host")
 }
 
 #[cfg(test)]
@@ -228,17 +324,57 @@ mod tests {
         let demo = Table { owner: "ab12".into(), hosts, outdated: false };
         let old = Table { owner: "ab13".into(), hosts: Vec::new(), outdated: true };
         assert_eq!(tables(&chains), [("skep-demo".into(), demo), ("skep-old".into(), old)].into());
-        assert_eq!(obstacles(&chains), ["inet my forward"]);
-        assert!(guards(&chains).is_empty());
+        let names: Vec<_> = obstacles(&chains).into_iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["inet my forward"]);
+        assert!(!has_firewalld(&chains));
         let firewalld = |name: &str| Chain {
             family: "inet".into(),
-            table: "firewalld".into(),
+            table: FIREWALLD.into(),
             name: name.into(),
             hook: None,
             policy: None,
         };
-        assert_eq!(guards(&[firewalld("filter_INPUT")]), ["firewalld"]);
+        assert!(has_firewalld(&[firewalld("filter_INPUT")]));
         let told = [firewalld("filter_INPUT"), firewalld("filter_IN_skep-host")];
-        assert!(guards(&told).is_empty());
+        assert!(!has_firewalld(&told));
+    }
+
+    #[test]
+    fn whether_a_chain_drops_frames_between_nodes_is_read_from_its_rules() {
+        let frames = |rules: &str| {
+            let text = format!(
+                "table inet filter {{\n\tchain forward {{\n\t\ttype filter hook forward priority \
+                 filter; policy drop;\n{rules}\n\t}}\n\n\tchain inner {{\n\t\taccept\n\t}}\n}}\n"
+            );
+            Listing::parse(&text).frames("forward")
+        };
+        for certain in [
+            "",
+            "ct state { established, related } accept",
+            "ct state established,related accept",
+            "ct status dnat accept",
+            "iifname \"lo\" accept\n\t\toifname \"virbr*\" accept",
+            "oifname \"eth0\" jump inner",
+            "reject with icmpx admin-prohibited",
+            "jump nowhere",
+        ] {
+            assert_eq!(frames(certain), Frames::Drop, "{certain}");
+        }
+        for possible in [
+            "accept",
+            "ct state { established, new } accept",
+            "ct state established,new accept",
+            "iifname \"skep-*\" accept",
+            "iifname \"s*\" accept",
+            "iifname { \"lo\", \"skep-demo\" } accept",
+            "meta l4proto tcp accept",
+            "goto inner",
+            "iifname vmap { \"skep-demo\" : accept }",
+        ] {
+            assert_eq!(frames(possible), Frames::MayDrop, "{possible}");
+        }
+        let told = "table inet a {\n\tchain forward {\n\t\tiifname \"skep-*\" accept comment \"skep:host\"\n\t}\n}";
+        assert!(Listing::parse(told).is_told("forward"));
+        assert!(!Listing::parse(told).is_told("input"));
     }
 }

@@ -284,13 +284,6 @@ impl HostNetwork {
         let links = marked.iter().map(|name| Leftover::Link((*name).to_owned()));
         links.chain(tables.map(|table| Leftover::FirewallTable(table.to_owned()))).collect()
     }
-
-    /// Returns what would keep guests from the outside and is not ours to change: chains that drop
-    /// what they do not know.
-    #[must_use]
-    pub fn obstacles(&self) -> &[String] {
-        &self.rules.obstacles
-    }
 }
 
 fn name_of(link: &Link) -> String {

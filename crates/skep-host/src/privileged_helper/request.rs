@@ -13,7 +13,7 @@ use crate::net::claims::Claims;
 use crate::store::Owner;
 
 /// The number of the protocol: another one is another skep's.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// The longest request or answer, in bytes.
 pub(super) const MOST: usize = 64 << 10;
