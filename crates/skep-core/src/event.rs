@@ -3,14 +3,24 @@
 use std::time::Duration;
 
 use crate::model::NodeName;
+use crate::plan::Phase;
+
+/// What is known of a step before it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepOutline {
+    /// The phase that it belongs to.
+    pub phase: Phase,
+    /// The node, or none if it concerns the whole cluster.
+    pub node: Option<NodeName>,
+}
 
 /// One thing that happened. Renderers turn events into lines; nothing else speaks to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// A round of steps begins.
     PlanStarted {
-        /// How many steps it has.
-        steps: usize,
+        /// The steps, in the order of the plan.
+        steps: Vec<StepOutline>,
     },
     /// A step begins.
     StepStarted {
@@ -62,6 +72,8 @@ pub enum Event {
         /// Whether it is what was asked for.
         done: bool,
     },
+    /// Something that only a user who asks for every step wants to know.
+    Detail(String),
     /// Something that the user should know and that stops nothing.
     Warning(String),
     /// Something that the user may want to know.

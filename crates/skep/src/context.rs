@@ -266,7 +266,7 @@ impl Context {
                 forwarding_file: self.store.forwarding_file(),
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
             },
-            progress: Progress::new(self.is_quiet(), crate::render::is_terminal()),
+            progress: Progress::new(self.detail, crate::render::redraws()),
         }
     }
 }

@@ -42,7 +42,7 @@ fn images_get_to_every_node_once() {
     assert_eq!(home.run(&format!("{up} --dry-run")), "nothing to do\n");
 
     // Of what shares a layer only the rest is sent; of what is there, nothing.
-    let said = home.try_run(&format!("image load {} --node worker", text("two.tar")));
+    let said = home.try_run(&format!("image load -v {} --node worker", text("two.tar")));
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(!said.stderr.contains("8 MiB"), "{}", said.stderr);
     assert_eq!(nodes_with(&home, &second), ["node1"]);

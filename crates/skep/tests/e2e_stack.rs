@@ -111,7 +111,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     assert!(!home.run("docker -- network ls").contains("shop_"), "something was made");
 
     write("key", "secret");
-    let said = deploy("-c shop.yml -c more.yml shop");
+    let said = deploy("-v -c shop.yml -c more.yml shop");
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(said.stderr.contains("shop_web: ok 2/2 on node0, node1"), "{}", said.stderr);
     assert!(said.stderr.contains("stack shop: 2 services have converged"), "{}", said.stderr);

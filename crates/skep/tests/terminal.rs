@@ -5,10 +5,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use skep::cli::Detail;
 use skep::render::progress::Progress;
-use skep_core::event::Event;
+use skep_core::event::{Event, StepOutline};
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
-use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
+use skep_core::plan::{Birth, Phase, UpOptions, Verify, plan_up};
 use skep_host::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 
@@ -147,28 +148,47 @@ fn errors_hints_tables_and_documents_are_plain_everywhere() {
 /// Plays a step's progress; this test runs itself again to see what comes of it.
 #[test]
 fn progress_is_plain_in_a_pipe_and_on_a_terminal() {
-    if let Ok(terminal) = std::env::var("SKEP_TEST_PROGRESS") {
-        let progress = Progress::new(false, terminal == "1");
+    if let Ok(way) = std::env::var("SKEP_TEST_PROGRESS") {
+        let detail = if way.contains("steps") { Detail::Steps } else { Detail::Phases };
+        let progress = Progress::new(detail, skep::render::redraws());
         let text = || format!("{HOSTILE}\n  try: evil");
+        let outline = StepOutline { phase: Phase::Image, node: None };
+        progress.event(Event::PlanStarted { steps: vec![outline.clone(), outline] });
         progress.event(Event::StepStarted { step: 0, node: None, title: text() });
         progress.event(Event::StepProgress { step: 0, text: text() });
         progress.event(Event::Service { name: text(), text: text(), done: false });
         progress.event(Event::Warning(text()));
+        progress.event(Event::Note(text()));
         let took = std::time::Duration::ZERO;
         progress.event(Event::StepFailed { step: 0, took, error: text() });
         return progress.clear();
     }
-    for on_terminal in [false, true] {
-        let mut again = Command::new(std::env::current_exe().unwrap());
+    let play = |way: &str, term: Option<&str>, no_color: bool, on_terminal: bool| {
+        let mut again = Command::new("env");
+        if term.is_none() {
+            again.args(["-u", "TERM"]);
+        }
+        again.arg(std::env::current_exe().unwrap());
         again.args(["--exact", "progress_is_plain_in_a_pipe_and_on_a_terminal", "--nocapture"]);
-        again
-            .env("SKEP_TEST_PROGRESS", if on_terminal { "1" } else { "0" })
-            .env("SHELL", "/bin/sh");
-        let bytes = said(again.env("TERM", "xterm"), on_terminal);
-        let text = String::from_utf8_lossy(&bytes);
-        assert!(text.contains(VISIBLE), "{text}");
-        for part in ["\x1b]0;owned", "\x07", "\x1b[2J\u{9b}", "\u{9b}", "\u{202e}"] {
-            assert!(!text.contains(part), "{part:?}: {text:?}");
+        again.env("SKEP_TEST_PROGRESS", way).env("SHELL", "/bin/sh");
+        again.env("TERM", term.unwrap_or("xterm"));
+        again.env("NO_COLOR", if no_color { "1" } else { "" });
+        String::from_utf8_lossy(&said(&mut again, on_terminal)).into_owned()
+    };
+    for way in ["phases", "steps"] {
+        for on_terminal in [false, true] {
+            let text = play(way, Some("xterm"), false, on_terminal);
+            let warning = format!("warning: {VISIBLE}");
+            assert!(text.contains(&warning) && text.contains("FAILED"), "{text}");
+            for part in ["\x1b]0;owned", "\x07", "\x1b[2J\u{9b}", "\u{9b}", "\u{202e}"] {
+                assert!(!text.contains(part), "{part:?}: {text:?}");
+            }
+            assert_eq!(text.contains("\x1b["), on_terminal, "lines move: {text:?}");
+        }
+        for (term, no_color) in [(Some("dumb"), false), (None, false), (Some("xterm"), true)] {
+            let text = play(way, term, no_color, true);
+            assert!(!text.contains(['\x1b', '\r']), "{way} {term:?} {no_color}: {text:?}");
+            assert!(text.contains("image: failed after") == (way == "phases"), "{text}");
         }
     }
 }

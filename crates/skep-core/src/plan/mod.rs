@@ -16,6 +16,7 @@ mod machine;
 mod machines;
 mod network;
 mod nodes;
+mod phase;
 mod power;
 mod recover;
 mod registry;
@@ -41,6 +42,7 @@ pub use machines::{
 };
 pub use network::{is_in_use, subnet_pool};
 pub use nodes::{Parting, plan_parting, plan_remove_nodes};
+pub use phase::Phase;
 pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
 pub use registry::{plan_registry_change, plan_trust};

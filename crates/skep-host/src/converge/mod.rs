@@ -34,7 +34,7 @@ pub use provision::{Delivery, Identity, PROGRAM, render};
 pub use settle::{Unsettled, settle};
 
 use crate::driver::qemu::stop_limit;
-use crate::driver::{self, Driver};
+use crate::driver::{self, Driver, Remark};
 use crate::engine::{self, Engine, Engines};
 use crate::hosts::Names;
 use crate::image::{self, Images};
@@ -226,7 +226,7 @@ pub async fn execute(
     context: &StepContext<'_>,
     on_failure: OnFailure,
 ) -> Result<(), Vec<Failure>> {
-    (context.events)(Event::PlanStarted { steps: plan.steps.len() });
+    (context.events)(Event::PlanStarted { steps: plan.outline() });
     let mut open: Vec<usize> = plan.steps.iter().map(|step| step.needs.len()).collect();
     let mut dropped = vec![false; plan.steps.len()];
     let mut succeeded = vec![false; plan.steps.len()];
@@ -423,6 +423,14 @@ impl StepContext<'_> {
             let machine = self.machine(node).ok();
             stop_limit(machine.map_or(1, |machine| self.driver.slowness(&machine)))
         })
+    }
+
+    /// Tells what a driver says of a node or a template.
+    fn remark(&self, step: usize, of: &str, remark: Remark<'_>) {
+        match remark {
+            Remark::Progress(text) => self.progress(step, text),
+            Remark::Warning(text) => (self.events)(Event::Warning(format!("{of}: {text}"))),
+        }
     }
 
     fn progress(&self, step: usize, text: impl Into<String>) {

@@ -9,7 +9,7 @@ use skep_core::plan::{Action, DiskBase, Step};
 
 use super::patience::Patience;
 use super::{Error, StepContext, provision};
-use crate::driver::{self, Adopt, Boot, Fork};
+use crate::driver::{self, Adopt, Boot, Fork, Remark};
 use crate::engine::{self, Part, inside};
 use crate::image::Image;
 use crate::pki::rotation;
@@ -162,12 +162,12 @@ impl StepContext<'_> {
             Action::Provision => self.provision(node).await?,
             Action::AdoptHost => {
                 let machine = self.machine(node)?;
-                let progress = |text: &str| self.progress(index, text);
+                let progress = |remark: Remark<'_>| self.remark(index, node.as_str(), remark);
                 self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
             }
             Action::OpenHost { to } => {
                 let machine = self.machine(node)?;
-                let progress = |text: &str| self.progress(index, text);
+                let progress = |remark: Remark<'_>| self.remark(index, node.as_str(), remark);
                 self.adopts()?.open(&machine, &self.owner_of_hosts()?, to, &progress).await?;
             }
             Action::ReleaseHost { forget, keep_engine } => {
@@ -176,7 +176,8 @@ impl StepContext<'_> {
                 match self.adopts()?.release(&machine, &owner, *keep_engine).await {
                     Err(driver::Error::Shell(error)) if *forget && error.is_unreachable() => {
                         let reason = crate::sys::chain(&error);
-                        self.progress(index, format!("it keeps what was set up there: {reason}"));
+                        let text = format!("it keeps what was set up there: {reason}");
+                        self.remark(index, node.as_str(), Remark::Warning(&text));
                     }
                     released => {
                         for stays in released? {
@@ -206,7 +207,8 @@ impl StepContext<'_> {
             Action::LeaveSwarm { id, through } => self.leave(node, id, through).await?,
             Action::StopMachine => {
                 if !self.driver.stop(&self.machine(node)?).await? {
-                    self.progress(index, "the guest did not shut down in time and was killed");
+                    let text = "the guest did not shut down in time and was killed";
+                    self.remark(index, node.as_str(), Remark::Warning(text));
                 }
             }
             Action::KillMachine => self.driver.kill(&self.cluster.dir().machine_dir(node)).await?,
@@ -259,7 +261,7 @@ impl StepContext<'_> {
         images: &[ImageSet],
     ) -> Result<PathBuf, Error> {
         let image = self.image().await?;
-        let progress = |text: &str| self.progress(index, text);
+        let progress = |remark: Remark<'_>| self.remark(index, "template", remark);
         Ok(self.forks()?.ensure_template(&image, shape, images, &progress).await?)
     }
 
@@ -291,7 +293,7 @@ impl StepContext<'_> {
             initrd: image.initrd(),
             resolvers: self.settings.resolvers.clone(),
         };
-        let progress = |text: &str| self.progress(index, text);
+        let progress = |remark: Remark<'_>| self.remark(index, node.as_str(), remark);
         if as_copy {
             return Ok(self.forks()?.fork(&machine, &boot, &progress).await?);
         }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use futures_util::future::{join_all, try_join_all};
+use skep_core::event::Event;
 use skep_core::model::NodeName;
 use skep_core::plan::Verify;
 
@@ -27,7 +28,8 @@ impl StepContext<'_> {
             .find(|node| nodes.contains(node.name()));
         let Some(own) = own else {
             if verify == Verify::All {
-                self.progress(index, "overlay networks are left out: that takes a virtual machine");
+                let text = "the overlay network is not verified: that takes a virtual machine";
+                (self.events)(Event::Warning(text.to_owned()));
             }
             return self.start_carried_probe(index, nodes, through).await;
         };
@@ -163,10 +165,8 @@ impl StepContext<'_> {
     ) -> Result<(), Error> {
         let probe = match self.find_probe(through).await {
             Err(Error::Engine(engine::Error::Refused { status: 404, .. })) => {
-                self.progress(
-                    index,
-                    "not verified: no node of this program's architecture runs tasks",
-                );
+                let text = "not verified: no node of this program's architecture runs tasks";
+                (self.events)(Event::Warning(text.to_owned()));
                 return Ok(());
             }
             probe => probe?,

@@ -121,8 +121,17 @@ fn said(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("; its last words:\n{text}") }
 }
 
+/// What a driver tells while it works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remark<'a> {
+    /// How far it is: of interest until the next one.
+    Progress(&'a str),
+    /// What the user should know afterwards too.
+    Warning(&'a str),
+}
+
 /// Is told what a user may want to know, such as how guests are executed.
-pub type Say<'a> = &'a (dyn for<'text> Fn(&'text str) + Send + Sync);
+pub type Say<'a> = &'a (dyn for<'text> Fn(Remark<'text>) + Send + Sync);
 
 /// A kind of machine that can be copied while it runs.
 #[async_trait]

@@ -33,7 +33,7 @@ pub async fn await_gone(
             Ok(left) => {
                 let text = left.join(", ");
                 if text != told {
-                    events(Event::Note(format!("{stack}: still there: {text}")));
+                    events(Event::Detail(format!("{stack}: waiting for {text} to go")));
                     told = text;
                 }
             }

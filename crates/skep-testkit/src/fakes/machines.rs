@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use skep_core::model::{ImageSet, Shape};
 use skep_core::observed::{Baked, MachineState};
 use skep_host::converge::PROGRAM;
-use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Say};
+use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use skep_host::engine::{REGISTRY_STATE, inside::PROGRAM as ASK};
 use skep_host::image::Image;
 use skep_host::shell::{self, NodeOutput, NodeShell};
@@ -56,7 +56,7 @@ impl Fork for FakeHost {
         say: Say<'_>,
     ) -> Result<PathBuf, Error> {
         assert!(images.is_empty(), "nothing is baked here");
-        say("warming nothing up");
+        say(Remark::Progress("warming nothing up"));
         let disk = template(self, shape);
         // What was made is there at once the next time.
         let at_once = match disk.exists() {
@@ -93,7 +93,7 @@ impl Fork for FakeHost {
 #[async_trait]
 impl Adopt for FakeHost {
     async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
-        say("asking nothing");
+        say(Remark::Progress("asking nothing"));
         self.act(injected, |state| {
             let other = state.adopted.insert(machine.record.address, owner.to_owned());
             assert!(other.is_none_or(|other| other == owner), "it was somebody else's");

@@ -137,9 +137,9 @@ impl Measuring<'_> {
                 let began = Instant::now();
                 let done = self.up(nodes, series.cold, false).await?;
                 series.ready.push(began.elapsed());
-                for (title, phase) in done.progress.phases() {
-                    let (from, to) = (phase.from - began, phase.to - began);
-                    series.add_step(&title, Step { from, to, each: phase.each });
+                for (title, timing) in done.progress.timings() {
+                    let (from, to) = (timing.from - began, timing.to - began);
+                    series.add_step(&title, Step { from, to, each: timing.each });
                 }
                 if run == self.args.runs {
                     series.idle = Some(self.look_at_idle(nodes).await);

@@ -41,17 +41,16 @@ pub(super) struct Done {
 pub(super) async fn run(context: &Context, args: Up) -> Result<(), CliError> {
     let started = Instant::now();
     let Some(Done { name, progress }) = bring_up(context, args).await? else { return Ok(()) };
-    if !context.is_quiet() {
-        errln!("\ncluster {name} is up after {:.1} s", started.elapsed().as_secs_f64());
-        let summary = match context.detail {
-            Detail::Steps => progress.summary(),
-            _ => String::new(),
-        };
+    if context.detail == Detail::Steps {
+        let summary = progress.summary();
         if !summary.is_empty() {
-            errln!("  {summary}");
+            errln!("{summary}");
         }
-        errln!("\nlet your own docker command speak to it:\n  eval $(skep env {name})");
-        errln!("or look around:\n  skep status {name}");
+    }
+    if !context.is_quiet() {
+        let took = started.elapsed().as_secs_f64();
+        errln!("cluster {name} is up after {took:.1} s; see it with: skep status {name}");
+        errln!("point your docker command at it with: eval $(skep env {name})");
     }
     Ok(())
 }

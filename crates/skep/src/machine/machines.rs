@@ -245,6 +245,7 @@ fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
             let node = plan.steps.iter().find_map(|step| step.node.as_ref());
             tell(&node.map_or_else(|| text.clone(), |node| format!("({node}) {text}")));
         }
+        Event::Warning(text) => tell(text),
         _ => {}
     }
 }

@@ -1,8 +1,10 @@
 //! What is printed, and the only place from which it is: all of it passes [`shown`].
 
+pub mod board;
 pub mod progress;
 pub mod shown;
 pub mod table;
+pub mod timings;
 pub mod yaml;
 
 use std::fmt;
@@ -36,9 +38,11 @@ pub fn write_raw(bytes: &[u8]) {
     let _ = std::io::stdout().write_all(bytes);
 }
 
-/// Tells whether remarks go to a terminal.
-pub fn is_terminal() -> bool {
-    std::io::stderr().is_terminal()
+/// Tells whether remarks go to a terminal whose lines can change.
+pub fn redraws() -> bool {
+    let variable = |name| std::env::var(name).ok();
+    let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
+    progress::can_redraw(std::io::stderr().is_terminal(), term.as_deref(), no_color.as_deref())
 }
 
 /// Sees to it that a question is there before its answer is read.

@@ -1,34 +1,50 @@
-//! Progress: a live line for each running step on a terminal, plain lines elsewhere.
+//! Progress on standard error: a line per phase, or per step for those who ask for that. Lines are live on a terminal
+//! that can move its cursor; elsewhere they are plain, and each says what has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
+use skep_core::event::Event;
+use skep_core::plan::Phase;
+
+use super::board::{Board, Change, Finished, Marks, bytes, seconds};
+use super::shown::{one_line, shown};
+use super::timings::{Timing, Timings};
+use crate::cli::Detail;
 use crate::errln;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use skep_core::event::Event;
+/// The columns of a live line before the phase: the sign that turns, and the time.
+const MARGIN: usize = 12;
 
-use super::shown::{one_line, shown};
+/// The columns of a terminal that does not say how many it has.
+const COLUMNS: usize = 80;
 
 /// Renders events on standard error.
 pub struct Progress {
-    quiet: bool,
-    live: Option<MultiProgress>,
+    detail: Detail,
+    live: Option<Live>,
     state: Mutex<State>,
+}
+
+/// A terminal whose lines can change.
+struct Live {
+    bars: MultiProgress,
+    marks: Marks,
 }
 
 #[derive(Default)]
 struct State {
+    board: Board,
+    timings: Timings,
+    phases: BTreeMap<Phase, ProgressBar>,
     steps: BTreeMap<usize, Running>,
     services: BTreeMap<String, ProgressBar>,
-    phases: BTreeMap<String, Phase>,
-    order: Vec<String>,
 }
 
 struct Running {
     name: String,
-    title: String,
     bar: Option<ProgressBar>,
     /// How many quarters of its bytes were told.
     quarters: u64,
@@ -42,43 +58,136 @@ impl Running {
     }
 }
 
-/// All steps of one kind: they run side by side, so from the first's start to the last's end.
-#[derive(Debug, Clone)]
-pub struct Phase {
-    /// When the first began.
-    pub from: Instant,
-    /// When the last ended.
-    pub to: Instant,
-    /// How long each took.
-    pub each: Vec<Duration>,
+/// Tells whether lines can change where standard error goes.
+#[must_use]
+pub fn can_redraw(is_terminal: bool, term: Option<&str>, no_color: Option<&str>) -> bool {
+    let moves_cursor = term.is_some_and(|term| !term.is_empty() && term != "dumb");
+    is_terminal && moves_cursor && no_color.is_none_or(str::is_empty)
+}
+
+/// Tells whether a locale's letters are Unicode; the first variable that is set counts.
+fn is_unicode(locale: [Option<String>; 3]) -> bool {
+    let locale = locale.into_iter().flatten().find(|value| !value.is_empty());
+    locale.is_some_and(|value| {
+        let value = value.to_ascii_lowercase();
+        value.contains("utf-8") || value.contains("utf8")
+    })
 }
 
 impl Progress {
-    /// Creates a renderer.
+    /// Creates a renderer; `redraws` tells whether lines can change.
     #[must_use]
-    pub fn new(quiet: bool, terminal: bool) -> Self {
-        let live = (terminal && !quiet).then(MultiProgress::new);
-        Self { quiet, live, state: Mutex::default() }
+    pub fn new(detail: Detail, redraws: bool) -> Self {
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| std::env::var(name).ok());
+        let marks = if is_unicode(locale) { Marks::UNICODE } else { Marks::ASCII };
+        let live = (redraws && detail != Detail::Quiet)
+            .then(|| Live { bars: MultiProgress::new(), marks });
+        Self { detail, live, state: Mutex::default() }
     }
 
     /// Renders one event.
     pub fn event(&self, event: Event) {
+        let now = Instant::now();
         let mut state = self.state.lock().expect("no renderer panics");
+        state.timings.event(&event, now);
+        match &event {
+            Event::Warning(text) => return self.above(&format!("warning: {text}")),
+            Event::Note(text) => return self.line(text),
+            _ => {}
+        }
+        match self.detail {
+            Detail::Quiet => {}
+            Detail::Phases => {
+                let change = state.board.event(&event, now);
+                self.failed_step(&mut state, event);
+                self.changed(&mut state, change);
+            }
+            Detail::Steps => self.step(&mut state, event),
+        }
+    }
+
+    /// Takes the live lines away, as after an interruption.
+    pub fn clear(&self) {
+        let mut state = self.state.lock().expect("no renderer panics");
+        for finished in state.board.end(Instant::now()) {
+            self.finished(&finished);
+        }
+        let phases = std::mem::take(&mut state.phases).into_values();
+        let services = std::mem::take(&mut state.services).into_values();
+        let steps = std::mem::take(&mut state.steps).into_values();
+        let steps = steps.filter_map(|running| running.bar);
+        phases.chain(services).chain(steps).for_each(|bar| bar.finish_and_clear());
+    }
+
+    /// Returns the kinds of steps that took long enough to be worth a word.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.state.lock().expect("no renderer panics").timings.summary()
+    }
+
+    /// Returns when each kind of step began and ended, in the order in which they began.
+    #[must_use]
+    pub fn timings(&self) -> Vec<(String, Timing)> {
+        self.state.lock().expect("no renderer panics").timings.kinds().to_vec()
+    }
+
+    /// Says which step failed: its phase's line has no room for the reason.
+    fn failed_step(&self, state: &mut State, event: Event) {
         match event {
             Event::PlanStarted { .. } => state.steps.clear(),
             Event::StepStarted { step, node, title } => {
-                let place = node.map(|node| node.to_string()).unwrap_or_else(|| "cluster".into());
-                let name = one_line(&format!("{place}: {title}"));
-                let bar = self.live.as_ref().map(|live| spinner(live, &name));
-                state.begin(&title);
-                state.steps.insert(step, Running { name, title, bar, quarters: 0 });
+                let name = step_name(node.as_ref().map(|it| it.as_str()), &title);
+                state.steps.insert(step, Running { name, bar: None, quarters: 0 });
+            }
+            Event::StepFailed { step, took, error } => {
+                let Some(running) = state.steps.remove(&step) else { return };
+                self.line(&failed(&running.name, took, &error));
+            }
+            _ => {}
+        }
+    }
+
+    fn changed(&self, state: &mut State, change: Change) {
+        if let Some(bar) = change.over.and_then(|phase| state.phases.remove(&phase)) {
+            bar.finish_and_clear();
+        }
+        if let Some(finished) = change.finished {
+            self.finished(&finished);
+        }
+        let touched = change.touched.filter(|phase| phase.has_line());
+        if let (Some(live), Some(phase)) = (&self.live, touched) {
+            let room = columns().saturating_sub(MARGIN);
+            let text = state.board.text(phase, room, live.marks);
+            let bar = state.phases.entry(phase).or_insert_with(|| spinner(&live.bars));
+            bar.set_message(text);
+        }
+    }
+
+    fn finished(&self, finished: &Finished) {
+        self.line(&match &self.live {
+            Some(live) => finished.marked(live.marks),
+            None => finished.plain(),
+        });
+    }
+
+    /// Renders every step.
+    fn step(&self, state: &mut State, event: Event) {
+        match event {
+            Event::PlanStarted { .. } => state.steps.clear(),
+            Event::StepStarted { step, node, title } => {
+                let name = step_name(node.as_ref().map(|it| it.as_str()), &title);
+                let bar = self.live.as_ref().map(|live| spinner(&live.bars));
+                if let Some(bar) = &bar {
+                    bar.set_message(name.clone());
+                }
+                state.steps.insert(step, Running { name, bar, quarters: 0 });
             }
             Event::StepProgress { step, text } => {
                 let Some(running) = state.steps.get(&step) else { return };
-                let text = one_line(&text);
+                let text = format!("{}: {}", running.name, one_line(&text));
                 match &running.bar {
-                    Some(bar) => bar.set_message(format!("{}: {text}", running.name)),
-                    None => self.line(&format!("{}: {text}", running.name)),
+                    Some(bar) => bar.set_message(text),
+                    None => self.line(&text),
                 }
             }
             Event::StepBytes { step, done, total } => {
@@ -92,113 +201,99 @@ impl Progress {
                 }
             }
             Event::StepFinished { step, took } => {
-                self.end(&mut state, step, took, &format!("done in {}", seconds(took)));
+                self.step_ended(state, step, |name| format!("{name}: done in {}", seconds(took)));
             }
             Event::StepFailed { step, took, error } => {
-                let text = format!("FAILED after {}: {error}", seconds(took));
-                self.end(&mut state, step, took, &text);
+                self.step_ended(state, step, |name| failed(name, took, &error));
             }
             Event::Service { name, text, done } => {
-                self.service(&mut state, &one_line(&name), &one_line(&text), done);
+                self.service(state, &one_line(&name), &one_line(&text), done);
             }
-            Event::Warning(text) => self.above(&format!("warning: {text}")),
-            Event::Note(text) => self.line(&text),
+            Event::Detail(text) => self.line(&text),
+            Event::Warning(_) | Event::Note(_) => {}
         }
+    }
+
+    fn step_ended(&self, state: &mut State, step: usize, text: impl FnOnce(&str) -> String) {
+        let Some(running) = state.steps.remove(&step) else { return };
+        if let Some(bar) = running.bar {
+            bar.finish_and_clear();
+        }
+        self.line(&text(&running.name));
     }
 
     /// Keeps a live line for each service, with a mark once it is there.
     fn service(&self, state: &mut State, name: &str, text: &str, done: bool) {
         let mark = if done { "ok " } else { "" };
-        let Some(live) = &self.live else { return self.line(&format!("{name}: {mark}{text}")) };
-        let bar = state.services.entry(name.to_owned()).or_insert_with(|| spinner(live, name));
-        bar.set_message(format!("{name}: {mark}{text}"));
-    }
-
-    /// Takes the live lines away, as after an interruption.
-    pub fn clear(&self) {
-        let mut state = self.state.lock().expect("no renderer panics");
-        for bar in std::mem::take(&mut state.services).into_values() {
-            bar.finish_and_clear();
-        }
-        for running in std::mem::take(&mut state.steps).into_values() {
-            if let Some(bar) = running.bar {
-                bar.finish_and_clear();
-            }
-        }
-    }
-
-    /// Returns how long each kind of step took, the cluster's longest ones.
-    #[must_use]
-    pub fn summary(&self) -> String {
-        let state = self.state.lock().expect("no renderer panics");
-        let long = state.order.iter().filter_map(|title| {
-            let phase = &state.phases[title];
-            let took = phase.to - phase.from;
-            (took >= Duration::from_millis(100)).then(|| format!("{title} {}", seconds(took)))
-        });
-        long.collect::<Vec<_>>().join(", ")
-    }
-
-    /// Returns when each kind of step began and ended, in the order in which they began.
-    #[must_use]
-    pub fn phases(&self) -> Vec<(String, Phase)> {
-        let state = self.state.lock().expect("no renderer panics");
-        state.order.iter().map(|title| (title.clone(), state.phases[title].clone())).collect()
-    }
-
-    fn end(&self, state: &mut State, step: usize, took: Duration, text: &str) {
-        let Some(running) = state.steps.remove(&step) else { return };
-        if let Some(phase) = state.phases.get_mut(&running.title) {
-            phase.to = Instant::now();
-            phase.each.push(took);
-        }
-        if let Some(bar) = running.bar {
-            bar.finish_and_clear();
-        }
-        self.line(&format!("{}: {text}", running.name));
+        let text = format!("{name}: {mark}{text}");
+        let Some(live) = &self.live else { return self.line(&text) };
+        let bar = state.services.entry(name.to_owned()).or_insert_with(|| spinner(&live.bars));
+        bar.set_message(text);
     }
 
     fn line(&self, text: &str) {
-        if !self.quiet {
+        if self.detail != Detail::Quiet {
             self.above(text);
         }
     }
 
+    /// Prints a line that stays, above those that change.
     fn above(&self, text: &str) {
         match &self.live {
-            Some(live) => drop(live.println(shown(text))),
+            Some(live) => drop(live.bars.println(shown(text))),
             None => errln!("{text}"),
         }
     }
 }
 
-impl State {
-    fn begin(&mut self, title: &str) {
-        if !self.phases.contains_key(title) {
-            let now = Instant::now();
-            let phase = Phase { from: now, to: now, each: Vec::new() };
-            self.phases.insert(title.to_owned(), phase);
-            self.order.push(title.to_owned());
-        }
-    }
+fn step_name(node: Option<&str>, title: &str) -> String {
+    one_line(&format!("{}: {title}", node.unwrap_or("cluster")))
 }
 
-fn spinner(live: &MultiProgress, message: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} {elapsed:>4} {wide_msg}");
+fn failed(name: &str, took: Duration, error: &str) -> String {
+    format!("{name}: FAILED after {}: {error}", seconds(took))
+}
+
+/// Returns how wide the terminal is.
+fn columns() -> usize {
+    console::Term::stderr().size_checked().map_or(COLUMNS, |(_, columns)| columns.into())
+}
+
+fn spinner(bars: &MultiProgress) -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {took}  {wide_msg}");
     let style = style.expect("the template is well-formed").tick_chars("|/-\\ ");
-    let bar =
-        live.add(ProgressBar::new_spinner().with_style(style).with_message(message.to_owned()));
+    let style = style.with_key("took", |state: &ProgressState, to: &mut dyn std::fmt::Write| {
+        let _ = write!(to, "{:>8}", seconds(state.elapsed()));
+    });
+    let bar = bars.add(ProgressBar::new_spinner().with_style(style));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-fn bytes(done: u64, total: Option<u64>) -> String {
-    match total {
-        Some(total) => format!("{} of {} MiB", done >> 20, total >> 20),
-        None => format!("{} MiB", done >> 20),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn seconds(took: Duration) -> String {
-    format!("{:.1} s", took.as_secs_f64())
+    #[test]
+    fn lines_change_only_on_a_terminal_that_can() {
+        assert!(can_redraw(true, Some("xterm"), None));
+        assert!(can_redraw(true, Some("xterm"), Some("")));
+        for (is_terminal, term, no_color) in [
+            (false, Some("xterm"), None),
+            (true, None, None),
+            (true, Some(""), None),
+            (true, Some("dumb"), None),
+            (true, Some("xterm"), Some("1")),
+        ] {
+            assert!(!can_redraw(is_terminal, term, no_color), "{term:?} {no_color:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_locale_that_is_set_tells_the_letters() {
+        let locale = |values: [&str; 3]| is_unicode(values.map(|it| Some(it.to_owned())));
+        assert!(locale(["", "", "C.UTF-8"]) && locale(["en_US.utf8", "C", "C"]));
+        assert!(!locale(["C", "en_US.UTF-8", ""]) && !locale(["", "", ""]));
+        assert!(!is_unicode([None, None, None]));
+    }
 }

@@ -15,6 +15,7 @@ use super::args::Memory;
 use super::launch::{await_guest, explained, last_words};
 use super::template::{Making, WARM_LIMIT, await_monitor};
 use super::{Error, Files};
+use crate::driver::Remark;
 use crate::oci::{self, Source};
 use crate::shell::{AgentShell, NodeShell as _};
 use crate::sys::connect_in;
@@ -40,7 +41,7 @@ impl Making<'_> {
         invocation.memory = Memory::Anonymous;
         let port = format!("socket,id=images,path={SOCKET},server=on,wait=off");
         let device = format!("virtserialport,chardev=images,name={PORT}");
-        (self.say)("booting a machine to put images on the disk of");
+        (self.say)(Remark::Progress("booting a machine to put images on the disk of"));
         let more = ["-chardev", &port, "-device", &device];
         let machine = self.process(&[dir], &invocation, &more).await?;
         let machine = machine.timeout((LIMIT + WARM_LIMIT) * slowness);
@@ -50,7 +51,7 @@ impl Making<'_> {
             await_monitor(dir).await;
             await_guest(dir, WARM_LIMIT * slowness).await?;
             for set in self.images {
-                (self.say)(&format!("unpacking {}", set.source));
+                (self.say)(Remark::Progress(&format!("unpacking {}", set.source)));
                 self.feed(dir, &set.source, LIMIT * slowness).await?;
             }
             let shell = AgentShell::new(dir.to_owned());

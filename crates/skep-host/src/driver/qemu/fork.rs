@@ -17,7 +17,7 @@ use super::launch::{self, last_words, process};
 use super::qmp::Qmp;
 use super::template::{self, Template};
 use super::{Emulator, Files, disk, emulator_checkpoint, power};
-use crate::driver::{Boot, Error, Say};
+use crate::driver::{Boot, Error, Remark, Say};
 use crate::net::Network;
 use crate::store::Machine;
 use crate::sys::{Cmd, FileError, set_mode};
@@ -93,7 +93,7 @@ pub(super) async fn fork(
         };
         match goes_on.await {
             Ok(()) => return Ok(()),
-            Err(error) => say(&format!("its emulator starts anew: {error}")),
+            Err(error) => say(Remark::Progress(&format!("its emulator starts anew: {error}"))),
         }
         power::kill(&machine.dir).await?;
     }

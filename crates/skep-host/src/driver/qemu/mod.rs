@@ -51,7 +51,7 @@ pub use user::{MACHINE_USERS, has_users};
 use self::args::Memory;
 use self::template::{Making, template_id};
 use self::user::user_of;
-use super::{Adopt, Boot, Driver, Error, Fork, Say};
+use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use crate::image::Image;
 use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell, RUN};
@@ -196,7 +196,9 @@ impl Qemu {
             Ok(_) => true,
             Err(error) => {
                 tracing::debug!(%error, "no namespaces");
-                say("QEMU is not kept from your files, as this host lets users have no namespaces");
+                say(Remark::Warning(
+                    "QEMU is not kept from your files, as this host lets users have no namespaces",
+                ));
                 false
             }
         };
@@ -211,7 +213,7 @@ impl Qemu {
                 Choice::Accelerator(chosen) => chosen,
                 Choice::Test(_) => Accelerator::Tcg,
                 Choice::Tried => {
-                    let probing = || say("trying a guest under KVM");
+                    let probing = || say(Remark::Progress("trying a guest under KVM"));
                     let dir = &self.cache_dir;
                     let found = accel::choose(dir, version, kernel, initrd, probing).await;
                     if found.accelerator == Accelerator::Tcg {
@@ -219,7 +221,9 @@ impl Qemu {
                         if !program::has(Accelerator::Tcg).await? {
                             return Err(program::only_kvm(&reason, &program::program()));
                         }
-                        say(&format!("software emulation, 5 to 20 times slower ({reason})"));
+                        say(Remark::Warning(&format!(
+                            "software emulation, 5 to 20 times slower ({reason})"
+                        )));
                     }
                     found.accelerator
                 }
@@ -249,9 +253,9 @@ impl Qemu {
 /// Says, once, that machines could not leave the session that they were started from.
 fn say_trouble(say: Say<'_>) {
     if let Some(reason) = crate::sys::scope_trouble() {
-        say(&format!(
+        say(Remark::Warning(&format!(
             "QEMU stays in the control group of this session and may end with it, as systemd made no scope: {reason}"
-        ));
+        )));
     }
 }
 

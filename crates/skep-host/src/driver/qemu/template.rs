@@ -28,7 +28,7 @@ use super::fork::{leave_out_memory, load, memory_file, save_state};
 use super::launch::{await_guest, explained, last_words};
 use super::qmp::Qmp;
 use super::{Emulator, Files, disk, emulator_checkpoint, program, qcow2, user_of};
-use crate::driver::{Error, Say};
+use crate::driver::{Error, Remark, Say};
 use crate::image::{Image, image_id};
 use crate::net::Network;
 use crate::shell::{AgentShell, NodeShell as _};
@@ -223,7 +223,7 @@ impl Kind for Making<'_> {
         if !self.images.is_empty() {
             self.bake(dir).await?;
         }
-        (self.say)("booting a machine to copy nodes from");
+        (self.say)(Remark::Progress("booting a machine to copy nodes from"));
         let invocation = self.invocation(&files);
         let limit = WARM_LIMIT * self.emulator.profile().slowness();
         let machine = self.process(&[dir], &invocation, &[]).await?.timeout(limit);
@@ -248,10 +248,16 @@ impl Kind for Making<'_> {
     }
 
     fn note(&self, note: Note) {
-        (self.say)(&match note {
-            Note::Elsewhere(holder) => format!("waiting for {holder}, which makes this template"),
-            Note::Damaged => "the cached template is damaged and another one is made".to_owned(),
-        });
+        match note {
+            Note::Elsewhere(holder) => {
+                let text = format!("waiting for {holder}, which makes this template");
+                (self.say)(Remark::Progress(&text));
+            }
+            Note::Damaged => {
+                let text = "the cached one is damaged and another one is made";
+                (self.say)(Remark::Warning(text));
+            }
+        }
     }
 }
 
@@ -300,11 +306,11 @@ impl Making<'_> {
     async fn warm_and_freeze(&self, dir: &Path, limit: Duration) -> Result<(), Error> {
         await_monitor(dir).await;
         await_guest(dir, limit).await?;
-        (self.say)("warming its engine up");
+        (self.say)(Remark::Progress("warming its engine up"));
         let probe = crate::sys::read(&self.image.probe_archive())?;
         let shell = AgentShell::new(dir.to_owned());
         shell.succeed("the warm-up", &["/bin/sh", "-c", WARM_UP], &probe, limit).await?;
-        (self.say)("freezing it");
+        (self.say)(Remark::Progress("freezing it"));
         let mut qmp = Qmp::open(dir, MONITOR).await?;
         qmp.execute("stop", json!({})).await?;
         if self.keeps {
@@ -330,7 +336,7 @@ impl Making<'_> {
             let process = qmp.process()?;
             drop(qmp);
             if let Err(error) = emulator_checkpoint::keep(dir, process).await {
-                (self.say)(&format!("copies translate all code anew: {error}"));
+                (self.say)(Remark::Progress(&format!("copies translate all code anew: {error}")));
             }
             qmp = Qmp::open(dir, MONITOR).await?;
         }
@@ -342,7 +348,7 @@ impl Making<'_> {
     /// Starts one copy, and ends it when its guest answers. Under KVM a state can be saved that this very host does not
     /// load, or with which a guest hangs; each node would come to that by itself, and wait for its time limit.
     async fn try_copy(&self, dir: &Path, limit: Duration) -> Result<(), Error> {
-        (self.say)("trying one copy");
+        (self.say)(Remark::Progress("trying one copy"));
         let trial = dir.join("trial");
         let fail = |what, source| FileError::new(what, &trial, source);
         std::fs::create_dir(&trial).map_err(|source| fail("make", source))?;
@@ -567,7 +573,7 @@ mod tests {
     }
 
     fn making<'a>(image: &'a Image, emulator: &'a Emulator) -> Making<'a> {
-        let (network, say) = (&LinuxNetwork, &|_: &str| ());
+        let (network, say) = (&LinuxNetwork, &|_: Remark<'_>| ());
         let (shape, secluded) = (SHAPE, false);
         Making { image, shape, images: &[], emulator, keeps: false, network, secluded, say }
     }

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::setup::{Script, digest};
-use crate::driver::{Error, Say};
+use crate::driver::{Error, Remark, Say};
 use crate::host_firewall::{self, Backend, DETECT, Ruleset, SCRIPT, Scope};
 use crate::shell::NodeShell;
 
@@ -30,7 +30,7 @@ pub(super) async fn open(
     let script = Script::new(&text, &args, b"");
     let said = script.run(shell, "the opening of its firewall", SCRIPT).await?;
     if let Some(backend) = Backend::named(String::from_utf8_lossy(&said.stdout).trim()) {
-        say(&format!("its firewall ({backend}) lets the other nodes in"));
+        say(Remark::Progress(&format!("its firewall ({backend}) lets the other nodes in")));
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ pub use facts::Facts;
 pub use firewall::admit;
 pub use setup::{CERTS, Certificates, Setup, owner, tls_flags};
 
-use super::{Adopt, Boot, Driver, Error, Fork, Say};
+use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use crate::engine::remote;
 use crate::net;
 use crate::pki::{KNOWN_HOSTS, rotation};
@@ -197,8 +197,8 @@ impl Adopt for SshHosts {
             return Err(Error::Unfit(problem));
         }
         match facts.has_engine() {
-            true => say(&format!("{}, which has an engine", facts.system())),
-            false => say(&format!("installing an engine ({})", facts.system())),
+            true => say(Remark::Progress(&format!("{}, which has an engine", facts.system()))),
+            false => say(Remark::Progress(&format!("installing an engine ({})", facts.system()))),
         }
         let file = |name: &str| read(&machine.dir.join(name));
         let certificates = Certificates {

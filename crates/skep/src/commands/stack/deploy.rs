@@ -61,7 +61,7 @@ pub(in crate::commands) async fn deploy(
     let deployed = deploying.map_err(|error| error.within(&format!("stack {name}")))?;
     let (status, output) = deployed.context(format!("stack {name}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        machinery.progress.event(Event::Note(line.to_owned()));
+        machinery.progress.event(Event::Detail(line.to_owned()));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if !status.success() {

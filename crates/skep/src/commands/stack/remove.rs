@@ -93,7 +93,7 @@ async fn call(
     let output = docker.call(["stack", "rm", name], REMOVING).run().await;
     let output = output.context(format!("stack {name}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        machinery.progress.event(Event::Note(line.to_owned()));
+        machinery.progress.event(Event::Detail(line.to_owned()));
     }
     Ok(())
 }
