@@ -24,9 +24,13 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
     let mut changes = signal(SignalKind::hangup())?;
     let places = Places::new(dir);
     let mut open: BTreeMap<(SocketAddrV4, SocketAddrV4), JoinHandle<()>> = BTreeMap::new();
+    let mut wanted: Vec<(SocketAddrV4, SocketAddrV4)> = Vec::new();
     loop {
-        let wanted: Vec<_> =
-            places.all().iter().flat_map(|it| it.ways().collect::<Vec<_>>()).collect();
+        match places.all() {
+            Ok(all) => wanted = all.iter().flat_map(|it| it.ways().collect::<Vec<_>>()).collect(),
+            // What it listens on stays.
+            Err(error) => say(crate::sys::chain(&error)),
+        }
         let unwanted: Vec<_> = open
             .iter()
             .filter(|(way, listener)| !wanted.contains(way) || listener.is_finished())
@@ -39,7 +43,7 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
                 let _ = listener.await;
             }
         }
-        for (at, to) in wanted {
+        for &(at, to) in &wanted {
             if open.contains_key(&(at, to)) {
                 continue;
             }

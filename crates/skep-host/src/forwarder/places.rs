@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use skep_core::model::{NetworkRecord, Publication};
 
 use super::loopback_alias;
+use crate::store::check_known;
 use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
 
 /// The port of a node's engine, which every directory that has nodes forwards to.
@@ -84,28 +85,53 @@ impl Places {
         self.dir.join(format!("{bridge}.json"))
     }
 
-    /// Returns all of them, by the names of their bridges; one that cannot be read is left out.
-    #[must_use]
-    pub fn all(&self) -> Vec<Noted> {
+    fn paths(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        let read = |path: PathBuf| serde_json::from_slice(&read_own(&path).ok()?).ok();
-        let mut all: Vec<Noted> = entries.filter_map(|entry| read(entry.path())).collect();
+        entries
+            .map(|entry| entry.path())
+            .filter(|it| it.extension().is_some_and(|it| it == "json"))
+            .collect()
+    }
+
+    /// Returns all of them, by the names of their bridges; one that is damaged is left out.
+    ///
+    /// # Errors
+    ///
+    /// If one has a key that this skep does not know.
+    pub fn all(&self) -> Result<Vec<Noted>, FileError> {
+        let mut all = Vec::new();
+        for path in self.paths() {
+            let Some(value) = read_own(&path).ok().and_then(|it| serde_json::from_slice(&it).ok())
+            else {
+                continue;
+            };
+            if let Ok(noted) = Noted::deserialize(&value) {
+                check_known(&path, &value, &noted)?;
+                all.push(noted);
+            }
+        }
         all.sort_by(|a, b| a.network.bridge.cmp(&b.network.bridge));
-        all
+        Ok(all)
+    }
+
+    /// Tells whether nothing is written down, not even what cannot be read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths().is_empty()
     }
 
     /// Changes what is written down of a network, which may be nothing yet.
     ///
     /// # Errors
     ///
-    /// If the directory cannot be written to.
+    /// If the directory cannot be written to, or a newer skep wrote in it.
     pub fn change(
         &self,
         network: &NetworkRecord,
         change: impl FnOnce(&mut Noted),
     ) -> Result<(), FileError> {
         make_private_dir(&self.dir)?;
-        let known = self.all().into_iter().find(|noted| noted.network == *network);
+        let known = self.all()?.into_iter().find(|noted| noted.network == *network);
         let mut noted = known.unwrap_or_else(|| Noted::new(network));
         change(&mut noted);
         let text = serde_json::to_vec(&noted).expect("plain values");
@@ -124,7 +150,8 @@ impl Places {
     /// Tells whether an address is of one of these networks.
     #[must_use]
     pub fn has(&self, address: Ipv4Addr) -> bool {
-        self.all().iter().any(|noted| noted.network.subnet.contains(&address))
+        let all = self.all().unwrap_or_default();
+        all.iter().any(|noted| noted.network.subnet.contains(&address))
     }
 }
 
@@ -138,13 +165,14 @@ mod tests {
         let places = Places::new(dir.path());
         let subnet = "10.193.0.0/24".parse().unwrap();
         let network = NetworkRecord { subnet, bridge: "skep-a".into() };
-        assert_eq!(places.all(), []);
+        assert_eq!(places.all().unwrap(), []);
         places.change(&network, |it| it.nodes.push([10, 193, 0, 2].into())).unwrap();
         let publication = Publication { ports: vec![8080], to: [10, 193, 0, 2].into() };
         places.change(&network, |it| it.lead(Some(&publication))).unwrap();
         let serve = |it: &mut Noted| it.services.push("10.193.0.3:5000".parse().unwrap());
         places.change(&network, serve).unwrap();
-        let ways: Vec<_> = places.all()[0].ways().map(|(at, to)| format!("{at} {to}")).collect();
+        let ways: Vec<_> =
+            places.all().unwrap()[0].ways().map(|(at, to)| format!("{at} {to}")).collect();
         let expected = [
             "127.193.0.2:2376 10.193.0.2:2376",
             "127.193.0.3:5000 10.193.0.3:5000",
@@ -152,7 +180,14 @@ mod tests {
         ];
         assert_eq!(ways, expected);
         assert!(places.has([10, 193, 0, 9].into()) && !places.has([10, 193, 1, 2].into()));
+        std::fs::write(dir.path().join("networks/skep-b.json"), "{").unwrap();
         places.forget("skep-a").unwrap();
-        assert_eq!(places.all(), []);
+        assert_eq!(places.all().unwrap(), []);
+        assert!(
+            !places.is_empty(),
+            "another network's note is damaged, and its own cluster's to remove"
+        );
+        places.forget("skep-b").unwrap();
+        assert!(places.is_empty());
     }
 }

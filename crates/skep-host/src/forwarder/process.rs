@@ -163,7 +163,7 @@ impl PublishedPorts {
         }
         let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
         self.places.forget(bridge)?;
-        if self.places.all().is_empty() {
+        if self.places.is_empty() {
             self.forwarder.end();
             return Ok(remove_tree(&self.dir)?);
         }
@@ -183,7 +183,7 @@ pub(crate) fn published(
     forwarder: &Forwarder,
     network: &NetworkRecord,
 ) -> Option<String> {
-    let noted = places.all().into_iter().find(|it| it.network == *network)?;
+    let noted = places.all().ok()?.into_iter().find(|it| it.network == *network)?;
     let label = noted.publication()?.label();
     let listens = forwarder.listens();
     noted.ports.iter().all(|port| listens.contains(&loopback(*port))).then_some(label)

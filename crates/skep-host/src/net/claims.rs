@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
-use crate::store::Owner;
+use crate::store::{Owner, parse_known};
 use crate::sys::{FileError, Lock, make_private_dir, read_own, remove_file, write_atomic};
 
 /// Where root keeps claims, and what it does for others.
@@ -22,7 +22,6 @@ pub const STATE: &str = "/var/lib/skep-net";
 
 /// Whose a network is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The user's number.
     pub user: u32,
@@ -74,9 +73,7 @@ pub fn read(state: &Path) -> Result<Claims, FileError> {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => continue,
             text => text?,
         };
-        let claim = serde_json::from_slice(&text);
-        let claim = claim.map_err(|error| FileError::new("read", &path, error.into()))?;
-        claims.insert(bridge.to_owned(), claim);
+        claims.insert(bridge.to_owned(), parse_known(&path, &text)?);
     }
     Ok(claims)
 }

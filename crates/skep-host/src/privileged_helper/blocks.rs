@@ -12,12 +12,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::hosts;
-use crate::store::Owner;
+use crate::store::{Owner, parse_known};
 use crate::sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
 
 /// A block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Block {
     pub owner: Owner,
     pub names: usize,
@@ -39,8 +38,7 @@ pub(super) fn read(state: &Path) -> Result<Vec<Block>, FileError> {
         if path.extension().is_none_or(|it| it != "json") {
             continue;
         }
-        let block = serde_json::from_slice(&read_own(&path)?);
-        blocks.push(block.map_err(|error| FileError::new("read", &path, error.into()))?);
+        blocks.push(parse_known(&path, &read_own(&path)?)?);
     }
     Ok(blocks)
 }
@@ -121,5 +119,21 @@ mod tests {
         remove_of(dir.path(), &hosts, |_| true).unwrap();
         assert_eq!(std::fs::read_to_string(&hosts).unwrap(), "127.0.0.1 localhost\n");
         assert!(read(dir.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_newer_skeps_block_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let store = state.path().join("store");
+        let owner = Owner { cluster: "demo".parse().unwrap(), store, user: 1000 };
+        let mut block = serde_json::to_value(Block { owner: owner.clone(), names: 1 }).unwrap();
+        make_private_dir(&dir(state.path())).unwrap();
+        let path = file(state.path(), &owner);
+        std::fs::write(&path, block.to_string()).unwrap();
+        assert_eq!(read(state.path()).unwrap().len(), 1);
+        block["owner"]["later"] = 1.into();
+        std::fs::write(&path, block.to_string()).unwrap();
+        let error = crate::sys::chain(&read(state.path()).unwrap_err());
+        assert!(error.contains("owner.later") && error.contains("newer"), "{error}");
     }
 }

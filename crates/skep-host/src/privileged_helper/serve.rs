@@ -18,7 +18,7 @@ use super::request::{Act, Answer, MOST, PROTOCOL, Request};
 use crate::hosts;
 use crate::net::claims::{self, Claim, Claims};
 use crate::net::{self, HostNetwork, LinuxNetwork, Network};
-use crate::store::Owner;
+use crate::store::{Owner, parse_known};
 use crate::sys::{FileError, LockError, chain, read_own, receive};
 
 /// How long a request may take to come.
@@ -35,7 +35,6 @@ pub(super) const HOSTS: &str = hosts::FILE;
 
 /// What whoever set this host up lets users do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Grants {
     /// Where their subnets may be.
     pub subnets: Vec<Ipv4Net>,
@@ -59,8 +58,7 @@ impl Grants {
             Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
                 Ok(Self::default())
             }
-            text => serde_json::from_slice(&text?)
-                .map_err(|error| FileError::new("read", &path, error.into())),
+            text => parse_known(&path, &text?),
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use super::{GROUP, KVM, Record, SUBIDS, Used, Wanted, act, apparmor, sudoers};
 use crate::net::claims;
 use crate::privileged_helper::{Grants, PROGRAM};
 use crate::setup::Error;
+use crate::store::parse_known;
 use crate::sys::{Cmd, FileError, checksum, read_own};
 
 /// What was seen.
@@ -101,12 +104,13 @@ pub(super) fn record(state: &Path) -> Result<Record, Error> {
         }
         text => text?,
     };
-    let record: Record = serde_json::from_slice(&text).map_err(|error| fail(error.into()))?;
-    if record.format > Record::FORMAT {
-        let newer = format!("a newer skep wrote it, {}", record.version);
+    let value: Value = serde_json::from_slice(&text).map_err(|error| fail(error.into()))?;
+    if value["format"].as_u64().is_some_and(|format| format > Record::FORMAT.into()) {
+        let version = value["version"].as_str().unwrap_or("of an unknown version");
+        let newer = format!("a newer skep wrote it, {version}; use that one");
         return Err(fail(std::io::Error::other(newer)).into());
     }
-    Ok(record)
+    Ok(parse_known(&path, &text)?)
 }
 
 async fn user(name: &str, subids: [&String; 2]) -> Result<User, Error> {
@@ -167,5 +171,26 @@ mod tests {
         assert!(!has_subids(&text, "carol"));
         assert_eq!(next_subid(&[&text, &String::new()]), 300_010);
         assert_eq!(next_subid(&[&String::new()]), 100_000);
+    }
+
+    #[test]
+    fn a_newer_skeps_record_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("setup.json");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            record(state.path()).map_err(|error| crate::sys::chain(&error))
+        };
+        let part = r#"{"member": {"user": "a", "group": "b"}}"#;
+        let parts = |format: u32, part: &str| {
+            format!(r#"{{"format": {format}, "version": "9.9", "parts": [{part}]}}"#)
+        };
+        assert_eq!(read(&parts(1, part)).unwrap().parts.len(), 1);
+        let later = r#"{"member": {"user": "a", "group": "b", "later": 1}}"#;
+        let error = read(&parts(1, later)).unwrap_err();
+        assert!(error.contains("parts.0.member.later"), "{error}");
+        // A newer format is called that, also where it cannot be understood.
+        let error = read(&parts(2, r#"{"another": {}}"#)).unwrap_err();
+        assert!(error.contains("a newer skep wrote it, 9.9"), "{error}");
     }
 }

@@ -161,7 +161,6 @@ impl fmt::Display for Part {
 
 /// What was changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Record {
     /// The number of the format.
     pub format: u32,

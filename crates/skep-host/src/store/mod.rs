@@ -43,6 +43,7 @@ pub use machine::Machine;
 pub use owner::{Owner, user_of};
 pub use private::Exposed;
 pub use registry::Registry;
+pub use unknown::{check_known, parse_known};
 
 use crate::sys::{
     self, Distrust, FileError, Holder, Lock, LockError, Why, check_dir, check_root,

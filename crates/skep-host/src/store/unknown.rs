@@ -4,7 +4,45 @@
 //! means could act against it. In docker-machine's format, which other programs write too, they stay as they are.
 //! Neither way are they lost when the file is written again.
 
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+
+use crate::sys::FileError;
+
+/// Parses a file of skep's own that has no number of a format, or whose number was looked at: a key that this skep does
+/// not know is refused, however deep it is.
+///
+/// # Errors
+///
+/// If the file is damaged, or has such a key.
+pub fn parse_known<T: DeserializeOwned + Serialize>(
+    path: &Path,
+    text: &[u8],
+) -> Result<T, FileError> {
+    let damaged = |error: serde_json::Error| FileError::new("read", path, error.into());
+    let value: Value = serde_json::from_slice(text).map_err(damaged)?;
+    let parsed: T = serde_json::from_value(value.clone()).map_err(damaged)?;
+    check_known(path, &value, &parsed)?;
+    Ok(parsed)
+}
+
+/// Refuses what was read if it has a key that is not in what this skep makes of it.
+///
+/// # Errors
+///
+/// If there is one.
+pub fn check_known(path: &Path, read: &Value, parsed: &impl Serialize) -> Result<(), FileError> {
+    let known = serde_json::to_value(parsed).expect("a record has only text keys");
+    let Some(key) = find(read, &known) else { return Ok(()) };
+    let told = format!(
+        "this skep does not know its key {key}; use the skep that wrote it, or a newer one"
+    );
+    Err(FileError::new("read", path, io::Error::other(told)))
+}
 
 /// Returns the place of a key that is in what was read and not in what this skep makes of it. What is empty is not
 /// written by every version.

@@ -140,7 +140,7 @@ impl UsernsNetwork {
             return Ok(());
         }
         let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
-        if self.places.all().is_empty() && !self.look().await?.has_clusters() {
+        if self.places.is_empty() && !self.look().await?.has_clusters() {
             self.forwarder.end();
             self.processes.end();
             remove_tree(&self.dir)?;
