@@ -5,6 +5,7 @@
 
 mod certs;
 mod doctor;
+mod dry_run;
 mod firewall;
 mod image;
 mod net;
@@ -23,6 +24,7 @@ use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
 pub use certs::{Certs, CertsChange, CertsCommand};
 pub use doctor::Doctor;
+pub use dry_run::{DryRun, PlanFormat};
 pub use firewall::{
     FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
 };
@@ -72,7 +74,7 @@ pub enum Command {
     /// Make a cluster, or make it what its file says; run it again at any time.
     Up(Box<Up>),
     /// Remove a cluster with all its data, or what is left of one.
-    Down(Down),
+    Down(crate::commands::Down),
     /// List clusters.
     Ls(List),
     /// Show a cluster's nodes, and all that it has on this host; exit code 1 unless all is well.
@@ -178,9 +180,8 @@ pub struct Up {
     pub net: Option<Net>,
     #[command(flatten)]
     pub waiting: Waiting,
-    /// Print what would be done, and do nothing.
-    #[arg(long)]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub dry_run: DryRun,
     /// If it fails before there is a swarm, keep what was made; later it is always kept.
     #[arg(long)]
     pub no_rollback: bool,
@@ -236,22 +237,6 @@ pub struct Wanted {
     /// Options of a docker-machine driver in one word, such as '--kvm-memory 2048'.
     #[arg(long, short = 'a', value_name = "ARGS", allow_hyphen_values = true)]
     pub driver_args: Option<String>,
-}
-
-/// `skep down`.
-#[derive(Debug, Args)]
-pub struct Down {
-    #[command(flatten)]
-    pub cluster: ClusterArg,
-    /// Do not ask.
-    #[arg(long, short)]
-    pub yes: bool,
-    /// Forget hosts that cannot be reached, with what was set up there.
-    #[arg(long)]
-    pub force: bool,
-    /// Leave hosts the engines that they were given, with their data.
-    #[arg(long)]
-    pub keep_engine: bool,
 }
 
 /// How a listing is printed.

@@ -100,6 +100,23 @@ fn has_hostile(bytes: &[u8]) -> bool {
 }
 
 #[test]
+fn a_diff_has_colors_on_a_terminal_alone_unless_they_are_unwanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let diff = |on_terminal: bool, variables: &[(&str, &str)]| {
+        let mut command = skep(&dir.path().join("home"), "up demo -n 1 --no-context --dry-run");
+        command.env("TERM", "xterm").env("NO_COLOR", "").envs(variables.iter().copied());
+        String::from_utf8(said(&mut command, on_terminal)).unwrap()
+    };
+    let colored = "\x1b[32m+ node0  manager, 1 CPU, 1 GiB memory, 20 GiB disk\x1b[0m\n";
+    assert!(diff(true, &[]).contains(colored), "{:?}", diff(true, &[]));
+    for plain in
+        [diff(false, &[]), diff(true, &[("NO_COLOR", "1")]), diff(true, &[("TERM", "dumb")])]
+    {
+        assert!(plain.contains("\n+ node0  manager") && !plain.contains('\x1b'), "{plain:?}");
+    }
+}
+
+#[test]
 fn logs_are_exact_in_a_pipe_and_plain_on_a_terminal() {
     let place = tempfile::tempdir().unwrap();
     let home = place.path().join("home");

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ClusterArg, Output};
+use super::{ClusterArg, DryRun, Output};
 
 /// `skep certs`.
 #[derive(Debug, Subcommand)]
@@ -31,9 +31,8 @@ pub struct Certs {
 pub struct CertsChange {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// Print what would be done, and do nothing.
-    #[arg(long)]
-    pub dry_run: bool,
+    #[command(flatten)]
+    pub dry_run: DryRun,
     /// Do not ask; it is asked only where hosts' engines have to start anew.
     #[arg(long, short)]
     pub yes: bool,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use skep_core::model::{HostSpec, NodeFilter, NodeName, Size};
 
-use super::{ClusterOption, Waiting};
+use super::{ClusterOption, DryRun, Waiting};
 
 /// How nodes are named.
 const FILTERS: &str = "\
@@ -82,6 +82,8 @@ pub struct NodeAdd {
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
     #[command(flatten)]
+    pub dry_run: DryRun,
+    #[command(flatten)]
     pub waiting: Waiting,
     #[command(flatten)]
     pub host: Host,
@@ -122,6 +124,8 @@ pub struct NodeRemove {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    #[command(flatten)]
+    pub dry_run: DryRun,
     /// Even where the swarm cannot be told or would lose its majority, or a host cannot be reached.
     #[arg(long)]
     pub force: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::waiting::parse_duration;
-use super::{ClusterOption, Output};
+use super::{ClusterOption, DryRun, Output};
 
 /// `skep stack`.
 #[derive(Debug, Subcommand)]
@@ -95,6 +95,8 @@ pub enum ResolveImage {
 pub struct StackRemove {
     #[command(flatten)]
     pub cluster: ClusterOption,
+    #[command(flatten)]
+    pub dry_run: DryRun,
     #[command(flatten)]
     pub converging: Converging,
     /// The stacks.

@@ -17,7 +17,7 @@ use skep_host::sys::{make_private_dir, value_of};
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;
 use super::{down, up};
-use crate::cli::{Accel, ClusterArg, Down, Output, Up, Verification, Waiting, Wanted};
+use crate::cli::{Accel, ClusterArg, DryRun, Output, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{errln, out};
@@ -185,8 +185,7 @@ impl Measuring<'_> {
 
     async fn down(&self) -> Result<(), CliError> {
         let cluster = ClusterArg { cluster: Some(self.name.clone()) };
-        down::run(&self.quiet(), Down { cluster, yes: true, force: false, keep_engine: false })
-            .await
+        down::run(&self.quiet(), down::Down::unasked(cluster)).await
     }
 
     fn quiet(&self) -> Context {
@@ -251,5 +250,13 @@ pub(super) fn environment(context: &Context, machine: &Path) -> Vec<(&'static st
 /// Returns what brings a cluster of that name up as it is wanted.
 pub(super) fn up_args(name: &ClusterName, wanted: Wanted, waiting: Waiting) -> Up {
     let cluster = Some(name.clone());
-    Up { cluster, file: None, wanted, net: None, waiting, dry_run: false, no_rollback: false }
+    Up {
+        cluster,
+        file: None,
+        wanted,
+        net: None,
+        waiting,
+        dry_run: DryRun::default(),
+        no_rollback: false,
+    }
 }

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};
+use super::dry_run::Preview;
 use crate::cli::{Certs, CertsChange, CertsCommand, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
@@ -124,9 +125,8 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     let machinery = context.machinery(None);
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let first = plan(&dir, &seen, rotate)?;
-    if args.dry_run {
-        first.warnings.iter().for_each(|warning| errln!("warning: {warning}"));
-        out!("{first}");
+    if args.dry_run.dry_run {
+        Preview::of(dir.name(), &seen, &first).print(context, args.dry_run);
         return Ok(());
     }
     let hosts = seen.nodes.values().filter(|node| node.record.spec.host.is_some());

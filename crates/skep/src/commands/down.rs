@@ -1,15 +1,43 @@
 //! `skep down`.
 
+use clap::Args;
 use skep_core::plan::{Parting, plan_down_parting};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
 use super::confirm;
 use super::converge::carry_out;
-use crate::cli::Down;
+use super::dry_run::Preview;
+use crate::cli::{ClusterArg, DryRun};
 use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
+
+/// `skep down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    #[command(flatten)]
+    cluster: ClusterArg,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+    /// Forget hosts that cannot be reached, with what was set up there.
+    #[arg(long)]
+    force: bool,
+    /// Leave hosts the engines that they were given, with their data.
+    #[arg(long)]
+    keep_engine: bool,
+}
+
+impl Down {
+    /// Removes a cluster without a question.
+    pub(super) fn unasked(cluster: ClusterArg) -> Self {
+        let dry_run = DryRun::default();
+        Self { cluster, yes: true, dry_run, force: false, keep_engine: false }
+    }
+}
 
 pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let machinery = context.machinery(None);
@@ -20,7 +48,12 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let dir = context.store.cluster(&name);
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
     let seen = machinery.observe_machines(&dir, Damage::List).await?;
-    if plan_down_parting(&seen, parting).is_empty() {
+    let plan = plan_down_parting(&seen, parting);
+    if args.dry_run.dry_run {
+        Preview::of(&name, &seen, &plan).print(context, args.dry_run);
+        return Ok(());
+    }
+    if plan.is_empty() {
         if !context.is_quiet() {
             errln!("there is nothing of cluster {name}");
         }

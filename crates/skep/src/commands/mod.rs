@@ -9,6 +9,7 @@ mod config;
 mod converge;
 mod doctor;
 mod down;
+mod dry_run;
 mod firewall;
 mod hosts;
 mod image;
@@ -36,6 +37,7 @@ pub use alias::InstallAlias;
 pub use bench::Bench;
 pub use config::Config;
 pub(crate) use doctor::require;
+pub use down::Down;
 pub use init::Init;
 
 use crate::cli::{Cli, Command};

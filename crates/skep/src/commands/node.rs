@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Parting, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop,
+    Parting, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop, plan_up,
 };
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};
+use super::dry_run::Preview;
 use super::up::{Failing, options, up};
 use crate::cli::{Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes};
 use crate::context::Context;
@@ -50,7 +51,9 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
 async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
+    let dry_run = args.dry_run.dry_run;
+    // What only looks waits for nobody.
+    let cluster = if dry_run { None } else { Some(context.lock(dir.name()).await?) };
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
         CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
@@ -64,6 +67,11 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     for name in &names {
         spec.nodes.push(new_node(name, &args)?);
     }
+    let Some(cluster) = cluster else {
+        let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
+        Preview::of(dir.name(), &seen, &plan).print(context, args.dry_run);
+        return Ok(());
+    };
     let failing = Failing { no_rollback: true, again: format!("skep up {}", dir.name()) };
     let result = up(&machinery, &cluster, &spec, &args.waiting, failing, seen).await;
     cluster.release();
@@ -138,7 +146,11 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let names = select(&seen, &args.names)?;
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
-    plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
+    let plan = plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
+    if args.dry_run.dry_run {
+        Preview::of(dir.name(), &seen, &plan).print(context, args.dry_run);
+        return Ok(());
+    }
     let list: Vec<_> = names.iter().map(NodeName::as_str).collect();
     let question = format!("Remove {} of cluster {} with all data?", list.join(", "), dir.name());
     if !confirm(&question, args.yes)? {

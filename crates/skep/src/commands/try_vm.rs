@@ -23,7 +23,7 @@ use skep_host::sys::write_atomic;
 
 use self::report::{Part, Report};
 use super::{bench, down, interrupted, power, status, up};
-use crate::cli::{ClusterArg, Doctor, Down, Output, Power, Verification, Waiting, Wanted};
+use crate::cli::{ClusterArg, Doctor, Output, Power, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
@@ -324,8 +324,7 @@ impl Trying<'_> {
             return Ok(());
         }
         let cluster = ClusterArg { cluster: Some(self.name.clone()) };
-        let args = Down { cluster, yes: true, force: false, keep_engine: false };
-        down::run(&self.context.silent(), args).await
+        down::run(&self.context.silent(), down::Down::unasked(cluster)).await
     }
 
     /// Removes the cluster, unless whoever waits for it has had enough of that.

@@ -1,5 +1,6 @@
 //! `skep up`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterName, ClusterSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Aftermath, Attempt, Birth, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
+    Aftermath, Attempt, Birth, Change, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
 };
 use skep_host::converge::{Failure, OnFailure};
 use skep_host::driver::ssh::{self, Checked};
@@ -17,15 +18,16 @@ use skep_host::store::LockedCluster;
 use skep_host::sys::shell_quoted;
 
 use super::converge::{Shortfall, carry_out, converge, plan_error, try_out, with_standing};
+use super::dry_run::Preview;
 use super::image;
 use super::registry;
-use super::stack::{check_stacks, deploy_stacks};
+use super::stack::{check_stacks, deploy_stacks, known_stacks};
 use crate::cli::{Detail, Up, Verification, Waiting, Wanted};
 use crate::context::{Context, Machinery};
+use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::file::ClusterFile;
 use crate::render::progress::Progress;
-use crate::{errln, out, outln};
 
 /// How often a subnet is chosen before an `up` gives up. Each time somebody else took the one that was chosen.
 pub const CHOICES: u32 = 5;
@@ -86,7 +88,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let asked = file.clone().unwrap_or_default().with_flags(&args.wanted)?.spec(name.clone());
     let has_machines = asked.has_machines()
         || recorded.as_ref().is_some_and(|it| it.nodes.iter().any(|node| node.host.is_none()));
-    if !args.dry_run && has_machines {
+    if !args.dry_run.dry_run && has_machines {
         let image = recorded.map_or(asked.image, |record| record.image);
         super::doctor::require(context, &image).await?;
     }
@@ -110,20 +112,16 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         Ok(spec)
     };
 
-    if args.dry_run {
+    if args.dry_run.dry_run {
         let seen = machinery.observe(&dir, Damage::Refuse).await?;
         let spec = wanted_spec(file, &seen)?;
         let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
-        for warning in &plan.warnings {
-            errln!("warning: {warning}");
-        }
-        match plan.is_empty() {
-            true => outln!("nothing to do"),
-            false => out!("{plan}"),
-        }
-        for stack in &stacks {
-            outln!("then deploy stack {}", stack.name);
-        }
+        let known = match (stacks.is_empty(), &seen.swarm) {
+            (false, Some(_)) => known_stacks(context, &machinery, &dir).await,
+            _ => BTreeSet::new(),
+        };
+        let stacks = stacks.iter().map(|it| Change::stack(&it.name, known.contains(&it.name)));
+        Preview::of(&name, &seen, &plan).and(stacks).print(context, args.dry_run);
         return Ok(None);
     }
 

@@ -11,6 +11,7 @@ use std::fmt;
 use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
+use skep_core::plan::{Change, Mark};
 
 use crate::cli::Output;
 
@@ -49,6 +50,26 @@ pub fn redraws() -> bool {
 pub fn flush() {
     let _ = std::io::stdout().flush();
     let _ = std::io::stderr().flush();
+}
+
+/// Prints a diff, on a terminal with colors unless the user wants none (no-color.org).
+pub fn write_changes(changes: &[Change]) {
+    let mut out = std::io::stdout();
+    let none = ["NO_COLOR", "TERM"].map(|name| std::env::var(name).unwrap_or_default());
+    let dumb = none[1].is_empty() || none[1] == "dumb";
+    let colored = out.is_terminal() && none[0].is_empty() && !dumb;
+    for change in changes {
+        let line = shown::one_line(&change.to_string());
+        let color = match change.change {
+            Mark::Add => 32,
+            Mark::Change => 33,
+            Mark::Remove => 31,
+        };
+        let _ = match colored {
+            true => writeln!(out, "\x1b[{color}m{line}\x1b[0m"),
+            false => writeln!(out, "{line}"),
+        };
+    }
 }
 
 /// Prints what is for programs.

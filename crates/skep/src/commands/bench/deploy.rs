@@ -10,8 +10,8 @@ use skep_host::sys::write_atomic;
 use super::Measuring;
 use super::trials::{Group, Way};
 use crate::cli::{
-    ClusterOption, Converging, ImageCommand, ImageLoad, LongCluster, ResolveImage, StackCommand,
-    StackDeploy, StackOptions, StackRemove,
+    ClusterOption, Converging, DryRun, ImageCommand, ImageLoad, LongCluster, ResolveImage,
+    StackCommand, StackDeploy, StackOptions, StackRemove,
 };
 use crate::commands::{image, stack};
 use crate::error::{CliError, Context as _};
@@ -101,6 +101,7 @@ impl Measuring<'_> {
     async fn remove_stack(&self) -> Result<(), CliError> {
         let remove = StackRemove {
             cluster: ClusterOption { cluster: Some(self.name.clone()) },
+            dry_run: DryRun::default(),
             converging: Converging { detach: false, timeout: Some(LIMIT) },
             names: vec![STACK.to_owned()],
         };

@@ -8,7 +8,7 @@ mod list;
 mod of_file;
 mod remove;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub(super) use of_file::{check_stacks, deploy_stacks};
 
 use super::access::{docker_environment, docker_program, running_manager};
 use crate::cli::{Converging, StackCommand};
-use crate::context::Context;
+use crate::context::{Context, Machinery};
 use crate::error::CliError;
 
 pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, CliError> {
@@ -33,6 +33,15 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
         StackCommand::Ls(args) => list::stacks(context, args).await,
         StackCommand::Ps(args) => list::tasks(context, args).await,
     }
+}
+
+/// Returns the names of a cluster's stacks; none if no manager says.
+pub(super) async fn known_stacks(
+    context: &Context,
+    machinery: &Machinery<'_>,
+    dir: &ClusterDir,
+) -> BTreeSet<String> {
+    list::known(machinery.swarm(dir, patience(context, dir))).await.unwrap_or_default()
 }
 
 /// How often it is seen whether a node still runs.

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use skep_core::event::Event;
+use skep_core::observed::Observed;
+use skep_core::plan::{Change, Plan};
 use skep_host::stack::{Swarm, await_gone};
 use skep_host::store::ClusterDir;
 
 use super::{DockerCommand, converging_limit, list, patience};
 use crate::cli::StackRemove;
+use crate::commands::dry_run::Preview;
 use crate::context::{Context, Machinery};
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
@@ -22,7 +25,6 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     let swarm = machinery.swarm(&dir, patience(context, &dir));
-    let docker = DockerCommand::of(context, &dir).await?;
     let known = list::known(swarm).await?;
     for name in &args.names {
         let shared = async || swarm.manager().await?.shared_by(name).await.map_err(Into::into);
@@ -38,6 +40,13 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
             }));
         }
     }
+    if args.dry_run.dry_run {
+        let changes = args.names.iter().map(|name| Change::no_stack(name));
+        let (plan, seen) = (Plan::default(), Observed::default());
+        Preview::of(dir.name(), &seen, &plan).and(changes).print(context, args.dry_run);
+        return Ok(0);
+    }
+    let docker = DockerCommand::of(context, &dir).await?;
     let limit = converging_limit(context, &dir, &args.converging);
     for name in &args.names {
         let began = Instant::now();
