@@ -13,7 +13,9 @@ use skep_host::firewall::{Frames, look};
 use skep_host::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_host::net::{LinuxNetwork, Network};
 use skep_host::store::Owner;
-use skep_testkit::host::{are_installed, can_run_machines, command, find, in_namespaces, run};
+use skep_testkit::host::{
+    are_installed, can_run_machines, command, find, in_namespaces, run, skip,
+};
 
 /// Says that this process is the host under test, in its own namespaces.
 const PART: &str = "SKEP_TEST_PART";
@@ -169,8 +171,7 @@ async fn a_host(firewall: &Firewall) {
 async fn frames(firewall: &Firewall) {
     let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
     if !Path::new(switch).exists() {
-        eprintln!("SKIPPED: frames between nodes: this kernel has no br_netfilter");
-        return;
+        return skip("frames between nodes: this kernel has no br_netfilter");
     }
     let network =
         NetworkRecord { subnet: "10.77.9.0/24".parse().unwrap(), bridge: "skep-test".into() };

@@ -12,7 +12,7 @@ use skep_host::converge::OnFailure;
 use skep_testkit::damage::Damage;
 use skep_testkit::fakes::FakeHost;
 use skep_testkit::home::{Home, Said, finish};
-use skep_testkit::host::is_root;
+use skep_testkit::host::{is_root, skip};
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 
@@ -327,10 +327,6 @@ fn fill(place: &Path, pages: u64) {
     while ballast.write_all(&[7; 4096]).is_ok() {}
     let length = ballast.metadata().unwrap().len();
     ballast.set_len(length.saturating_sub(pages * 4096)).unwrap();
-}
-
-fn skip(reason: &str) {
-    skep_testkit::home::say(&format!("SKIPPED: {reason}"));
 }
 
 #[test]

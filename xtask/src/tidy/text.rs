@@ -25,6 +25,10 @@ const HOSTS: [&str; 16] = [
     "www.apache.org",
 ];
 
+/// How a test that was skipped is seen in the output, and the one file that prints it.
+const SKIPPED: &str = "SKIPPED";
+const SKIP: &str = "crates/test-skip/src/lib.rs";
+
 /// Returns the lines of a file that name what only exists on some machines.
 pub fn check(path: &str, text: &str, root: &Path) -> Vec<Violation> {
     // The rules name what they look for.
@@ -37,6 +41,10 @@ pub fn check(path: &str, text: &str, root: &Path) -> Vec<Violation> {
         for host in hosts(line).filter(|host| !is_public(host)) {
             let rule = format!("{host}: not among the hosts that xtask/src/tidy/text.rs allows");
             report(index + 1, rule);
+        }
+        if path.ends_with(".rs") && path != SKIP && line.contains(SKIPPED) {
+            let rule = "a test that cannot run here says so with test_skip::skip, which fails where it must run";
+            report(index + 1, rule.to_owned());
         }
         if let Some(home) = home_path(line, root) {
             report(index + 1, format!("{home}: a path of one machine, which others do not have"));
@@ -115,6 +123,16 @@ mod tests {
     fn rules(line: &str) -> Vec<String> {
         let found = check("README.md", line, Path::new("/srv/checkout"));
         found.into_iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_test_skips_in_one_way() {
+        let line = format!("eprintln!(\"{SKIPPED}: no reason\");");
+        let found = |path: &str| check(path, &line, Path::new("/srv/checkout")).len();
+        assert_eq!(
+            [found("crates/skep/tests/a.rs"), found(SKIP), found("scripts/test")],
+            [1, 0, 0]
+        );
     }
 
     #[test]

@@ -346,7 +346,7 @@ mod tests {
     #[tokio::test]
     async fn entries_of_somebody_else_are_refused() {
         if !crate::sys::is_root() {
-            return eprintln!("SKIPPED: only root can give files to somebody else");
+            return test_skip::skip("only root can give files to somebody else");
         }
         let (dir, entries) = entries();
         drop(entries.ensure("a", &Words::default()).await.unwrap());

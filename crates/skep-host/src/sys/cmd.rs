@@ -480,7 +480,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_contained_ends_with_its_parent_though_it_changes_its_user() {
         if !crate::sys::is_root() {
-            return eprintln!("SKIPPED: only root can start a program as another user");
+            return test_skip::skip("only root can start a program as another user");
         }
         // A time that is asked for by nobody else tells it from others.
         let time = format!("1000.{}", std::process::id());
