@@ -20,6 +20,8 @@ pub mod code {
     pub const TIMEOUT: u8 = 4;
     /// The user interrupted it.
     pub const INTERRUPTED: u8 = 130;
+    /// Nobody reads the output any more; the rest was done.
+    pub const PIPE: u8 = 141;
 }
 
 /// An error with its exit code and what to type next.

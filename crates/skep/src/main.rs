@@ -9,6 +9,7 @@ use skep::context::Context;
 use skep::errln;
 use skep::error::code;
 use skep::machine::{self, machines::Machines};
+use skep::render::streams;
 use skep::{background, privileged_helper};
 
 fn main() -> ExitCode {
@@ -23,13 +24,16 @@ fn main() -> ExitCode {
     skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
     if line.first().is_some_and(|argv0| machine::is_called(argv0)) {
         let vms = Machines::new(Context::from_env(Detail::Quiet));
-        return ExitCode::from(machine::run(line, Arc::new(vms)));
+        return exit(machine::run(line, Arc::new(vms)));
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return say_usage(&said),
+    };
     if let Ok(context) = Context::from_env(Detail::Quiet)
         && let Some(line) = machine::by_name::line_for(&cli, &context)
     {
-        return ExitCode::from(machine::run(line, Arc::new(Machines::new(Ok(context)))));
+        return exit(machine::run(line, Arc::new(Machines::new(Ok(context)))));
     }
     // What replaces this process gets all that it was given; what outlives it must hold none.
     let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
@@ -43,10 +47,25 @@ fn main() -> ExitCode {
     // A blocking wait for a lock must not keep an interrupted command from ending.
     runtime.shutdown_background();
     match result {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => exit(code),
         Err(error) => {
             errln!("{error}");
-            ExitCode::from(error.code)
+            exit(error.code)
         }
     }
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn say_usage(said: &clap::Error) -> ExitCode {
+    if let Err(error) = said.print()
+        && !said.use_stderr()
+    {
+        streams::lost(error);
+    }
+    exit(u8::try_from(said.exit_code()).unwrap_or(code::USAGE))
+}
+
+/// Ends with a code, unless results could not be printed.
+fn exit(code: u8) -> ExitCode {
+    ExitCode::from(streams::exit_code(code))
 }

@@ -14,8 +14,8 @@ const UNSAFE: [&str; 3] = [
     "crates/skep-host/guest/kernel.rs",
 ];
 
-/// The one file that prints: what it prints passes a filter, and no other way is to lead past that.
-const PRINTER: &str = "crates/skep/src/render/mod.rs";
+/// The one file that prints: what it is given passed a filter, and it knows what to do where a stream is closed.
+const PRINTER: &str = "crates/skep/src/render/streams.rs";
 const PRINTS: &str =
     "print with the macros of crates/skep/src/render, which make control characters visible";
 

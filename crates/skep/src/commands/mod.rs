@@ -143,7 +143,6 @@ fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
         return Err(CliError::usage(format!("{question} There is no terminal to ask; say -y")));
     }
     err!("{question} [y/N] ");
-    crate::render::flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

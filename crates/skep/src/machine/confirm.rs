@@ -9,7 +9,6 @@ use crate::out;
 /// If there is no word, or more than one; in Go's words.
 pub fn confirm(question: &str) -> Result<bool, String> {
     out!("{question} (y/n): ");
-    crate::render::flush();
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line).unwrap_or(0);
     answer(read, &line)

@@ -1,55 +1,48 @@
-//! What is printed, and the only place from which it is: all of it passes [`shown`].
+//! What is printed, and the only place from which it is: all of it passes [`shown`] and is written by [`streams`].
 
 pub mod board;
 pub mod progress;
 pub mod shown;
+pub mod streams;
 pub mod table;
 pub mod timings;
 pub mod yaml;
 
 use std::fmt;
-use std::io::{IsTerminal, Write};
 
 use serde_json::Value;
 use skep_core::plan::{Change, Mark};
 
 use crate::cli::Output;
 
-/// Writes to standard output. A reader such as `head` may have seen enough: that is no error.
+/// Writes to standard output.
 pub fn write_out(text: fmt::Arguments<'_>) {
-    let _ = std::io::stdout().write_all(shown::shown(&text.to_string()).as_bytes());
+    streams::write_stdout(shown::shown(&text.to_string()).as_bytes());
 }
 
-/// Writes to standard error. That nobody reads it is no error: `2>&1 | head` has its line.
+/// Writes to standard error.
 pub fn write_err(text: fmt::Arguments<'_>) {
-    let _ = std::io::stderr().write_all(shown::shown(&text.to_string()).as_bytes());
+    streams::write_stderr(shown::shown(&text.to_string()).as_bytes());
 }
 
 /// Writes what a program or a shell is to read, byte by byte as it is; what is hidden in it is visible on a terminal.
 pub fn write_exact(bytes: &[u8]) {
-    let mut out = std::io::stdout();
-    let _ = match out.is_terminal() {
-        true => out.write_all(shown::shown_bytes(bytes).as_bytes()),
-        false => out.write_all(bytes),
-    };
+    match streams::shows_results() {
+        true => streams::write_stdout(shown::shown_bytes(bytes).as_bytes()),
+        false => streams::write_stdout(bytes),
+    }
 }
 
 /// Writes bytes as they are, even to a terminal: only where the user asked for just that.
 pub fn write_raw(bytes: &[u8]) {
-    let _ = std::io::stdout().write_all(bytes);
+    streams::write_stdout(bytes);
 }
 
 /// Tells whether remarks go to a terminal whose lines can change.
 pub fn redraws() -> bool {
     let variable = |name| std::env::var(name).ok();
     let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
-    progress::can_redraw(std::io::stderr().is_terminal(), term.as_deref(), no_color.as_deref())
-}
-
-/// Sees to it that a question is there before its answer is read.
-pub fn flush() {
-    let _ = std::io::stdout().flush();
-    let _ = std::io::stderr().flush();
+    progress::can_redraw(streams::shows_remarks(), term.as_deref(), no_color.as_deref())
 }
 
 /// Prints a diff, on a terminal with colors unless the user wants none (no-color.org).
