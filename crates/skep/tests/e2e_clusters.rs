@@ -19,13 +19,13 @@ fn two_clusters_side_by_side() {
     let home = Home::new(env!("CARGO_BIN_EXE_skep")).on_kvms_path(6);
     thread::scope(|scope| {
         let lines =
-            ["up one -n 2 --cpus 2", "up two -n 1 --cpus 2 --hostname two.skep-test.example"];
+            ["up one -v -n 2 --cpus 2", "up two -n 1 --cpus 2 --hostname two.skep-test.example"];
         let [one, _] = lines.map(|line| {
             let home = &home;
             scope.spawn(move || home.try_run(line))
         });
         // Of two skeps for the same cluster one waits for the other, and finds nothing to do.
-        let same = scope.spawn(|| home.try_run("up one -n 2 --cpus 2"));
+        let same = scope.spawn(|| home.try_run("up one -v -n 2 --cpus 2"));
         let both = [one, same].map(|run| run.join().unwrap());
         let said = both.each_ref().map(|said| said.stderr.as_str()).concat();
         assert_eq!(both.map(|said| said.code), [0, 0], "{said}");

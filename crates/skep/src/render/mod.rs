@@ -40,17 +40,19 @@ pub fn write_raw(bytes: &[u8]) {
 
 /// Tells whether remarks go to a terminal whose lines can change.
 pub fn redraws() -> bool {
+    obeys(streams::shows_remarks())
+}
+
+/// Tells whether a terminal, if it is one, may get control characters.
+fn obeys(is_terminal: bool) -> bool {
     let variable = |name| std::env::var(name).ok();
     let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
-    progress::can_redraw(streams::shows_remarks(), term.as_deref(), no_color.as_deref())
+    progress::can_redraw(is_terminal, term.as_deref(), no_color.as_deref())
 }
 
 /// Prints a diff, on a terminal with colors unless the user wants none (no-color.org).
 pub fn write_changes(changes: &[Change]) {
-    let mut out = std::io::stdout();
-    let none = ["NO_COLOR", "TERM"].map(|name| std::env::var(name).unwrap_or_default());
-    let dumb = none[1].is_empty() || none[1] == "dumb";
-    let colored = out.is_terminal() && none[0].is_empty() && !dumb;
+    let colored = obeys(streams::shows_results());
     for change in changes {
         let line = shown::one_line(&change.to_string());
         let color = match change.change {
@@ -58,10 +60,11 @@ pub fn write_changes(changes: &[Change]) {
             Mark::Change => 33,
             Mark::Remove => 31,
         };
-        let _ = match colored {
-            true => writeln!(out, "\x1b[{color}m{line}\x1b[0m"),
-            false => writeln!(out, "{line}"),
+        let line = match colored {
+            true => format!("\x1b[{color}m{line}\x1b[0m\n"),
+            false => format!("{line}\n"),
         };
+        streams::write_stdout(line.as_bytes());
     }
 }
 
