@@ -24,7 +24,7 @@ use skep_core::model::{ClusterName, Hostname, NodeName, Size};
 
 pub use certs::{Certs, CertsChange, CertsCommand};
 pub use doctor::Doctor;
-pub use dry_run::{DryRun, PlanFormat};
+pub use dry_run::{DryRun, WorkFormat};
 pub use firewall::{
     FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
 };
@@ -284,6 +284,9 @@ pub struct Status {
 pub struct Power {
     #[command(flatten)]
     pub cluster: ClusterArg,
+    /// Output format; json prints events as JSON lines.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: WorkFormat,
     #[command(flatten)]
     pub waiting: Waiting,
 }

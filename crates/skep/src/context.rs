@@ -47,6 +47,8 @@ pub struct Context {
     pub cache: Cache,
     /// How much progress is printed.
     pub detail: Detail,
+    /// Whether events are printed as JSON lines in its place.
+    pub prints_events: bool,
     hosts_file: PathBuf,
     docker: Option<PathBuf>,
     docker_config: Option<PathBuf>,
@@ -79,6 +81,7 @@ impl Context {
             store: Store::new(absolute(&data)),
             cache: Cache::new(absolute(&cache).join("skep")),
             detail,
+            prints_events: false,
             hosts_file,
             test_profile: test_profile()?,
         })
@@ -90,6 +93,12 @@ impl Context {
         self.detail == Detail::Quiet
     }
 
+    /// Has events printed as JSON lines in the place of progress.
+    #[must_use]
+    pub fn printing_events(self) -> Self {
+        Self { detail: Detail::Quiet, prints_events: true, ..self }
+    }
+
     /// Returns the same context, of which nothing is told but warnings.
     #[must_use]
     pub fn silent(&self) -> Self {
@@ -97,6 +106,7 @@ impl Context {
             store: self.store.clone(),
             cache: Cache::new(self.cache.root().to_owned()),
             detail: Detail::Quiet,
+            prints_events: false,
             hosts_file: self.hosts_file.clone(),
             docker: self.docker.clone(),
             docker_config: self.docker_config.clone(),
@@ -266,7 +276,10 @@ impl Context {
                 forwarding_file: self.store.forwarding_file(),
                 at_once: std::thread::available_parallelism().map_or(1, usize::from),
             },
-            progress: Progress::new(self.detail, crate::render::redraws()),
+            progress: match self.prints_events {
+                true => Progress::as_events(),
+                false => Progress::new(self.detail, crate::render::redraws()),
+            },
         }
     }
 }

@@ -8,17 +8,25 @@ pub struct DryRun {
     /// Print what would change as a diff, and change nothing; -v adds the steps.
     #[arg(long)]
     pub dry_run: bool,
-    /// Output format of --dry-run.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t, requires = "dry_run")]
-    pub output: PlanFormat,
+    /// Output format; json prints events as JSON lines, and one document with --dry-run.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: WorkFormat,
 }
 
-/// How a plan is printed.
+impl DryRun {
+    /// Tells whether events are wanted as JSON lines.
+    #[must_use]
+    pub fn wants_events(self) -> bool {
+        !self.dry_run && self.output == WorkFormat::Json
+    }
+}
+
+/// How work, or what would be done, is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum PlanFormat {
-    /// A diff for people.
+pub enum WorkFormat {
+    /// For people: progress, or a diff.
     #[default]
-    Diff,
-    /// One JSON document: changes, steps, warnings.
+    Text,
+    /// For programs.
     Json,
 }

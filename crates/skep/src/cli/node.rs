@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use skep_core::model::{HostSpec, NodeFilter, NodeName, Size};
 
-use super::{ClusterOption, DryRun, Waiting};
+use super::{ClusterOption, DryRun, Waiting, WorkFormat};
 
 /// How nodes are named.
 const FILTERS: &str = "\
@@ -142,6 +142,9 @@ pub struct Nodes {
     /// The nodes.
     #[arg(required = true, value_name = "NODES")]
     pub names: Vec<NodeFilter>,
+    /// Output format; json prints events as JSON lines.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    pub output: WorkFormat,
     #[command(flatten)]
     pub waiting: Waiting,
 }

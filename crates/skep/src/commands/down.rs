@@ -32,6 +32,11 @@ pub struct Down {
 }
 
 impl Down {
+    /// Tells whether events are wanted as JSON lines.
+    pub(super) fn wants_events(&self) -> bool {
+        self.dry_run.wants_events()
+    }
+
     /// Removes a cluster without a question.
     pub(super) fn unasked(cluster: ClusterArg) -> Self {
         let dry_run = DryRun::default();

@@ -5,7 +5,7 @@ use skep_core::model::ClusterName;
 use skep_core::observed::Observed;
 use skep_core::plan::{Change, Mark, Plan, diff};
 
-use crate::cli::{Detail, DryRun, Output, PlanFormat};
+use crate::cli::{Detail, DryRun, Output, WorkFormat};
 use crate::context::Context;
 use crate::render::{write_changes, write_document};
 use crate::{errln, out, outln};
@@ -36,8 +36,8 @@ impl<'a> Preview<'a> {
 
     pub(super) fn print(&self, context: &Context, how: DryRun) {
         match how.output {
-            PlanFormat::Json => write_document(Output::Json, &self.document()),
-            PlanFormat::Diff => self.print_diff(context),
+            WorkFormat::Json => write_document(Output::Json, &self.document()),
+            WorkFormat::Text => self.print_diff(context),
         }
     }
 

@@ -31,6 +31,8 @@ mod up;
 
 pub use up::CHOICES;
 
+use std::time::{Instant, SystemTime};
+
 use clap::{Args, CommandFactory};
 
 pub use alias::InstallAlias;
@@ -40,10 +42,11 @@ pub(crate) use doctor::require;
 pub use down::Down;
 pub use init::Init;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};
 use crate::context::Context;
 use crate::err;
 use crate::error::{CliError, code};
+use crate::render::events;
 
 /// `skep completions`.
 #[derive(Debug, Args)]
@@ -58,14 +61,44 @@ pub struct Completions {
 ///
 /// What the user is told, with its exit code.
 pub async fn run(cli: Cli) -> Result<u8, CliError> {
-    let context = Context::from_env(cli.verbosity.detail())?;
+    let Some(name) = event_source(&cli.command) else {
+        let context = Context::from_env(cli.verbosity.detail())?;
+        return run_in(&context, cli.command).await;
+    };
+    let began = Instant::now();
+    events::write(events::started(name), SystemTime::now());
+    let result = match Context::from_env(cli.verbosity.detail()) {
+        Ok(context) => run_in(&context.printing_events(), cli.command).await,
+        Err(error) => Err(error),
+    };
+    events::write(events::ended(&result, began.elapsed()), SystemTime::now());
+    result
+}
+
+/// Returns the name of a command that is to print events as JSON lines.
+fn event_source(command: &Command) -> Option<&'static str> {
+    let (name, wants_events) = match command {
+        Command::Up(args) => ("up", args.dry_run.wants_events()),
+        Command::Down(args) => ("down", args.wants_events()),
+        Command::Start(args) => ("start", args.output == WorkFormat::Json),
+        Command::Stop(args) => ("stop", args.output == WorkFormat::Json),
+        Command::Node(command) => node::event_source(command)?,
+        Command::Certs(CertsCommand::Renew(args)) => ("certs renew", args.dry_run.wants_events()),
+        Command::Certs(CertsCommand::Rotate(args)) => ("certs rotate", args.dry_run.wants_events()),
+        Command::Stack(StackCommand::Rm(args)) => ("stack rm", args.dry_run.wants_events()),
+        _ => return None,
+    };
+    wants_events.then_some(name)
+}
+
+async fn run_in(context: &Context, command: Command) -> Result<u8, CliError> {
     // It takes away what it has made, also when it is interrupted.
-    if let Command::Doctor(args) = &cli.command
+    if let Command::Doctor(args) = &command
         && args.try_vm
     {
-        return try_vm::run(&context, args).await;
+        return try_vm::run(context, args).await;
     }
-    let command = dispatch(&context, cli.command);
+    let command = dispatch(context, command);
     tokio::select! {
         result = command => result,
         () = interrupted() => {

@@ -16,7 +16,9 @@ use super::confirm;
 use super::converge::{carry_out, plan_error};
 use super::dry_run::Preview;
 use super::up::{Failing, options, up};
-use crate::cli::{Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes};
+use crate::cli::{
+    Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes, WorkFormat,
+};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
@@ -46,6 +48,21 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
         }
         NodeCommand::Label(args) => settings::label(context, &args).await,
     }
+}
+
+/// Returns a command's name, and whether it is to print events as JSON lines.
+pub(super) fn event_source(command: &NodeCommand) -> Option<(&'static str, bool)> {
+    let wants = |args: &Nodes| args.output == WorkFormat::Json;
+    Some(match command {
+        NodeCommand::Add(args) => ("node add", args.dry_run.wants_events()),
+        NodeCommand::Rm(args) => ("node rm", args.dry_run.wants_events()),
+        NodeCommand::Start(args) => ("node start", wants(args)),
+        NodeCommand::Stop(args) => ("node stop", wants(args)),
+        NodeCommand::Kill(args) => ("node kill", wants(args)),
+        NodeCommand::Restart(args) => ("node restart", wants(&args.nodes)),
+        NodeCommand::Resume(args) => ("node resume", wants(args)),
+        _ => return None,
+    })
 }
 
 async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
@@ -80,7 +97,7 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
         let remove = format!("skep node rm {list} --cluster {}", dir.name());
         error.hint(format!("{remove}  # gives up what was to be added"))
     })?;
-    for name in names {
+    for name in names.iter().filter(|_| !context.prints_events) {
         outln!("{name}");
     }
     Ok(())

@@ -23,7 +23,7 @@ use skep_host::sys::write_atomic;
 
 use self::report::{Part, Report};
 use super::{bench, down, interrupted, power, status, up};
-use crate::cli::{ClusterArg, Doctor, Output, Power, Verification, Waiting, Wanted};
+use crate::cli::{ClusterArg, Doctor, Output, Power, Verification, Waiting, Wanted, WorkFormat};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
@@ -275,7 +275,8 @@ impl Trying<'_> {
         self.up(2, None, false).await?;
         self.in_node("the container", SLOW_CONTAINER).await?;
         let cluster = || ClusterArg { cluster: Some(self.name.clone()) };
-        let power = || Power { cluster: cluster(), waiting: self.waiting(false) };
+        let power =
+            || Power { cluster: cluster(), output: WorkFormat::Text, waiting: self.waiting(false) };
         let began = Instant::now();
         power::stop(&self.context.silent(), power()).await?;
         let took = seconds(began.elapsed());

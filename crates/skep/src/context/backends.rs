@@ -65,10 +65,10 @@ impl Context {
                 format!("the clusters in {store} have networks {kind}: {}", there.join(", "));
             CliError::usage(message).hint("SKEP_HOME=DIRECTORY with the same command, for others")
         };
-        let same = self.silent();
+        let told = Self { detail: self.detail, prints_events: self.prints_events, ..self.silent() };
         match (wanted, self.userns()) {
-            (Net::User, Some(_)) => Ok(Self { detail: self.detail, ..same }),
-            (Net::Bridge, None) => Ok(Self { detail: self.detail, ..same }),
+            (Net::User, Some(_)) => Ok(told),
+            (Net::Bridge, None) => Ok(told),
             (Net::Bridge, Some(_)) => Err(other("of their user's own (--net user)")),
             (Net::User, None) if skep_host::sys::is_root() => {
                 Err(CliError::usage("--net user is for ordinary users: root needs nobody's leave"))
@@ -77,7 +77,7 @@ impl Context {
             (Net::User, None) => {
                 let userns = UsernsNetwork::for_store(self.store.root(), own_program());
                 let backends = Backends::userns(userns.context("cannot note --net user")?);
-                Ok(Self { detail: self.detail, backends, ..same })
+                Ok(Self { backends, ..told })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What is printed, and the only place from which it is: all of it passes [`shown`] and is written by [`streams`].
 
 pub mod board;
+pub mod events;
 pub mod progress;
 pub mod shown;
 pub mod streams;

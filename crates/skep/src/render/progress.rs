@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use skep_core::event::Event;
 use skep_core::plan::Phase;
 
 use super::board::{Board, Change, Finished, Marks, bytes, seconds};
+use super::events::{self, EventLines};
 use super::shown::{one_line, shown};
 use super::timings::{Timing, Timings};
 use crate::cli::Detail;
@@ -25,6 +26,7 @@ const COLUMNS: usize = 80;
 pub struct Progress {
     detail: Detail,
     live: Option<Live>,
+    prints_events: bool,
     state: Mutex<State>,
 }
 
@@ -37,6 +39,7 @@ struct Live {
 #[derive(Default)]
 struct State {
     board: Board,
+    events: EventLines,
     timings: Timings,
     phases: BTreeMap<Phase, ProgressBar>,
     steps: BTreeMap<usize, Running>,
@@ -82,7 +85,13 @@ impl Progress {
         let marks = if is_unicode(locale) { Marks::UNICODE } else { Marks::ASCII };
         let live = (redraws && detail != Detail::Quiet)
             .then(|| Live { bars: MultiProgress::new(), marks });
-        Self { detail, live, state: Mutex::default() }
+        Self { detail, live, prints_events: false, state: Mutex::default() }
+    }
+
+    /// Creates a renderer that prints events as JSON lines on standard output, and nothing else.
+    #[must_use]
+    pub fn as_events() -> Self {
+        Self { prints_events: true, ..Self::new(Detail::Quiet, false) }
     }
 
     /// Renders one event.
@@ -90,6 +99,10 @@ impl Progress {
         let now = Instant::now();
         let mut state = self.state.lock().expect("no renderer panics");
         state.timings.event(&event, now);
+        if self.prints_events {
+            let object = state.events.object(&event);
+            return events::write(object, SystemTime::now());
+        }
         match &event {
             Event::Warning(text) => return self.above(&format!("warning: {text}")),
             Event::Note(text) => return self.line(text),
