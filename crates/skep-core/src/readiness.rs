@@ -40,13 +40,13 @@ impl Subject {
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It is as it should be.
-    Well,
+    Ok,
     /// It could not be told.
     Unknown,
     /// It works, and will not for long.
-    Doubtful,
+    Warning,
     /// It does not work.
-    Wrong,
+    Failed,
 }
 
 impl Verdict {
@@ -54,10 +54,10 @@ impl Verdict {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Well => "well",
+            Self::Ok => "ok",
             Self::Unknown => "unknown",
-            Self::Doubtful => "doubtful",
-            Self::Wrong => "wrong",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
         }
     }
 }
@@ -115,7 +115,7 @@ pub fn verifiable(seen: &Observed) -> Verifiable {
         let name = node.record.name();
         if node.machine != MachineState::Running {
             let state = format!("the machine is {}", state_of(node));
-            found.known.push(Check::new(Subject::Engine, Some(name), Verdict::Wrong, state));
+            found.known.push(Check::new(Subject::Engine, Some(name), Verdict::Failed, state));
             continue;
         }
         found.nodes.push(name.clone());
@@ -155,9 +155,9 @@ const CLOCK_WRONG_MS: u64 = 60_000;
 pub fn judge_clock(node: &NodeName, behind_ns: i64) -> Check {
     let off = behind_ns.unsigned_abs() / 1_000_000;
     let verdict = match off {
-        CLOCK_WRONG_MS.. => Verdict::Wrong,
-        CLOCK_DOUBTFUL_MS.. => Verdict::Doubtful,
-        _ => Verdict::Well,
+        CLOCK_WRONG_MS.. => Verdict::Failed,
+        CLOCK_DOUBTFUL_MS.. => Verdict::Warning,
+        _ => Verdict::Ok,
     };
     let way = if behind_ns < 0 { "ahead of" } else { "behind" };
     let text = format!("{}.{:03} s {way} this host", off / 1000, off % 1000);
@@ -185,9 +185,9 @@ const LAST_DAYS: i64 = 30;
 #[must_use]
 pub fn judge_certificate(node: Option<&NodeName>, what: &str, days: i64) -> Check {
     let (verdict, text) = match days {
-        ..0 => (Verdict::Wrong, format!("{what} has expired")),
-        0..LAST_DAYS => (Verdict::Doubtful, format!("{what} is valid for {days} more days")),
-        _ => (Verdict::Well, format!("{what} is valid for {days} more days")),
+        ..0 => (Verdict::Failed, format!("{what} has expired")),
+        0..LAST_DAYS => (Verdict::Warning, format!("{what} is valid for {days} more days")),
+        _ => (Verdict::Ok, format!("{what} is valid for {days} more days")),
     };
     Check::new(Subject::Certificate, node, verdict, text)
 }
@@ -235,12 +235,12 @@ mod tests {
             let check = judge_clock(&node(0), ns);
             (check.verdict, check.text)
         };
-        assert_eq!(seen(12_345_678), (Verdict::Well, "0.012 s behind this host".into()));
-        assert_eq!(seen(-2_000_000_000), (Verdict::Doubtful, "2.000 s ahead of this host".into()));
-        assert_eq!(seen(i64::MAX).0, Verdict::Wrong);
-        assert_eq!(seen(i64::MIN).0, Verdict::Wrong);
+        assert_eq!(seen(12_345_678), (Verdict::Ok, "0.012 s behind this host".into()));
+        assert_eq!(seen(-2_000_000_000), (Verdict::Warning, "2.000 s ahead of this host".into()));
+        assert_eq!(seen(i64::MAX).0, Verdict::Failed);
+        assert_eq!(seen(i64::MIN).0, Verdict::Failed);
         let both = judge_clocks(&[(node(0), -700_000_000), (node(1), 700_000_000)]).unwrap();
-        assert_eq!(both.verdict, Verdict::Doubtful, "each is near the host, and they are not");
+        assert_eq!(both.verdict, Verdict::Warning, "each is near the host, and they are not");
         assert_eq!(both.text, "1.400 s apart at most, node1 from node0");
         assert_eq!(judge_clocks(&[(node(0), 0)]), None);
     }
@@ -250,7 +250,7 @@ mod tests {
         let verdict = |days| judge_certificate(None, "it", days).verdict;
         assert_eq!(
             [-1, 0, 29, 30].map(verdict),
-            [Verdict::Wrong, Verdict::Doubtful, Verdict::Doubtful, Verdict::Well]
+            [Verdict::Failed, Verdict::Warning, Verdict::Warning, Verdict::Ok]
         );
     }
 

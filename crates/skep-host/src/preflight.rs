@@ -40,7 +40,7 @@ impl Check {
     /// Tells whether whoever brings machines up is to be warned: of what they would not notice before it is too late.
     #[must_use]
     pub fn is_said_by_up(&self) -> bool {
-        self.verdict == Verdict::Poor
+        self.verdict == Verdict::Warning
             && [conditions::LOGOUT, conditions::ISOLATION, BETWEEN_NODES].contains(&self.name)
     }
 }
@@ -50,11 +50,11 @@ impl Check {
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It is as it should be.
-    Good,
+    Ok,
     /// It works, and could be better.
-    Poor,
+    Warning,
     /// Nothing can be made before it is mended.
-    Bad,
+    Failed,
 }
 
 /// What is going to be done, as far as it says what is needed.
@@ -95,11 +95,11 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
 }
 
 fn good(name: &'static str, found: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Good, found: found.into(), remedy: String::new() }
+    Check { name, verdict: Verdict::Ok, found: found.into(), remedy: String::new() }
 }
 
 fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Bad, found: found.into(), remedy: remedy.into() }
+    Check { name, verdict: Verdict::Failed, found: found.into(), remedy: remedy.into() }
 }
 
 /// Checks that networks can be made for whoever this is.
@@ -188,7 +188,7 @@ async fn way_out() -> Check {
     match Cmd::new("pasta").arg("--version").status().await {
         Err(CmdError::NotFound { .. }) => Check {
             name: NAME,
-            verdict: Verdict::Poor,
+            verdict: Verdict::Warning,
             found: "nodes reach nothing but each other and this host without pasta".to_owned(),
             remedy: install("passt"),
         },
@@ -277,7 +277,7 @@ fn kvm(emulates: bool) -> Check {
         Ok(_) => good(NAME, "/dev/kvm opens; whether a guest runs under it is tried at `up`"),
         Err(error) => Check {
             name: NAME,
-            verdict: if emulates { Verdict::Poor } else { Verdict::Bad },
+            verdict: if emulates { Verdict::Warning } else { Verdict::Failed },
             found: match emulates {
                 true => format!("/dev/kvm: {error}; guests run 5 to 20 times slower without it"),
                 false => {
@@ -334,7 +334,7 @@ fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
         "{} drops what comes from bridges: nodes may not reach this host, or anything outside",
         names(&|_| true)
     );
-    let mut checks = vec![check(NAME, Verdict::Poor, around)];
+    let mut checks = vec![check(NAME, Verdict::Warning, around)];
     let between = |verdict, names: String, does: &str| {
         let found = format!(
             "{names} {does} what nodes send to each other, as frames within a bridge pass it \
@@ -345,10 +345,10 @@ fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
     let drop = names(&|frames| frames == Frames::Drop);
     let may_drop = names(&|frames| frames == Frames::MayDrop);
     if bridged && !drop.is_empty() {
-        checks.push(between(Verdict::Bad, drop, "drops"));
+        checks.push(between(Verdict::Failed, drop, "drops"));
     }
     if bridged && !may_drop.is_empty() {
-        checks.push(between(Verdict::Poor, may_drop, "may drop"));
+        checks.push(between(Verdict::Warning, may_drop, "may drop"));
     }
     checks
 }
@@ -389,14 +389,14 @@ mod tests {
             let checks = judged(frames, bridged);
             checks.iter().map(|it| (it.verdict, it.is_said_by_up())).collect::<Vec<_>>()
         };
-        let around = (Verdict::Poor, false);
-        assert_eq!(verdicts(&[], true), [(Verdict::Good, false)]);
+        let around = (Verdict::Warning, false);
+        assert_eq!(verdicts(&[], true), [(Verdict::Ok, false)]);
         for frames in [Frames::Pass, Frames::MayDrop, Frames::Drop] {
             assert_eq!(verdicts(&[frames], false), [around]);
         }
         assert_eq!(verdicts(&[Frames::Pass], true), [around]);
-        assert_eq!(verdicts(&[Frames::MayDrop], true), [around, (Verdict::Poor, true)]);
-        assert_eq!(verdicts(&[Frames::Drop], true), [around, (Verdict::Bad, false)]);
+        assert_eq!(verdicts(&[Frames::MayDrop], true), [around, (Verdict::Warning, true)]);
+        assert_eq!(verdicts(&[Frames::Drop], true), [around, (Verdict::Failed, false)]);
         let refused = judged(&[Frames::Drop], true).remove(1);
         assert!(refused.found.contains("bridge-nf-call-iptables"), "{}", refused.found);
         assert_eq!(refused.remedy, "skep firewall apply");

@@ -36,7 +36,8 @@ fn a_broken_qemu_is_told_before_anything_is_made() {
         assert!(!home.cluster("demo").exists(), "nothing is made");
         let mut doctor = home.command(["doctor"]);
         let said = finish(doctor.env("PATH", &path));
-        let bad = said.stdout.lines().find(|line| line.starts_with("BAD") && line.contains("QEMU"));
+        let bad =
+            said.stdout.lines().find(|line| line.starts_with("failed") && line.contains("QEMU"));
         assert!(said.code == 3 && bad.is_some(), "{script}: {}{}", said.stdout, said.stderr);
     }
 }

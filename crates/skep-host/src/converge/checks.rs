@@ -85,7 +85,7 @@ impl StepContext<'_> {
                 .into()
         };
         if what.through.is_empty() {
-            return both(Verdict::Wrong, "no manager answers");
+            return both(Verdict::Failed, "no manager answers");
         }
         if !what.has_image {
             return both(
@@ -98,7 +98,7 @@ impl StepContext<'_> {
         }
         match self.try_networks(what).await {
             Ok(checks) => checks,
-            Err(error) => both(Verdict::Wrong, &chain(&error)),
+            Err(error) => both(Verdict::Failed, &chain(&error)),
         }
     }
 
@@ -112,8 +112,8 @@ impl StepContext<'_> {
             let ingress = join_all(what.members.iter().map(async |node| {
                 let limit = self.verification_limit(Some(node));
                 let (verdict, text) = match self.fetch_through(node, &probe, limit).await {
-                    Ok(()) => (Verdict::Well, "a published port answers".to_owned()),
-                    Err(error) => (Verdict::Wrong, chain(&error)),
+                    Ok(()) => (Verdict::Ok, "a published port answers".to_owned()),
+                    Err(error) => (Verdict::Failed, chain(&error)),
                 };
                 Check::new(Subject::Ingress, Some(node), verdict, text)
             }));
@@ -127,8 +127,8 @@ impl StepContext<'_> {
                     self.see_each_other(&what.open[0], &probe).await
                 };
                 let (verdict, text) = match seen.await {
-                    Ok(text) => (Verdict::Well, text),
-                    Err(error) => (Verdict::Wrong, chain(&error)),
+                    Ok(text) => (Verdict::Ok, text),
+                    Err(error) => (Verdict::Failed, chain(&error)),
                 };
                 Check::new(Subject::Overlay, None, verdict, text)
             };
@@ -148,7 +148,7 @@ impl StepContext<'_> {
         let mut broken = Vec::new();
         for Check { subject, node, verdict, text } in checks {
             match (subject, verdict, node) {
-                (_, Verdict::Well, _) => {}
+                (_, Verdict::Ok, _) => {}
                 (Subject::Engine, _, Some(node)) => broken.push((node, text)),
                 (_, _, node) => {
                     let place = node.map(|node| format!("{node}: ")).unwrap_or_default();
@@ -185,8 +185,8 @@ impl StepContext<'_> {
     async fn check_engine(&self, node: &NodeName) -> Check {
         let asked = async { Ok::<_, Error>(self.engine(node)?.part().await?) };
         let (verdict, text) = match asked.await {
-            Ok(_) => (Verdict::Well, "its API answers over mutual TLS".to_owned()),
-            Err(error) => (Verdict::Wrong, chain(&error)),
+            Ok(_) => (Verdict::Ok, "its API answers over mutual TLS".to_owned()),
+            Err(error) => (Verdict::Failed, chain(&error)),
         };
         Check::new(Subject::Engine, Some(node), verdict, text)
     }
@@ -211,7 +211,9 @@ impl StepContext<'_> {
                 Ok(end) => {
                     judge_certificate(node, what, (end - OffsetDateTime::now_utc()).whole_days())
                 }
-                Err(error) => Check::new(Subject::Certificate, node, Verdict::Wrong, chain(&error)),
+                Err(error) => {
+                    Check::new(Subject::Certificate, node, Verdict::Failed, chain(&error))
+                }
             };
         shared.into_iter().chain(own).map(look).collect()
     }

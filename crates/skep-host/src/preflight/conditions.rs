@@ -53,7 +53,7 @@ fn read(file: &str) -> String {
 }
 
 fn poor(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Poor, found: found.into(), remedy: remedy.into() }
+    Check { name, verdict: Verdict::Warning, found: found.into(), remedy: remedy.into() }
 }
 
 /// Judges whether machines outlive a logout.
@@ -173,40 +173,40 @@ mod tests {
 
     #[test]
     fn who_is_logged_out_is_told_what_keeps_machines() {
-        assert_eq!(logout(Lasting::Host).verdict, Verdict::Good);
+        assert_eq!(logout(Lasting::Host).verdict, Verdict::Ok);
         for lasting in [Lasting::LastLogout, Lasting::Session] {
             let check = logout(lasting);
             assert_eq!(check.remedy, "loginctl enable-linger");
-            assert!(check.verdict == Verdict::Poor && check.is_said_by_up(), "{check:?}");
+            assert!(check.verdict == Verdict::Warning && check.is_said_by_up(), "{check:?}");
         }
     }
 
     #[test]
     fn a_container_without_machines_users_is_announced() {
-        assert_eq!(isolation(true).verdict, Verdict::Good);
+        assert_eq!(isolation(true).verdict, Verdict::Ok);
         let check = isolation(false);
-        assert!(check.verdict == Verdict::Poor && check.is_said_by_up(), "{check:?}");
+        assert!(check.verdict == Verdict::Warning && check.is_said_by_up(), "{check:?}");
         assert!(check.found.contains("1879048192 to 1895825407"), "{}", check.found);
     }
 
     #[test]
     fn numbers_that_are_given_to_others_are_found() {
         let judged = |text: &str| user_numbers(&[String::new(), text.to_owned()]).verdict;
-        assert_eq!(judged("# none\nalice:100000:65536\nbob:1895825408:65536\n"), Verdict::Good);
-        assert_eq!(judged("alice:1879000000:65536\n"), Verdict::Poor);
-        assert_eq!(judged("alice:100000:4294867295\n"), Verdict::Poor);
-        assert_eq!(judged("alice:1879048191:1\nbob:x:y"), Verdict::Good);
+        assert_eq!(judged("# none\nalice:100000:65536\nbob:1895825408:65536\n"), Verdict::Ok);
+        assert_eq!(judged("alice:1879000000:65536\n"), Verdict::Warning);
+        assert_eq!(judged("alice:100000:4294867295\n"), Verdict::Warning);
+        assert_eq!(judged("alice:1879048191:1\nbob:x:y"), Verdict::Ok);
     }
 
     #[test]
     fn rights_that_are_lost_behind_unshare_are_found() {
         let all = 0x1ff_ffff_ffff;
-        assert_eq!(capabilities(all, all, true).verdict, Verdict::Good);
-        assert_eq!(capabilities(all, 0, true).verdict, Verdict::Poor);
-        assert_eq!(capabilities(0, all, false).verdict, Verdict::Good);
-        assert_eq!(capabilities(0, 0, false).verdict, Verdict::Poor);
+        assert_eq!(capabilities(all, all, true).verdict, Verdict::Ok);
+        assert_eq!(capabilities(all, 0, true).verdict, Verdict::Warning);
+        assert_eq!(capabilities(0, all, false).verdict, Verdict::Ok);
+        assert_eq!(capabilities(0, 0, false).verdict, Verdict::Warning);
         // A container's root may have few; unshare takes none of them away.
-        assert_eq!(capabilities(0xa804_25fb & !NEEDED, 0, true).verdict, Verdict::Good);
+        assert_eq!(capabilities(0xa804_25fb & !NEEDED, 0, true).verdict, Verdict::Ok);
         assert_eq!(effective("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"), Some(all));
     }
 
@@ -216,8 +216,8 @@ mod tests {
         assert_eq!(place("cache", dir, 0xef53), None, "ext4");
         let nfs = place("store", dir, 0x6969).unwrap();
         assert!(nfs.found.contains("NFS") && nfs.remedy.contains("SKEP_HOME="), "{nfs:?}");
-        assert_eq!(clock("tsc\n").unwrap().verdict, Verdict::Good);
-        assert_eq!(clock("hpet\n").unwrap().verdict, Verdict::Poor);
+        assert_eq!(clock("tsc\n").unwrap().verdict, Verdict::Ok);
+        assert_eq!(clock("hpet\n").unwrap().verdict, Verdict::Warning);
         assert_eq!(clock(""), None);
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn run(context: &Context, args: Doctor) -> Result<u8, CliError>
         }
         Output::Table => findings.iter().for_each(|it| outln!("{}", line(&it.check))),
     }
-    let bad = findings.iter().any(|it| it.check.verdict == Verdict::Bad);
+    let bad = findings.iter().any(|it| it.check.verdict == Verdict::Failed);
     Ok(if bad { code::HOST } else { 0 })
 }
 
@@ -81,7 +81,7 @@ async fn look(context: &Context) -> Vec<Finding> {
             .remedy
             .strip_prefix("apt-get install ")
             .map(|rest| Fix::Install(rest.split_whitespace().map(str::to_owned).collect()));
-        Finding { fix: install.filter(|_| check.verdict != Verdict::Good), check }
+        Finding { fix: install.filter(|_| check.verdict != Verdict::Ok), check }
     });
     let of_host = of_host.chain(names(context.hosts_file()));
     of_host.chain(store(context)).chain(certificates(context)).collect()
@@ -96,7 +96,7 @@ fn names(file: &Path) -> Option<Finding> {
     }
     let found = format!("only some users can read {} (mode {mode:04o})", file.display());
     let remedy = format!("sudo chmod a+r {}", shell_quoted(&file.to_string_lossy()));
-    let check = Check { name: "names of hosts", verdict: Verdict::Poor, found, remedy };
+    let check = Check { name: "names of hosts", verdict: Verdict::Warning, found, remedy };
     Some(Finding { check, fix: None })
 }
 
@@ -106,7 +106,7 @@ fn store(context: &Context) -> Vec<Finding> {
     let clusters = match context.store.clusters().context("clusters") {
         Ok(clusters) => clusters,
         Err(CliError { message: found, hints, .. }) => {
-            let (verdict, remedy) = (Verdict::Bad, hints.into_iter().next().unwrap_or_default());
+            let (verdict, remedy) = (Verdict::Failed, hints.into_iter().next().unwrap_or_default());
             let check = Check { name: NAME, verdict, found, remedy };
             return vec![Finding { check, fix: None }];
         }
@@ -119,7 +119,7 @@ fn store(context: &Context) -> Vec<Finding> {
     }
     let finding = |it: Exposed| {
         let found = format!("others can get at {} (mode {:04o})", it.path.display(), it.mode);
-        let (verdict, remedy) = (Verdict::Bad, chmod(&it));
+        let (verdict, remedy) = (Verdict::Failed, chmod(&it));
         Finding { check: Check { name: NAME, verdict, found, remedy }, fix: Some(Fix::Close(it)) }
     };
     exposed.into_iter().map(finding).collect()
@@ -136,7 +136,7 @@ fn certificates(context: &Context) -> Vec<Finding> {
             // One renewal is enough for all certificates of a cluster.
             let again = findings.iter().any(|it: &Finding| it.check.remedy == remedy);
             let fix = (renews && !again).then(|| Fix::Renew(dir.clone()));
-            let (verdict, found) = (Verdict::Poor, format!("{}: {what}", dir.name()));
+            let (verdict, found) = (Verdict::Warning, format!("{}: {what}", dir.name()));
             findings.push(Finding { check: Check { name: NAME, verdict, found, remedy }, fix });
         }
     }
@@ -147,7 +147,7 @@ fn certificates(context: &Context) -> Vec<Finding> {
 }
 
 fn good(name: &'static str, found: impl Into<String>) -> Finding {
-    let check = Check { name, verdict: Verdict::Good, found: found.into(), remedy: String::new() };
+    let check = Check { name, verdict: Verdict::Ok, found: found.into(), remedy: String::new() };
     Finding { check, fix: None }
 }
 
@@ -167,7 +167,7 @@ async fn mend(context: &Context, fix: &Fix) -> Result<(), CliError> {
 pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), CliError> {
     let build = context.cache.find(image).context("cannot look for the image")?.is_none();
     let checks = check(needs(context, build)).await;
-    let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Bad).collect();
+    let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Failed).collect();
     if bad.is_empty() {
         for check in checks.iter().filter(|check| check.is_said_by_up()) {
             errln!("warning: {}; try: {}", check.found, check.remedy);
@@ -189,12 +189,12 @@ fn needs(context: &Context, build: bool) -> Needs<'_> {
 
 fn line(check: &Check) -> String {
     let mark = match check.verdict {
-        Verdict::Good => "good",
-        Verdict::Poor => "poor",
-        Verdict::Bad => "BAD ",
+        Verdict::Ok => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Failed => "failed",
     };
-    let line = format!("{mark}  {}: {}", check.name, check.found);
-    if check.remedy.is_empty() { line } else { format!("{line}\n      try: {}", check.remedy) }
+    let line = format!("{mark:<8} {}: {}", check.name, check.found);
+    if check.remedy.is_empty() { line } else { format!("{line}\n         try: {}", check.remedy) }
 }
 
 #[cfg(test)]

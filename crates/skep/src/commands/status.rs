@@ -36,7 +36,7 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
         }
     }
     let well = seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, &seen));
-    let works = checks.iter().flatten().all(|check| check.verdict != Verdict::Wrong);
+    let works = checks.iter().flatten().all(|check| check.verdict != Verdict::Failed);
     Ok(if well && works { 0 } else { code::FAILED })
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn verify(
 
 /// Returns the command that may mend what a check found.
 fn remedy(check: &Check, dir: &ClusterDir) -> Option<String> {
-    if check.verdict < Verdict::Doubtful {
+    if check.verdict < Verdict::Warning {
         return None;
     }
     let cluster = dir.name();
@@ -93,7 +93,7 @@ fn print_checks(checks: &[Check], dir: &ClusterDir) {
         vec![subject.into(), node.into(), verdict.into(), check.text.clone()]
     };
     let rows: Vec<_> = checks.iter().map(row).collect();
-    out!("{}", table(&["CHECK", "NODE", "VERDICT", "WHAT WAS SEEN"], &rows));
+    out!("{}", table(&["CHECK", "NODE", "STATUS", "DETAILS"], &rows));
     for check in checks {
         if let Some(remedy) = remedy(check, dir) {
             let node = check.node.as_ref().map(|node| format!(" of {node}")).unwrap_or_default();

@@ -218,7 +218,7 @@ impl Trying<'_> {
             let began = Instant::now();
             let checks = status::verify(self.context, &machinery, &dir, &seen).await?;
             times.push(seconds(began.elapsed()));
-            wrong.extend(checks.iter().filter(|it| it.verdict == Verdict::Wrong).map(|it| {
+            wrong.extend(checks.iter().filter(|it| it.verdict == Verdict::Failed).map(|it| {
                 let node = it.node.as_ref().map_or("all", NodeName::as_str);
                 format!("{} of {node}: {}", it.subject.as_str(), it.text)
             }));
