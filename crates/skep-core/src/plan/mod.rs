@@ -47,7 +47,7 @@ pub use power::{StopMode, plan_pause, plan_resume, plan_start, plan_stop};
 pub use recover::{plan_forget_lost, plan_recover};
 pub use registry::{plan_registry_change, plan_trust};
 pub use settings::{plan_idle_stop, plan_settings};
-pub use up::{Birth, UpOptions, Verify, plan_reservation, plan_up, reservation};
+pub use up::{Birth, UpOptions, Verify, plan_reservation, plan_up, plan_up_without, reservation};
 
 use crate::model::{ClusterName, NodeName, Size, SpecError};
 

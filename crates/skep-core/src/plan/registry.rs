@@ -26,7 +26,9 @@ pub(super) fn plan_registry(
     }
     let address = spec.registry.as_ref().and_then(|it| address(it, records.iter()));
     for record in records {
-        let (name, node) = (record.name(), &progress[record.name()]);
+        let name = record.name();
+        // One that has failed is left as it is.
+        let Some(node) = progress.get(name) else { continue };
         let wanted = registries(record, spec.registry.as_ref(), spec.trusted.as_deref(), address);
         let there = match (node.fresh, node.answered) {
             (true, _) => Some(""),

@@ -1,6 +1,6 @@
 //! The plan that makes a cluster what its specification says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::access::plan_access;
 use super::images::plan_images;
@@ -68,6 +68,21 @@ impl Default for UpOptions {
 ///
 /// If the specification contradicts itself, or what exists, or the host has no room for it.
 pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Result<Plan, PlanError> {
+    plan_up_without(spec, seen, options, &BTreeSet::new())
+}
+
+/// As [`plan_up`], in a run in which these nodes have failed: they are left as they are, and the others become what they
+/// can without them. If no manager tells of a swarm, none is formed: it may be theirs.
+///
+/// # Errors
+///
+/// As [`plan_up`].
+pub fn plan_up_without(
+    spec: &ClusterSpec,
+    seen: &Observed,
+    options: UpOptions,
+    failed: &BTreeSet<NodeName>,
+) -> Result<Plan, PlanError> {
     let problems = spec.problems();
     if !problems.is_empty() {
         return Err(PlanError::Spec(problems));
@@ -89,15 +104,19 @@ pub fn plan_up(spec: &ClusterSpec, seen: &Observed, options: UpOptions) -> Resul
     let base = plan_base(&mut plan, &record, seen, &machines, options.birth)
         .with_restarted(joining_managers(&records, seen));
     let mut progress = BTreeMap::new();
-    for node in machines {
+    for node in machines.into_iter().filter(|node| !failed.contains(node.name())) {
         let done = plan_machine(&mut plan, node, seen, &base);
         progress.insert(node.name().clone(), done);
     }
-    plan_swarm(&mut plan, &records, seen, &progress, options);
+    if failed.is_empty() || seen.swarm.is_some() {
+        let mut rest = records.clone();
+        rest.retain(|node| !failed.contains(node.name()));
+        plan_swarm(&mut plan, &rest, seen, &progress, options);
+    }
     plan_registry(&mut plan, spec, &records, seen, &progress);
     plan_images(&mut plan, &spec.images, seen, &progress);
     let ways = (&base.cluster[..], base.network());
-    plan_access(&mut plan, &record, &records, seen, &|_| true, ways);
+    plan_access(&mut plan, &record, &records, seen, &|node| !failed.contains(node), ways);
     Ok(plan)
 }
 

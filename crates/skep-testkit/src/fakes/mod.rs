@@ -242,6 +242,11 @@ impl FakeHost {
         self.state().unfit.insert(cluster.machine_dir(node));
     }
 
+    /// Lets every machine be set up from now on.
+    pub fn permit_set_up(&self) {
+        self.state().unfit.clear();
+    }
+
     /// Ends all machines at once, as a host that loses its power does; its network goes too.
     pub fn lose_power(&self) {
         let mut state = self.state();

@@ -17,7 +17,8 @@ async fn settled(host: &FakeHost, spec: &ClusterSpec) -> Vec<String> {
     let done = settle(
         first,
         OPTIONS.birth,
-        |seen, birth| plan_up(spec, seen, UpOptions { birth, ..OPTIONS }),
+        OnFailure::Stop,
+        |seen, birth, _| plan_up(spec, seen, UpOptions { birth, ..OPTIONS }),
         async |plan| host.execute(CLUSTER, plan, OnFailure::Stop, &|_| ()).await,
         async || Ok(host.observe(CLUSTER).await.unwrap()),
         |text| told.lock().unwrap().push(text),

@@ -1,12 +1,15 @@
 //! What becomes of a cluster when one node of many does not join.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::NodeName;
-use skep_core::plan::{Aftermath, Attempt, Standing, plan_aftermath, plan_up};
-use skep_host::converge::Failure;
+use skep_core::model::{ClusterSpec, NodeName};
+use skep_core::plan::{
+    Aftermath, Attempt, Standing, UpOptions, plan_aftermath, plan_up, plan_up_without,
+};
+use skep_host::converge::{Failure, Unsettled, settle};
 use skep_testkit::fakes::Join;
 
 use super::{
@@ -62,6 +65,66 @@ async fn one_node_that_does_not_join_leaves_the_others_and_up_goes_on() {
     assert!(matches!(plan_aftermath(attempt, &seen), Aftermath::Keep(plan) if plan.is_empty()));
     up(&host, &spec(1, 3)).await.unwrap();
     assert_whole(&host, &spec(1, 3), "again").await;
+}
+
+/// Brings a cluster up as `up` does; returns the nodes that failed, and how often each did.
+async fn settled(host: &FakeHost, spec: &ClusterSpec) -> BTreeMap<String, usize> {
+    let goes_on = OnFailure::GoOnForSwarm;
+    let done = settle(
+        host.observe(CLUSTER).await.unwrap(),
+        OPTIONS.birth,
+        goes_on,
+        |seen, birth, failed| plan_up_without(spec, seen, UpOptions { birth, ..OPTIONS }, failed),
+        async |plan| host.execute(CLUSTER, plan, goes_on, &|_| ()).await,
+        async || Ok(host.observe(CLUSTER).await.unwrap()),
+        |_| (),
+    );
+    match done.await {
+        Ok(()) => BTreeMap::new(),
+        Err(Unsettled::Failed(failures)) => {
+            let mut counts = BTreeMap::new();
+            for failure in failures {
+                let node = failure.node.expect("only nodes fail here").to_string();
+                *counts.entry(node).or_default() += 1;
+            }
+            counts
+        }
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_old_node_that_fails_does_not_keep_the_others_from_what_is_wanted() {
+    let host = host().await;
+    up(&host, &spec(1, 2)).await.unwrap();
+    host.lose_power();
+    host.forbid_set_up(&host.cluster(CLUSTER), &NodeName::numbered(2));
+    // Two are started and form no second swarm, a new one joins, and the one that fails is waited for once.
+    let more = spec(1, 3);
+    assert_eq!(settled(&host, &more).await, [("node2".to_owned(), 1)].into());
+    let seen = host.observe(CLUSTER).await.unwrap();
+    assert_eq!(host.swarms(), 1);
+    let members = &seen.swarm.as_ref().unwrap().members;
+    let labelled = members.iter().find(|it| it.hostname == "node3").expect("it has joined");
+    assert_eq!(labelled.labels.get("place").map(String::as_str), Some("p3"));
+    // Its entry is not taken for one of an engine that is gone.
+    assert!(members.iter().any(|it| it.hostname == "node2"), "{members:?}");
+    host.permit_set_up();
+    assert_eq!(settled(&host, &more).await, BTreeMap::new());
+    assert_whole(&host, &more, "again").await;
+}
+
+#[tokio::test]
+async fn a_swarm_whose_manager_fails_is_not_formed_a_second_time() {
+    let host = host().await;
+    up(&host, &spec(1, 2)).await.unwrap();
+    host.lose_power();
+    host.forbid_set_up(&host.cluster(CLUSTER), &NodeName::numbered(0));
+    assert_eq!(settled(&host, &spec(1, 2)).await, [("node0".to_owned(), 1)].into());
+    assert_eq!(host.swarms(), 1);
+    host.permit_set_up();
+    assert_eq!(settled(&host, &spec(1, 2)).await, BTreeMap::new());
+    assert_whole(&host, &spec(1, 2), "again").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
-use skep_core::plan::{Action, Plan, PlanError, Standing, UpOptions, plan_up, without_images};
+use skep_core::plan::{
+    Action, Plan, PlanError, Standing, UpOptions, plan_up_without, without_images,
+};
 use skep_host::converge::{Failure, OnFailure, Unsettled, execute, settle};
 use skep_host::observe::Damage;
 use skep_host::store::LockedCluster;
@@ -20,9 +22,9 @@ pub(super) fn plan_error(error: PlanError) -> CliError {
         PlanError::SubnetTaken { .. } | PlanError::NoFreeSubnet { .. } => {
             CliError::usage(text).hint("--subnet with another one, such as --subnet 172.30.5.0/24")
         }
-        PlanError::SubnetFixed { cluster, .. } => {
-            CliError::usage(text).hint(format!("skep down {cluster}  # then up again"))
-        }
+        PlanError::SubnetFixed { cluster, recorded, .. } => CliError::usage(text)
+            .hint(format!("the same with the subnet that it has, {recorded}"))
+            .hint(format!("skep down {cluster}  # then up again: all its data is lost")),
         PlanError::Registry(_) => CliError::usage(text)
             .hint("skep registry stop")
             .hint("the same with --force, which loses what was pushed to it"),
@@ -96,8 +98,10 @@ pub(super) async fn converge(
     let settled = settle(
         first,
         options.birth,
-        |seen, birth| {
-            let plan = plan_up(spec, seen, UpOptions { birth, ..options }).map_err(plan_error)?;
+        on_failure,
+        |seen, birth, failed| {
+            let options = UpOptions { birth, ..options };
+            let plan = plan_up_without(spec, seen, options, failed).map_err(plan_error)?;
             Ok(without_images(plan, gone))
         },
         async |plan| try_out(machinery, cluster, plan, on_failure, &note).await,

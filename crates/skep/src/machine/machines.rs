@@ -124,7 +124,7 @@ impl Store<'_> {
     }
 
     async fn look_at_machines(&self) -> Result<Observed, String> {
-        let seen = self.machinery.observe_machines(self.dir(), Damage::List).await;
+        let seen = self.machinery.observe_machines(self.dir(), Damage::ListAll).await;
         seen.map_err(|error| told(&error))
     }
 
@@ -183,7 +183,8 @@ impl Store<'_> {
         let settled = settle(
             seen,
             fork,
-            plan,
+            OnFailure::Stop,
+            |seen, birth, _| plan(seen, birth),
             async |plan| self.try_out(plan, OnFailure::Stop, tell).await,
             async || self.look().await,
             |text| tell(&format!("({names}) {text}")),
