@@ -349,13 +349,19 @@ impl Machinery<'_> {
         limit: Duration,
     ) -> Result<Observed, CliError> {
         let seen = self.observer(limit).observe(dir, damage).await;
-        let hint = match &seen {
+        let name = dir.name();
+        let hints = match &seen {
             Err(observe::Error::Store(error)) if error.is_newer() => {
-                "the skep that wrote it, or a newer one".to_owned()
+                vec!["the skep that wrote it, or a newer one".to_owned()]
             }
-            _ => format!("skep down {}  # removes what is left of it", dir.name()),
+            Err(observe::Error::Store(_) | observe::Error::NoRecord(_)) => vec![
+                format!("skep support-bundle {name}  # collects what can be read of it"),
+                format!("skep down {name}  # last: removes the cluster and all its data"),
+            ],
+            _ => vec!["skep doctor".to_owned()],
         };
-        seen.context(format!("cluster {}", dir.name())).map_err(|error| error.hint(hint))
+        let seen = seen.context(format!("cluster {name}"));
+        seen.map_err(|error| hints.into_iter().fold(error, CliError::hint))
     }
 
     /// Returns what looks are made through.

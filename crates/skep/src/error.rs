@@ -132,11 +132,13 @@ fn hints(failure: &Failure) -> Vec<String> {
         return trust_hints(distrust);
     }
     match &failure.error {
-        E::Image(image::Error::Gone(_)) => {
+        E::Image(image::Error::Gone(image)) => {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
-            vec![format!(
-                "skep node rm --force {node}  # its data cannot be read without the image"
-            )]
+            let image = image.display();
+            vec![
+                format!("a copy of {image} in its place, if there is one"),
+                format!("skep node rm --force {node}  # its data cannot be read without the image"),
+            ]
         }
         E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
         | E::Network(net::Error::NoHelper(_)) => vec!["skep doctor".to_owned()],

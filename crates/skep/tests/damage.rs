@@ -206,16 +206,40 @@ fn a_record_of_a_newer_skep_is_refused_and_an_older_one_is_read() {
         (text.replacen(format, "\"format\": 2, \"later\": 1", 1), "has the key `later`"),
     ] {
         fs::write(&path, &record).unwrap();
-        for line in ["status demo", "up demo --dry-run"] {
+        for line in ["status demo", "up demo --dry-run", "status demo -o json"] {
             let said = home.try_run(line);
             let hint = said.stderr.contains("try: the skep that wrote it, or a newer one");
-            let refused = said.stderr.contains(told) && hint || line.starts_with("status");
+            let refused = said.stderr.contains(told) && hint && said.code == 1;
             assert!(refused, "skep {line}: {}{}", said.stdout, said.stderr);
+            // It is whole: nothing that is said removes it.
+            assert!(!said.stderr.contains("skep down"), "skep {line}: {}", said.stderr);
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), record, "it is left as it is");
     }
     fs::write(&path, text.replacen(format, "\"format\": 1", 1)).unwrap();
     assert!(home.run("up demo --dry-run").contains("node1"));
+}
+
+#[test]
+fn a_damaged_cluster_is_not_removed_as_the_first_remedy() {
+    for file in ["cluster.json", "machines/node1/config.json"] {
+        let home = Home::new(SKEP);
+        copy(cluster(), &home.cluster("demo"));
+        fs::write(home.cluster("demo").join(file), "{").unwrap();
+        for line in ["status demo", "up demo --dry-run", "node add --dry-run"] {
+            let said = home.try_run(line);
+            let text = format!("{}{}", said.stdout, said.stderr);
+            assert!(said.code == 1 && text.contains(file), "skep {line}: {text}");
+            let find = |words: &str| {
+                text.find(words).unwrap_or_else(|| panic!("skep {line}: no {words}: {text}"))
+            };
+            assert!(
+                find("skep support-bundle demo") < find("skep down demo"),
+                "skep {line}: {text}"
+            );
+            assert!(text.contains("all its data"), "skep {line}: {text}");
+        }
+    }
 }
 
 /// In namespaces, where a small file system is mounted, and with a store on it that is written to with more and more
@@ -386,7 +410,7 @@ fn is_named(said: &Said, file: &Path) -> bool {
 
 /// Tells whether an answer says of a cluster that its own record is of no use.
 fn is_told(said: &Said) -> bool {
-    let words = ["a cluster whose record cannot be read: skep down demo", "its making was cut off"];
+    let words = ["a cluster whose record cannot be read: skep ", "its making was cut off"];
     words.iter().any(|words| said.stdout.contains(words))
 }
 

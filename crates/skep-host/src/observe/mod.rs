@@ -67,8 +67,21 @@ pub struct Observer<'a> {
 pub enum Damage {
     /// Nothing: a record that cannot be read is an error.
     Refuse,
-    /// Everything: what cannot be read is listed among the leftovers, to be removed.
+    /// What is damaged: it is listed among the leftovers. What a newer skep wrote is an error.
     List,
+    /// Everything, whoever wrote it: what cannot be read is listed among the leftovers, to be removed.
+    ListAll,
+}
+
+impl Damage {
+    /// Tells whether a look goes on after this. What is somebody else's is nobody's to list or remove here.
+    fn tolerates(self, error: &store::Error) -> bool {
+        match self {
+            Self::Refuse => false,
+            Self::List => !error.is_foreign() && !error.is_newer(),
+            Self::ListAll => !error.is_foreign(),
+        }
+    }
 }
 
 impl Observer<'_> {
@@ -83,21 +96,18 @@ impl Observer<'_> {
         let mut leftovers = Vec::new();
         let cluster = match (dir.record(), damage) {
             (Ok(record), _) => record,
-            (Err(error), Damage::Refuse) => return Err(error.into()),
-            // What is not ours is not ours to remove.
-            (Err(error), Damage::List) if error.is_foreign() => return Err(error.into()),
-            (Err(_), Damage::List) => None,
+            (Err(error), damage) if !damage.tolerates(&error) => return Err(error.into()),
+            (Err(_), _) => None,
         };
-        if cluster.is_none() && dir.exists() && damage == Damage::List {
+        if cluster.is_none() && dir.exists() && damage != Damage::Refuse {
             leftovers.push(Leftover::Directory);
         }
         let mut records = Vec::new();
         for (name, record) in dir.nodes()? {
             match (record, damage) {
                 (Ok(record), _) => records.push(record),
-                (Err(error), Damage::Refuse) => return Err(error.into()),
-                (Err(error), Damage::List) if error.is_foreign() => return Err(error.into()),
-                (Err(_), Damage::List) => leftovers.push(Leftover::Node(name)),
+                (Err(error), damage) if !damage.tolerates(&error) => return Err(error.into()),
+                (Err(_), _) => leftovers.push(Leftover::Node(name)),
             }
         }
         if cluster.is_none() && !records.is_empty() && damage == Damage::Refuse {

@@ -52,7 +52,7 @@ async fn step(
     plan: impl Fn(&Observed) -> Plan,
 ) -> Result<(), String> {
     let locked = host.machines().lock(|_| ()).await.unwrap();
-    let seen = host.observe_in(locked.dir(), Damage::List).await;
+    let seen = host.observe_in(locked.dir(), Damage::ListAll).await;
     let plan = plan(&seen.map_err(|error| error.to_string())?);
     let done = host.execute_in(locked, &plan, how, &|_| ()).await;
     done.map_err(|failures| failures.iter().map(|it| it.title.clone()).collect::<String>())

@@ -52,7 +52,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     };
     let dir = context.store.cluster(&name);
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
-    let seen = machinery.observe_machines(&dir, Damage::List).await?;
+    let seen = machinery.observe_machines(&dir, Damage::ListAll).await?;
     let plan = plan_down_parting(&seen, parting);
     if args.dry_run.dry_run {
         Preview::of(&name, &seen, &plan).print(context, args.dry_run);
@@ -70,7 +70,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         return Ok(());
     }
     let cluster = context.lock(&name).await?;
-    let seen = machinery.observe_machines(&dir, Damage::List).await?;
+    let seen = machinery.observe_machines(&dir, Damage::ListAll).await?;
     let result =
         carry_out(&machinery, &cluster, &plan_down_parting(&seen, parting), OnFailure::GoOn).await;
     cluster.release();

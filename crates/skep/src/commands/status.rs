@@ -141,8 +141,11 @@ fn print(dir: &ClusterDir, seen: &Observed) {
         outln!("hosts     {} {}", entry.address, entry.name);
     }
     outln!("files     {}", dir.path().display());
+    for damaged in unreadable(dir) {
+        outln!("problem   {damaged}");
+    }
     for leftover in &seen.leftovers {
-        outln!("leftover  {}: skep down {} removes it", what(leftover), dir.name());
+        outln!("leftover  {}: {}", what(leftover), way_out(leftover, dir, seen));
     }
     for warning in super::certs::warnings(dir) {
         outln!("warning   {warning}");
@@ -151,6 +154,33 @@ fn print(dir: &ClusterDir, seen: &Observed) {
         if let EngineState::Unreachable(reason) = &node.engine {
             outln!("problem   {name}: its engine does not answer: {reason}");
         }
+    }
+}
+
+/// Returns what is wrong with records of a cluster.
+fn unreadable(dir: &ClusterDir) -> Vec<String> {
+    let nodes = dir.nodes().into_iter().flatten();
+    let errors = dir.record().err().into_iter().chain(nodes.filter_map(|(_, node)| node.err()));
+    errors.map(|error| skep_host::sys::chain(&error)).collect()
+}
+
+/// Returns what to do about a leftover. The cluster is removed last: it may be whole but for a record.
+fn way_out(leftover: &Leftover, dir: &ClusterDir, seen: &Observed) -> String {
+    let name = dir.name();
+    match leftover {
+        Leftover::Link(link) if seen.cluster.is_some() => {
+            format!("sudo ip link delete {link} removes it")
+        }
+        Leftover::FirewallTable(table) if seen.cluster.is_some() => {
+            format!("sudo nft delete table inet {table} removes it")
+        }
+        Leftover::Directory if seen.nodes.is_empty() && matches!(dir.record(), Ok(None)) => {
+            format!("skep up {name} goes on with it, skep down {name} removes it")
+        }
+        _ => format!(
+            "skep support-bundle {name} collects what can be read; \
+             skep down {name} removes the cluster and all its data"
+        ),
     }
 }
 
