@@ -44,11 +44,11 @@ pub use verbosity::{Detail, Verbosity};
 use waiting::parse_duration;
 pub use waiting::{Accel, Verification, Waiting};
 
-/// A real multi-node Docker Swarm in virtual machines on this host.
+/// Create multi-node Docker Swarm clusters in virtual machines on this host.
 #[derive(Debug, Parser)]
 #[command(name = "skep", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten)]
@@ -57,78 +57,80 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Examples:
-  skep up                         a manager and a worker, called skep
-  skep up test -n 5 --managers 3  three managers and two workers, called test
-  skep ssh node1                  a shell in a node
-  eval $(skep env)                let your own docker command speak to the first manager
-  skep down                       take everything away
+  skep up                         create cluster `skep`: one manager, one worker
+  skep up test -n 5 --managers 3  create cluster `test`: three managers, two workers
+  skep ssh node1                  open a shell on a node
+  eval $(skep env)                point your docker command at the first manager
+  skep down                       remove the cluster and its data
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 the host is not ready, 4 timed out, 130 interrupted.
-`ssh`, `scp` and `docker` hand on the code of what they run.
+Exit codes: 0 success, 1 failure, 2 usage, 3 host not ready, 4 timeout, 130 interrupted,
+141 output closed early. `ssh`, `scp` and `docker` exit with the code of what they run.
 
-State is kept under $SKEP_HOME, else $XDG_DATA_HOME/skep; images under $XDG_CACHE_HOME/skep.";
+State is stored in $SKEP_HOME, else $XDG_DATA_HOME/skep; images in $XDG_CACHE_HOME/skep.";
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a cluster, or make it what its file says; run it again at any time.
+    /// Create a cluster, or reconcile it with its file (idempotent).
     Up(Box<Up>),
-    /// Remove a cluster with all its data, or what is left of one.
+    /// Remove a cluster and all its data.
     Down(crate::commands::Down),
     /// List clusters.
     Ls(List),
-    /// Show a cluster's nodes, and all that it has on this host; exit code 1 unless all is well.
+    /// Show a cluster's nodes and its resources on this host; exit code 1 unless all nodes are
+    /// Ready.
     Status(Status),
-    /// Start a cluster, or some of its nodes.
+    /// Start a cluster; `node start` starts single nodes.
     Start(Power),
-    /// Stop a cluster, or some of its nodes; their data stays.
+    /// Stop a cluster and keep its data; `node stop` stops single nodes.
     Stop(Power),
-    /// Open a shell in a node, or run a command there.
+    /// Open a shell on a node, or run a command there.
     Ssh(Ssh),
-    /// Copy files from or to nodes, named CLUSTER/NODE:PATH or NODE:PATH.
+    /// Copy files to or from nodes (NODE:PATH or CLUSTER/NODE:PATH).
     Scp(Scp),
-    /// Print what lets the docker command speak to a node.
+    /// Print environment variables that point the docker command at a node.
     Env(Env),
-    /// Run the docker command against a node.
+    /// Run the docker command against a node's engine.
     Docker(Docker),
-    /// Add, remove, start, stop, drain, label, promote nodes.
+    /// Manage nodes: add, remove, start, stop, drain, label, promote.
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Container images on the nodes.
+    /// Manage container images on the nodes.
     #[command(subcommand)]
     Image(ImageCommand),
-    /// A registry of container images, on a node, that all nodes trust.
+    /// Manage a container registry on a node, and the registries that nodes trust.
     #[command(subcommand)]
     Registry(RegistryCommand),
-    /// Mend a swarm that has lost the majority of its managers.
+    /// Recover a swarm that has lost its quorum of managers.
     #[command(subcommand)]
     Swarm(SwarmCommand),
-    /// Deploy stacks and wait until they have converged; remove, list and look at them.
+    /// Deploy stacks and wait until they have converged; list and remove them.
     #[command(subcommand)]
     Stack(StackCommand),
-    /// Spread services anew whose tasks are uneven, as after a node came back.
+    /// Redistribute the tasks of unevenly spread services, for example after a node came back.
     Rebalance(Rebalance),
-    /// Names of a cluster in this host's /etc/hosts.
+    /// Manage a cluster's names in this host's /etc/hosts.
     #[command(subcommand)]
     Hosts(HostsCommand),
-    /// What firewalls have to let through, here and on nodes, and whether packets pass.
+    /// Manage firewall rules that nodes need, and check whether packets pass.
     #[command(subcommand)]
     Firewall(FirewallCommand),
-    /// Print the log of a node's console, or of a service in it.
+    /// Print the console log of a node, or the log of one of its services.
     Logs(Logs),
-    /// Check this host, and say what is missing with the command that mends it.
+    /// Check this host and print the commands that fix what is missing.
     Doctor(Doctor),
-    /// Let ordinary users of this host have clusters; done once, as root, and taken back with --undo.
+    /// Allow non-root users of this host to create clusters (run once, as root; --undo reverts
+    /// it).
     Setup(Setup),
-    /// Certificates of a cluster: when they end, and new ones while it goes on.
+    /// Show, renew and rotate a cluster's certificates while it runs.
     #[command(subcommand)]
     Certs(CertsCommand),
-    /// Pack what tells how skep, this host and a cluster are into one file; secrets are left out.
+    /// Collect diagnostics into an archive (secrets redacted).
     SupportBundle(SupportBundle),
-    /// Images that are kept to make nodes from.
+    /// Manage the cache of node images and templates.
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Measure how long a swarm takes to form here and what it takes, or how long images or stacks do.
+    /// Benchmark how long this host takes to create swarms, load images and deploy stacks.
     Bench(crate::commands::Bench),
     /// Create a commented cluster file to start from.
     Init(crate::commands::Init),
@@ -136,16 +138,16 @@ pub enum Command {
     Config(crate::commands::Config),
     /// Print the JSON Schema of the cluster file.
     Schema,
-    /// Print a script that completes skep's command lines.
+    /// Print a shell completion script.
     Completions(crate::commands::Completions),
-    /// Make a link called docker-machine, by which skep stands in for that program.
+    /// Create a link named docker-machine, under which skep replaces that program.
     InstallAlias(crate::commands::InstallAlias),
 }
 
 /// Which cluster.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterArg {
-    /// The cluster; the only one there is if none is named.
+    /// The cluster [default: the only one].
     #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
     pub cluster: Option<ClusterName>,
 }
@@ -153,7 +155,7 @@ pub struct ClusterArg {
 /// Which cluster, as an option.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterOption {
-    /// The cluster; the only one there is if none is named.
+    /// The cluster [default: the only one].
     #[arg(long, short = 'c', value_name = "CLUSTER", env = "SKEP_CLUSTER")]
     pub cluster: Option<ClusterName>,
 }
@@ -167,22 +169,23 @@ Examples:
   skep up -f skep.yaml --dry-run
   skep up -d kvm -n 2 -a '--kvm-memory 2048'")]
 pub struct Up {
-    /// The cluster's name; that of the file, else `skep`.
+    /// The cluster [default: the name in the file, else skep].
     #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
     pub cluster: Option<ClusterName>,
-    /// The cluster file; `-` is the standard input.
+    /// Cluster file; `-` for standard input.
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
     #[command(flatten)]
     pub wanted: Wanted,
-    /// Where the networks of all this user's clusters are; as those that there are, if not given.
-    #[arg(long, value_name = "WHERE", env = "SKEP_NET")]
+    /// Network mode of all your clusters [default: the mode of existing clusters, else bridge].
+    #[arg(long, value_name = "MODE", env = "SKEP_NET")]
     pub net: Option<Net>,
     #[command(flatten)]
     pub waiting: Waiting,
     #[command(flatten)]
     pub dry_run: DryRun,
-    /// If it fails before there is a swarm, keep what was made; later it is always kept.
+    /// Keep everything if creating the cluster fails before a swarm exists (afterwards it is
+    /// always kept).
     #[arg(long)]
     pub no_rollback: bool,
 }
@@ -190,51 +193,52 @@ pub struct Up {
 /// What is wanted of a cluster, in the place of what its file says.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Wanted {
-    /// The kind of machines: `qemu`, or `kvm`, `kvm2` and `virtualbox`, which mean the same here.
+    /// Machine driver: qemu; the docker-machine names kvm, kvm2 and virtualbox are accepted as
+    /// aliases [default: qemu].
     #[arg(long, short, value_name = "DRIVER")]
     pub driver: Option<String>,
-    /// The number of nodes in all.
+    /// Total number of nodes, managers included.
     #[arg(long, short, value_name = "N", conflicts_with = "workers")]
     pub num_node: Option<u32>,
-    /// The number of managers.
+    /// Number of managers.
     #[arg(long, value_name = "N")]
     pub managers: Option<u32>,
-    /// The number of workers.
+    /// Number of workers.
     #[arg(long, value_name = "N")]
     pub workers: Option<u32>,
-    /// CPUs of every node.
+    /// CPUs per node.
     #[arg(long, value_name = "N")]
     pub cpus: Option<u32>,
-    /// Memory of every node.
+    /// Memory per node, for example 2GiB.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
-    /// Disk of every node.
+    /// Disk size per node, for example 20GiB.
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<Size>,
-    /// A node label, for the nodes after `@`: a name, `worker:0`, `manager:0-2`, `worker:*`, `all`,
-    /// or several with commas between; all if not given.
+    /// Add a label to nodes: a name, `worker:0`, `manager:0-2`, `worker:*` or `all`, separated by
+    /// commas [default nodes: all]; repeatable.
     #[arg(long, value_name = "KEY=VALUE@NODES")]
     pub label: Vec<String>,
-    /// The subnet of the nodes, such as 10.20.0.0/24; a free one if not given.
+    /// Subnet of the nodes, for example 10.20.0.0/24 [default: a free one].
     #[arg(long, value_name = "SUBNET")]
     pub subnet: Option<ipnet::Ipv4Net>,
-    /// A name for this host's /etc/hosts, pointing at the first manager, at NAME@NODE, or with NAME@* at
-    /// any node that is up.
+    /// Add a name to this host's /etc/hosts that points at NODE, or with NAME@* at any running
+    /// node [default node: the first manager]; repeatable.
     #[arg(long, value_name = "NAME[@NODE]")]
     pub hostname: Vec<String>,
-    /// A TCP port of this host's loopback that leads to the same port of a node that is up.
+    /// Forward a TCP port of 127.0.0.1 to the same port of a running node; repeatable.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub publish: Vec<u16>,
-    /// Make no context of the docker command.
+    /// Do not create a docker context.
     #[arg(long)]
     pub no_context: bool,
-    /// The Debian suite of the nodes' image.
+    /// Debian suite of the node image.
     #[arg(long, value_name = "SUITE")]
     pub suite: Option<String>,
-    /// The Debian mirror of the nodes' image.
+    /// Debian mirror to build the node image from.
     #[arg(long, value_name = "URL")]
     pub mirror: Option<String>,
-    /// Options of a docker-machine driver in one word, such as '--kvm-memory 2048'.
+    /// docker-machine driver options as one argument, for example '--kvm-memory 2048'.
     #[arg(long, short = 'a', value_name = "ARGS", allow_hyphen_values = true)]
     pub driver_args: Option<String>,
 }
@@ -242,23 +246,23 @@ pub struct Wanted {
 /// How a listing is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// For programs.
+    /// JSON.
     Json,
-    /// For programs and people.
+    /// YAML.
     Yaml,
 }
 
 /// `skep ls`.
 #[derive(Debug, Args)]
 pub struct List {
-    /// List the machines of docker-machine's stores too.
+    /// Also list machines in docker-machine stores.
     #[arg(long, short)]
     pub all: bool,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 }
 
@@ -267,15 +271,15 @@ pub struct List {
 pub struct Status {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// Verify that it works too: engines over TLS, a published port on every node, names and a way between
-    /// two nodes on an overlay network, clocks, certificates. A service is made for it and removed.
+    /// Also verify engines over TLS, a published port on every node, DNS and traffic on an
+    /// overlay network, clocks and certificates; creates a temporary service.
     #[arg(long)]
     pub verify: bool,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
-    /// How long a node may take to answer.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    /// How long to wait for each node's answer.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
 }
 
@@ -301,9 +305,9 @@ Examples:
 pub struct Ssh {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The node: NODE, or CLUSTER/NODE.
+    /// The node, as NODE or CLUSTER/NODE.
     pub node: NodeRef,
-    /// A command and its arguments.
+    /// Command to run, and its arguments [default: a login shell].
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<String>,
 }
@@ -313,10 +317,10 @@ pub struct Ssh {
 pub struct Scp {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// Copy directories with all that is in them.
+    /// Copy directories recursively.
     #[arg(long, short)]
     pub recursive: bool,
-    /// From where, and last to where.
+    /// Source(s), then destination.
     #[arg(num_args = 2.., required = true)]
     pub paths: Vec<String>,
 }
@@ -326,16 +330,16 @@ pub struct Scp {
 pub struct Env {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// The node; the first manager if not given.
+    /// The node [default: the first manager].
     #[arg(long)]
     pub node: Option<NodeName>,
-    /// Name every node too: SKEP_NODES, and a DOCKER_HOST_NODE0 for each.
+    /// Also print SKEP_NODES, and DOCKER_HOST_NODE0 and so on for each node.
     #[arg(long, conflicts_with = "unset")]
     pub all: bool,
-    /// The shell that is to read it; your own if not given.
+    /// Shell syntax to print: bash, fish, powershell and others [default: $SHELL].
     #[arg(long, value_name = "SHELL")]
     pub shell: Option<String>,
-    /// Print what takes it back.
+    /// Print commands that unset the variables.
     #[arg(long, short)]
     pub unset: bool,
 }
@@ -345,10 +349,10 @@ pub struct Env {
 pub struct Docker {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The node; the first manager that runs if not given.
+    /// The node [default: the first running manager].
     #[arg(long)]
     pub node: Option<NodeName>,
-    /// What docker is to do.
+    /// Arguments for docker.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<String>,
 }
@@ -363,16 +367,16 @@ pub enum HostsCommand {
         /// The names.
         #[arg(required = true)]
         names: Vec<Hostname>,
-        /// The node that they point at; the first manager if not given.
+        /// The node that the names point at [default: the first manager].
         #[arg(long)]
         node: Option<NodeName>,
-        /// Let them point at another node while that one is down. Each skep command that stops or starts a
-        /// node sees to it; `skep hosts follow` does while it runs.
+        /// Point the names at another node while that node is down; updated when skep starts or
+        /// stops a node, and by `skep hosts follow`.
         #[arg(long)]
         follow: bool,
     },
-    /// Watch the nodes until interrupted, and let names that follow, and ports of the loopback, lead to one
-    /// that is up.
+    /// Watch the nodes until interrupted, and keep names added with --follow and published ports
+    /// pointing at a running one.
     Follow {
         #[command(flatten)]
         cluster: ClusterOption,
@@ -389,8 +393,8 @@ pub enum HostsCommand {
     Ls {
         #[command(flatten)]
         cluster: ClusterOption,
-        /// How it is printed.
-        #[arg(long, short, value_enum, default_value_t)]
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
 }
@@ -400,12 +404,12 @@ pub enum HostsCommand {
 pub struct Logs {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The node: NODE, or CLUSTER/NODE.
+    /// The node, as NODE or CLUSTER/NODE.
     pub node: NodeRef,
-    /// A service in the node, in the place of its console.
+    /// Print the log of this service on the node, not its console.
     #[arg(long, value_name = "SERVICE")]
     pub service: Option<Service>,
-    /// Print control characters as they are to a terminal, too; a pipe or file always gets them.
+    /// Print control characters unescaped, on a terminal too (pipes and files always get them).
     #[arg(long)]
     pub raw: bool,
 }
@@ -413,29 +417,29 @@ pub struct Logs {
 /// A service in a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Service {
-    /// The guest agent.
+    /// Guest agent.
     Agent,
     /// containerd.
     Containerd,
-    /// The Docker Engine.
+    /// Docker Engine.
     Docker,
-    /// What hands on another registry's images.
+    /// Pull-through cache.
     Mirror,
-    /// The cluster's registry.
+    /// Registry of the cluster.
     Registry,
-    /// The ssh server.
+    /// SSH server.
     Sshd,
-    /// The TLS end of the engine.
+    /// TLS endpoint of the engine.
     Tls,
 }
 
 /// `skep support-bundle`.
 #[derive(Debug, Args)]
 pub struct SupportBundle {
-    /// The cluster; without a name all that is told is of the host, and of the only one there is.
+    /// The cluster to include [default: the only one].
     #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
     pub cluster: Option<ClusterName>,
-    /// Where it is written; in the directory that one is in, if not given.
+    /// File to write [default: a new file in the current directory].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -443,13 +447,13 @@ pub struct SupportBundle {
 /// `skep cache`.
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// List images.
+    /// List images and templates.
     Ls {
-        /// How it is printed.
-        #[arg(long, short, value_enum, default_value_t)]
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
-    /// Remove images that no cluster uses.
+    /// Remove images and templates that no cluster uses.
     Prune,
 }
 

@@ -7,12 +7,11 @@ use super::{ClusterArg, DryRun, Output};
 /// `skep certs`.
 #[derive(Debug, Subcommand)]
 pub enum CertsCommand {
-    /// List a cluster's certificates, and when they end.
+    /// List a cluster's certificates and when they expire.
     Show(Certs),
-    /// Make the certificates of the client and all nodes anew; containers go on.
+    /// Renew the certificates of the client and all nodes; containers keep running.
     Renew(CertsChange),
-    /// Make another certificate authority, and all certificates by it; those of the old one, stolen ones
-    /// too, open nothing any more. Containers go on.
+    /// Rotate the CA, which revokes all earlier certificates; containers keep running.
     Rotate(CertsChange),
 }
 
@@ -21,8 +20,8 @@ pub enum CertsCommand {
 pub struct Certs {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 }
 
@@ -33,7 +32,7 @@ pub struct CertsChange {
     pub cluster: ClusterArg,
     #[command(flatten)]
     pub dry_run: DryRun,
-    /// Do not ask; it is asked only where hosts' engines have to start anew.
+    /// Do not ask for confirmation before restarting the engines of hosts.
     #[arg(long, short)]
     pub yes: bool,
 }

@@ -15,13 +15,13 @@ use super::{ClusterArg, ClusterOption, Output};
 /// `skep firewall`.
 #[derive(Debug, Subcommand)]
 pub enum FirewallCommand {
-    /// Print the rules that are needed, and whether they are there.
+    /// Print the required rules and whether they are present.
     Show(FirewallShow),
-    /// Send packets between all nodes of a cluster; exit code 1 unless all come through.
+    /// Send packets between all nodes of a cluster; exit code 1 unless all arrive.
     Check(FirewallCheck),
-    /// Make the rules; they stay when the firewall is loaded again.
+    /// Add the rules, persistently.
     Apply(FirewallRules),
-    /// Take the rules away.
+    /// Remove the rules.
     Remove(FirewallRules),
 }
 
@@ -29,25 +29,26 @@ pub enum FirewallCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  skep firewall apply                               virtual machines through this host's firewall
-  skep firewall apply --node box1 --node box2       what these nodes of a cluster need, there
-  skep firewall apply --for node --source 10.1.0.0/24     this host is a node, of others' swarm
+  skep firewall apply                               on this host, for its virtual machines
+  skep firewall apply --node box1 --node box2       add the rules on these nodes of a cluster
+  skep firewall apply --for node --source 10.1.0.0/24     this host is a node of another swarm
   skep firewall show --for node --source 10.1.0.0/24 --backend ufw --format script | ssh box sudo sh")]
 pub struct FirewallRules {
-    /// Rules for a host of virtual machines, or for a node of a swarm; `host` if no node is named.
+    /// Rules for a host of virtual machines, or for a swarm node [default: host, or node with
+    /// --node].
     #[arg(long = "for", value_enum, value_name = "WHAT")]
     pub whose: Option<Whose>,
-    /// The firewall; the one that is on if not given.
+    /// Firewall [default: the active one].
     #[arg(long, value_enum)]
     pub backend: Option<BackendName>,
-    /// Whom a node lets in: addresses or subnets; the cluster's other nodes and this host if --node is
-    /// given.
+    /// Addresses or subnets that a node accepts traffic from [default with --node: the other
+    /// nodes and this host].
     #[arg(long, value_name = "NET", value_delimiter = ',')]
     pub source: Vec<Source>,
-    /// The interface that they come through.
+    /// Interface that the traffic arrives on [default: any].
     #[arg(long, value_name = "NAME")]
     pub interface: Option<Interface>,
-    /// Do it on this node of the cluster, and not on this host.
+    /// Apply to this node of the cluster, not to this host; repeatable.
     #[arg(long, value_name = "NODE")]
     pub node: Vec<NodeName>,
     #[command(flatten)]
@@ -59,7 +60,7 @@ pub struct FirewallRules {
 pub struct FirewallShow {
     #[command(flatten)]
     pub rules: FirewallRules,
-    /// How it is printed.
+    /// Output format.
     #[arg(long, short, value_enum, default_value_t)]
     pub format: FirewallFormat,
 }
@@ -69,11 +70,11 @@ pub struct FirewallShow {
 pub struct FirewallCheck {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// How it is printed.
+    /// Output format.
     #[arg(long = "format", short = 'f', value_enum, default_value_t)]
     pub output: Output,
-    /// How long a node may take for each part.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30s")]
+    /// How long each part of the check may take on a node.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub timeout: Duration,
 }
 
@@ -89,25 +90,25 @@ pub enum Whose {
 /// How rules are printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum FirewallFormat {
-    /// For people.
+    /// A table.
     #[default]
     Table,
-    /// For programs.
+    /// JSON.
     Json,
-    /// For programs and people.
+    /// YAML.
     Yaml,
-    /// The script for sh(1) that makes the rules.
+    /// A shell script that adds the rules.
     Script,
-    /// The script for sh(1) that takes them away.
+    /// A shell script that removes the rules.
     Removal,
 }
 
 /// A firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum BackendName {
-    /// Chains of nftables that the host's configuration makes.
+    /// nftables, in the chains of the host's own configuration.
     Nftables,
-    /// iptables, of either kind.
+    /// iptables (legacy or nft).
     Iptables,
     /// firewalld.
     Firewalld,

@@ -7,16 +7,16 @@ use super::{Accel, ClusterArg, ClusterOption, Output};
 /// `skep image`.
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// Put container images of this host into the engines of all nodes.
+    /// Load container images from this host into the engines of all nodes.
     Load(ImageLoad),
-    /// Make templates that have the images of a cluster's file, for its next nodes.
+    /// Create templates that contain the images of the cluster file, for future nodes.
     Bake(ImageBake),
-    /// List which node has which image.
+    /// List the images and the nodes that have them.
     Ls {
         #[command(flatten)]
         cluster: ClusterArg,
-        /// How it is printed.
-        #[arg(long, short, value_enum, default_value_t)]
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
 }
@@ -24,9 +24,9 @@ pub enum ImageCommand {
 /// `skep image load`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A source is a reference in this host's docker or podman store, an archive (docker's or OCI's, as it
-is or compressed with gzip or zstd), the directory of an OCI layout such as ./app, or - for an
-archive on the standard input. What a node has is not sent again.
+A source is an image name in this host's docker or podman, an archive (docker or OCI; gzip or zstd
+or uncompressed), an OCI layout directory such as ./app, or - for an archive on standard input.
+Layers that a node has already are not sent again.
 
 Examples:
   skep image load nginx:latest ./build/app.tar
@@ -34,10 +34,10 @@ Examples:
 pub struct ImageLoad {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The nodes: names, `manager`, `worker` or `all`; all that run if not given.
+    /// Nodes: names, `manager`, `worker` or `all` [default: all running nodes].
     #[arg(long, value_name = "NODES", value_delimiter = ',')]
     pub node: Vec<String>,
-    /// Where the images are.
+    /// Image name, archive, or `-` for standard input.
     #[arg(required = true, value_name = "SOURCE")]
     pub sources: Vec<String>,
 }
@@ -47,7 +47,7 @@ pub struct ImageLoad {
 pub struct ImageBake {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// What executes the guests; tried out if not given.
+    /// Accelerator [default: auto-detect].
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     pub accel: Option<Accel>,
 }

@@ -5,9 +5,8 @@ use clap::ValueEnum;
 /// Where networks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Net {
-    /// Bridges of this host, which take root, or its leave (`sudo skep setup`).
+    /// Bridges on this host; needs root, or `sudo skep setup` once.
     Bridge,
-    /// A namespace of the user's own, which takes nobody's leave. Programs of this host get to nodes by the
-    /// loopback.
+    /// A user namespace; needs no privileges. Nodes are reached through loopback addresses.
     User,
 }

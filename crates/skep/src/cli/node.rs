@@ -17,35 +17,35 @@ Nodes are named by NAME, `worker:0` (the first worker), `manager:0-2`, `worker:*
 pub enum NodeCommand {
     /// Add nodes to a cluster.
     Add(NodeAdd),
-    /// Remove nodes with their data; their tasks move away first.
+    /// Remove nodes and their data; tasks move away first.
     Rm(NodeRemove),
     /// Start nodes.
     #[command(after_help = FILTERS)]
     Start(Nodes),
-    /// Stop nodes; their data stays.
+    /// Stop nodes and keep their data.
     #[command(after_help = FILTERS)]
     Stop(Nodes),
-    /// Stop and start nodes.
+    /// Restart nodes.
     Restart(NodeRestart),
-    /// End nodes at once, as a power cut would; their data stays.
+    /// Power nodes off at once, as a power cut does, and keep their data.
     #[command(after_help = FILTERS)]
     Kill(Nodes),
-    /// Halt nodes as they are, as if they hung; `up` and `resume` let them go on.
+    /// Pause nodes, as if they hung; `up` and `resume` continue them.
     #[command(after_help = FILTERS)]
     Pause(NodeChange),
-    /// Let nodes go on that were halted.
+    /// Resume paused nodes.
     #[command(after_help = FILTERS)]
     Resume(Nodes),
-    /// Make nodes managers.
+    /// Promote nodes to managers.
     #[command(after_help = FILTERS)]
     Promote(NodeChange),
-    /// Make managers workers, as long as a majority of managers stays.
+    /// Demote managers to workers, if a quorum of managers remains.
     #[command(after_help = FILTERS)]
     Demote(NodeChange),
-    /// Move all tasks away from nodes and give them no others, also after the next `up`.
+    /// Drain nodes: move their tasks away and assign no new ones; lasts until `node activate`.
     #[command(after_help = FILTERS)]
     Drain(NodeChange),
-    /// Let drained nodes take tasks again.
+    /// Assign tasks to drained nodes again.
     #[command(after_help = FILTERS)]
     Activate(NodeChange),
     /// Set and remove swarm labels of nodes.
@@ -61,24 +61,24 @@ Examples:
 pub struct NodeAdd {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The nodes' names; the next free numbers if none is given.
+    /// Names of the nodes [default: node0, node1 and so on, the next free ones].
     pub names: Vec<NodeName>,
-    /// How many, if they are not named.
+    /// Number of nodes to add [default: 1].
     #[arg(long, short, value_name = "N", conflicts_with = "names")]
     pub num_node: Option<u32>,
-    /// Add managers.
+    /// Add managers, not workers.
     #[arg(long)]
     pub manager: bool,
-    /// CPUs.
+    /// CPUs per node.
     #[arg(long, value_name = "N")]
     pub cpus: Option<u32>,
-    /// Memory.
+    /// Memory per node, for example 2GiB.
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<Size>,
-    /// Disk.
+    /// Disk size per node, for example 20GiB.
     #[arg(long, value_name = "SIZE")]
     pub disk: Option<Size>,
-    /// A node label.
+    /// Label of the nodes; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
     #[command(flatten)]
@@ -91,23 +91,23 @@ pub struct NodeAdd {
 
 /// A host that exists already, as one node.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "A host that exists already")]
+#[command(next_help_heading = "Use an existing host as a node")]
 pub struct Host {
-    /// Its address: the node is this host, and not a virtual machine.
+    /// Address of an existing host, which becomes the node.
     #[arg(long, value_name = "IP", requires = "names",
         conflicts_with_all = ["cpus", "memory", "disk", "num_node"])]
     pub address: Option<Ipv4Addr>,
-    /// The user to log in as, who is root or may become it with sudo.
+    /// User to log in as: root, or a user with passwordless sudo.
     #[arg(long, value_name = "NAME", requires = "address", default_value = HostSpec::DEFAULT_USER)]
     pub user: String,
-    /// The port of its ssh server.
+    /// Port of the host's SSH server.
     #[arg(long, value_name = "PORT", requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
     pub ssh_port: u16,
-    /// The private key to log in with; those that ssh finds itself if not given.
+    /// Private key to log in with [default: as ssh chooses].
     #[arg(long, value_name = "FILE", requires = "address")]
     pub key: Option<PathBuf>,
-    /// A script that installs an engine if there is none, over https and with its digest, `#sha256=DIGEST`; the
-    /// distribution's if not given.
+    /// Script that installs Docker Engine if the host has none: an https URL with its digest,
+    /// `#sha256=DIGEST` [default: the distribution's package].
     #[arg(long, value_name = "URL", requires = "address")]
     pub install_url: Option<String>,
 }
@@ -119,17 +119,17 @@ pub struct NodeRemove {
     #[command(flatten)]
     pub cluster: ClusterOption,
     /// The nodes.
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODE")]
     pub names: Vec<NodeFilter>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     pub yes: bool,
     #[command(flatten)]
     pub dry_run: DryRun,
-    /// Even where the swarm cannot be told or would lose its majority, or a host cannot be reached.
+    /// Force, even without quorum or if a host is unreachable.
     #[arg(long)]
     pub force: bool,
-    /// Leave a host the engine that it was given, with its data.
+    /// Keep the Docker Engine that skep installed on a host, and its data.
     #[arg(long)]
     pub keep_engine: bool,
 }
@@ -140,7 +140,7 @@ pub struct Nodes {
     #[command(flatten)]
     pub cluster: ClusterOption,
     /// The nodes.
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODE")]
     pub names: Vec<NodeFilter>,
     /// Output format; json prints events as JSON lines.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
@@ -155,7 +155,7 @@ pub struct Nodes {
 pub struct NodeRestart {
     #[command(flatten)]
     pub nodes: Nodes,
-    /// One after the other: each is drained, restarted and Ready again before the next.
+    /// One node at a time: drain, restart, and wait until it is Ready.
     #[arg(long)]
     pub rolling: bool,
 }
@@ -166,7 +166,7 @@ pub struct NodeChange {
     #[command(flatten)]
     pub cluster: ClusterOption,
     /// The nodes.
-    #[arg(required = true, value_name = "NODES")]
+    #[arg(required = true, value_name = "NODE")]
     pub names: Vec<NodeFilter>,
 }
 
@@ -175,11 +175,11 @@ pub struct NodeChange {
 pub struct NodeLabel {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// A label, for the nodes after `@`: a name, `worker:0`, `manager:0-2`, `worker:*`, `all`, or
-    /// several with commas between.
+    /// Label and the nodes to set it on: a name, `worker:0`, `manager:0-2`, `worker:*` or `all`,
+    /// separated by commas.
     #[arg(value_name = "KEY=VALUE@NODES", required_unless_present = "remove")]
     pub labels: Vec<String>,
-    /// A label to remove.
+    /// Label to remove from nodes; repeatable.
     #[arg(long, value_name = "KEY@NODES")]
     pub remove: Vec<String>,
 }
@@ -187,7 +187,8 @@ pub struct NodeLabel {
 /// `skep swarm`.
 #[derive(Debug, Subcommand)]
 pub enum SwarmCommand {
-    /// Form the swarm anew from what one manager knows of it, when the others are lost for ever.
+    /// Recreate the swarm from the state of one manager, when the others are lost for good
+    /// (docker swarm init --force-new-cluster).
     Recover(SwarmRecover),
 }
 
@@ -196,9 +197,9 @@ pub enum SwarmCommand {
 pub struct SwarmRecover {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The manager that is to be the only one.
+    /// The manager to keep.
     pub node: NodeName,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     pub yes: bool,
 }

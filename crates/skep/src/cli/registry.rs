@@ -10,29 +10,29 @@ use super::{ClusterArg, ClusterOption, Output};
 /// `skep registry`.
 #[derive(Debug, Subcommand)]
 pub enum RegistryCommand {
-    /// Let a node serve a registry, and all nodes trust it, those that are added later too.
+    /// Start a registry on a node; all nodes trust it, including those added later.
     Start(RegistryStart),
-    /// Stop it. Its images stay on its node's disk, for the next start.
+    /// Stop the registry; its images stay on the node's disk.
     Stop {
         #[command(flatten)]
         cluster: ClusterArg,
     },
-    /// Let all nodes trust a registry that is there already, those that are added later too.
+    /// Make all nodes trust an existing registry, including nodes added later.
     Trust(RegistryTrust),
-    /// Let no node trust such a registry any more.
+    /// Stop trusting a registry on all nodes.
     Distrust {
-        /// The registry, as it was named.
+        /// The registry, as given to `registry trust`.
         #[arg(value_name = "HOST:PORT")]
         at: String,
         #[command(flatten)]
         cluster: ClusterOption,
     },
-    /// Show where it is, whether it answers, and what it has; exit code 1 unless it answers.
+    /// Show the registry's address, state and images; exit code 1 unless it responds.
     Status {
         #[command(flatten)]
         cluster: ClusterArg,
-        /// How it is printed.
-        #[arg(long, short, value_enum, default_value_t)]
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
     },
 }
@@ -40,21 +40,21 @@ pub enum RegistryCommand {
 /// `skep registry trust`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Engines go on. What is known of the registry is replaced if it is named again.
+Engines are not restarted. If the registry is trusted already, its settings are replaced.
 
 Examples:
   skep registry trust hub.example:5000 --ca hub-ca.pem
   skep registry trust 192.0.2.9:5000 --insecure --cluster test")]
 pub struct RegistryTrust {
-    /// The registry as references of images name it.
+    /// The registry, as in image names.
     #[arg(value_name = "HOST:PORT")]
     pub at: String,
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// The certificates of the authority that it is trusted by, in PEM.
+    /// CA certificate(s) of the registry, in PEM.
     #[arg(long, value_name = "FILE", required_unless_present = "insecure")]
     pub ca: Option<PathBuf>,
-    /// Whoever answers there is believed, with TLS or without.
+    /// Skip TLS verification and allow HTTP.
     #[arg(long, conflicts_with = "ca")]
     pub insecure: bool,
 }
@@ -62,8 +62,8 @@ pub struct RegistryTrust {
 /// `skep registry start`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --mirror, what nodes pull without naming a registry is fetched from that one, once, and kept
-on the registry's node; it has the next port, and nothing can be pushed to it.
+With --mirror, images that nodes pull without naming a registry are fetched from that registry once
+and cached on the registry's node. The cache listens on the next port and is read-only.
 
 Examples:
   skep registry start
@@ -71,16 +71,16 @@ Examples:
 pub struct RegistryStart {
     #[command(flatten)]
     pub cluster: ClusterArg,
-    /// The node that serves it; where it was before, else the first manager.
+    /// Node that runs the registry [default: where it ran before, else the first manager].
     #[arg(long, value_name = "NODE")]
     pub node: Option<NodeName>,
-    /// Its port; as it was before, else 5000.
+    /// Port [default: as before, else 5000].
     #[arg(long, value_name = "PORT")]
     pub port: Option<u16>,
-    /// Also hand on, and keep, the images of this registry.
+    /// Also run a pull-through cache of this registry.
     #[arg(long, value_name = "URL", conflicts_with = "no_mirror")]
     pub mirror: Option<String>,
-    /// Hand on no other registry's images any more.
+    /// Remove the pull-through cache.
     #[arg(long)]
     pub no_mirror: bool,
 }

@@ -8,38 +8,39 @@ use super::Output;
 /// `skep setup`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It makes the group skep, puts a copy of skep in place that makes networks as root, lets members of the
-group run that through sudo, and adds users to it. Each of them has clusters of his own from the next
-login on, and skep and QEMU run as that user. What was changed is written down and listed; it can be
-done again at any time, and has to be with a new version of skep.
+Creates the group skep, installs a copy of skep that creates networks as root, and allows members
+of the group to run it through sudo. Each of them has their own clusters from the next login on;
+skep and QEMU run as that user. All changes are recorded and printed. Running it again is safe, and
+necessary after an update of skep.
 
 Examples:
-  sudo skep setup                       for whoever types it
-  sudo skep setup --user alice --hosts  for alice too; users may have names in /etc/hosts
-  sudo skep setup --undo                take it all back")]
+  sudo skep setup                       allow the user who types it
+  sudo skep setup --user alice --hosts  also allow alice; allow names in /etc/hosts
+  sudo skep setup --undo                revert all changes")]
 pub struct Setup {
-    /// Who may have clusters, beside those that may already; whoever ran sudo, if nobody is named.
+    /// User to allow, in addition to those already allowed [default: the user who runs sudo];
+    /// repeatable.
     #[arg(long, value_name = "NAME")]
     pub user: Vec<String>,
-    /// Where subnets of users may be; 10.193.0.0/16, if nothing was said.
+    /// Range that users' subnets are taken from [default: 10.193.0.0/16]; repeatable.
     #[arg(long, value_name = "SUBNET")]
     pub subnets: Vec<Ipv4Net>,
-    /// Let users have names in /etc/hosts, which all programs of this host go by.
+    /// Allow users to add names to /etc/hosts, which affects all programs on this host.
     #[arg(long, conflicts_with = "no_hosts")]
     pub hosts: bool,
-    /// Let them have none, as it is if nothing was said.
+    /// Do not allow users to add names to /etc/hosts (the default).
     #[arg(long)]
     pub no_hosts: bool,
-    /// Take back what was changed.
+    /// Revert all changes.
     #[arg(long, conflicts_with_all = ["user", "subnets", "hosts", "no_hosts"])]
     pub undo: bool,
-    /// With --undo: even if users have clusters, whose networks are taken away.
+    /// With --undo: even if users have clusters; their networks are removed.
     #[arg(long, requires = "undo")]
     pub force: bool,
-    /// Show what would be changed, and change nothing.
+    /// Print what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 }

@@ -11,9 +11,9 @@ use super::{ClusterOption, DryRun, Output};
 /// `skep stack`.
 #[derive(Debug, Subcommand)]
 pub enum StackCommand {
-    /// Deploy a stack with the docker command, and wait until all its services have converged.
+    /// Deploy a stack (with docker stack deploy) and wait until all its services have converged.
     Deploy(StackDeploy),
-    /// Remove stacks, and wait until nothing of them is left on any node.
+    /// Remove stacks and wait until nothing of them is left on any node.
     Rm(StackRemove),
     /// List stacks.
     Ls(StackList),
@@ -27,8 +27,8 @@ pub struct Converging {
     /// Do not wait.
     #[arg(long, short)]
     pub detach: bool,
-    /// How long to wait, such as 90s; 5m by default, and 16m where machines are emulated.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// How long to wait, for example 90s [default: 5m, or 16m under emulation].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 }
 
@@ -42,7 +42,7 @@ Examples:
 pub struct StackDeploy {
     #[command(flatten)]
     pub cluster: LongCluster,
-    /// A compose file; `-` is the standard input. Several are merged, in this order.
+    /// Compose file; `-` for standard input. Repeat to merge several, in order.
     #[arg(long, short = 'c', value_name = "FILE", required = true)]
     pub compose_file: Vec<PathBuf>,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub struct StackDeploy {
 /// Which cluster, where `-c` is taken.
 #[derive(Debug, Clone, Args)]
 pub struct LongCluster {
-    /// The cluster; the only one there is if none is named.
+    /// The cluster [default: the only one].
     #[arg(long, value_name = "CLUSTER", env = "SKEP_CLUSTER")]
     pub cluster: Option<skep_core::model::ClusterName>,
 }
@@ -65,28 +65,29 @@ pub struct LongCluster {
 /// How a stack is deployed.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StackOptions {
-    /// A file of variables for the compose files, KEY=VALUE lines. Those of the environment go before.
+    /// File of KEY=VALUE lines with variables for the compose files; the environment takes
+    /// precedence.
     #[arg(long, value_name = "FILE")]
     pub env_file: Vec<PathBuf>,
-    /// Remove services that the files no longer have.
+    /// Remove services that are no longer in the files.
     #[arg(long)]
     pub prune: bool,
-    /// When the registry is asked for an image's digest.
+    /// When to query the registry for image digests [default: always].
     #[arg(long, value_enum, value_name = "WHEN")]
     pub resolve_image: Option<ResolveImage>,
-    /// Send the credentials for registries to the nodes.
+    /// Send registry credentials to the nodes.
     #[arg(long)]
     pub with_registry_auth: bool,
 }
 
-/// When the registry is asked for an image's digest.
+/// When to query the registry for image digests [default: always].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ResolveImage {
-    /// At each deployment; docker's own default.
+    /// On every deployment.
     Always,
-    /// If the image's name changed.
+    /// If the image name changed.
     Changed,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
@@ -109,8 +110,8 @@ pub struct StackRemove {
 pub struct StackList {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
 }
 
@@ -119,8 +120,8 @@ pub struct StackList {
 pub struct StackTasks {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
     /// The stack.
     #[arg(value_name = "STACK")]
@@ -132,11 +133,11 @@ pub struct StackTasks {
 pub struct Rebalance {
     #[command(flatten)]
     pub cluster: ClusterOption,
-    /// Services to start anew even where they keep data on their nodes; all that need it if none is
-    /// named, but for those.
+    /// Services to redistribute, even if they store data on their nodes [default: all unevenly
+    /// spread services that store none].
     #[arg(value_name = "SERVICE")]
     pub services: Vec<String>,
-    /// Say what would be done, and do nothing.
+    /// Print what would change, and change nothing.
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]

@@ -7,27 +7,26 @@ use clap::{Args, ValueEnum};
 /// How long to wait, and for what.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Waiting {
-    /// How long each thing that is waited for may take, such as 90s or 5m; as long as fits this
-    /// host if not given.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    /// Timeout of each wait, for example 90s or 5m [default: depends on the host].
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
-    /// Do not wait until all nodes are Ready, nor until stacks have converged.
+    /// Do not wait until nodes are Ready and stacks have converged.
     #[arg(long)]
     pub no_wait: bool,
-    /// What to verify when all nodes are Ready.
+    /// What to verify once all nodes are Ready.
     #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
     pub verify: Verification,
-    /// Verify nothing.
+    /// Same as --verify none.
     #[arg(long, conflicts_with = "verify")]
     pub no_verify: bool,
-    /// Boot new machines instead of forking a warm one.
+    /// Boot new machines instead of forking a template.
     #[arg(long)]
     pub cold: bool,
-    /// Start the engines of forked machines anew, so that each has an ID of its own at once and not
-    /// only from its next start on.
+    /// Restart the engines of forked machines, so that each has a unique engine ID at once and
+    /// not only after its next start.
     #[arg(long, conflicts_with = "cold")]
     pub unique_engine_ids: bool,
-    /// What executes the guests; tried out if not given.
+    /// Accelerator [default: auto-detect].
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     pub accel: Option<Accel>,
 }
@@ -35,12 +34,12 @@ pub struct Waiting {
 /// What is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Verification {
-    /// As mesh, and as all where the machines are not emulated.
+    /// `all`, or `mesh` under emulation.
     #[default]
     Auto,
-    /// That a published port answers through every node, engines over TLS, clocks and certificates.
+    /// A published port on every node, engines over TLS, clocks and certificates.
     Mesh,
-    /// The same, and that containers on two nodes find and reach each other on an overlay network.
+    /// As `mesh`, and DNS and traffic between two nodes on an overlay network.
     All,
     /// Nothing.
     None,

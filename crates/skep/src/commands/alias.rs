@@ -12,7 +12,7 @@ use crate::outln;
 /// `skep install-alias`.
 #[derive(Debug, Args)]
 pub struct InstallAlias {
-    /// Where; beside skep itself if not given.
+    /// Directory of the link [default: the directory of skep].
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }

@@ -28,54 +28,54 @@ const CLUSTER: &str = "bench";
 /// `skep bench`.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Each run of `up` brings a cluster up and takes it away again, the kinds in turn, so that what else
-goes on is the same for all. `images` sends an image of noise to all nodes, and once more as one
-without skep would; `deploy` does so with a small stack. Results are medians, least and most.
+Each run of `up` creates a cluster and removes it again, alternating between the kinds so that other
+load affects all of them. `images` loads a random image on all nodes, with skep and with docker
+alone; `deploy` does the same with a small stack. Results are median, minimum and maximum.
 
 Examples:
   skep bench
   skep bench --nodes 1,2,4,8 --runs 5 --no-cold -o json
   skep bench images --nodes 4")]
 pub struct Bench {
-    /// What is measured.
+    /// What to measure.
     #[arg(value_enum, default_value_t)]
     what: What,
-    /// The numbers of nodes; 2, and of images 4, if not given.
+    /// Numbers of nodes [default: 2; with images 4].
     #[arg(long, value_name = "N,N...", value_delimiter = ',')]
     nodes: Vec<u32>,
-    /// How often each is measured.
+    /// Number of runs.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// The size of the image, in MiB.
+    /// Size of the image in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     mib: usize,
-    /// Leave out clusters whose nodes boot.
+    /// Skip clusters whose nodes boot (instead of being forked).
     #[arg(long)]
     no_cold: bool,
-    /// Leave out how long the verification of the routing mesh takes.
+    /// Skip the verification of the routing mesh.
     #[arg(long)]
     no_verify: bool,
-    /// For how long the last cluster of each kind is left alone before its memory is looked at, and
-    /// then for how long its use of processors is.
+    /// Seconds to leave the last cluster of each kind idle before measuring its memory, and then
+    /// to measure its CPU use.
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     idle: u64,
-    /// What executes the guests; tried out if not given.
+    /// Accelerator [default: auto-detect].
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     accel: Option<Accel>,
-    /// How it is printed.
-    #[arg(long, short, value_enum, default_value_t)]
+    /// Output format.
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     output: Output,
 }
 
-/// What is measured.
+/// What to measure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// How long a swarm takes to form.
+    /// Creating a swarm.
     #[default]
     Up,
-    /// How long an image takes to get to all nodes.
+    /// Loading an image on all nodes.
     Images,
-    /// How long a stack takes to converge.
+    /// Deploying a stack.
     Deploy,
 }
 

@@ -18,15 +18,15 @@ use crate::error::CliError;
 pub struct Down {
     #[command(flatten)]
     cluster: ClusterArg,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
     dry_run: DryRun,
-    /// Forget hosts that cannot be reached, with what was set up there.
+    /// Force: forget unreachable hosts and what was set up there.
     #[arg(long)]
     force: bool,
-    /// Leave hosts the engines that they were given, with their data.
+    /// Keep the Docker Engine that skep installed on hosts, and its data.
     #[arg(long)]
     keep_engine: bool,
 }
