@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::schema::assert_described;
+
 /// A store in a directory of its own. What is left in it when a test fails is taken away, after the
 /// last words of its machines.
 pub struct Home {
@@ -118,11 +120,12 @@ impl Home {
     ///
     /// # Panics
     ///
-    /// If it says nothing.
+    /// If it says nothing, or something that its schema does not describe.
     #[must_use]
     pub fn status(&self, cluster: &str) -> serde_json::Value {
         let said = self.try_run(&format!("status {cluster} -o json"));
-        serde_json::from_str(&said.stdout).unwrap_or_else(|error| panic!("{error}: {said:?}"))
+        assert!(!said.stdout.is_empty(), "{said:?}");
+        assert_described("status", &said.stdout)
     }
 
     /// Returns a field of every node of a cluster, in their order.

@@ -7,5 +7,6 @@ pub mod fakes;
 pub mod home;
 pub mod host;
 pub mod records;
+pub mod schema;
 pub mod traces;
 pub mod users;

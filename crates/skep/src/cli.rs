@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use skep_core::model::{ClusterName, Hostname, NodeName, Size};
+use skep_core::model::{ClusterName, NodeName, Size};
 
 pub use certs::{Certs, CertsChange, CertsCommand};
 pub use doctor::Doctor;
@@ -111,7 +111,7 @@ pub enum Command {
     Rebalance(Rebalance),
     /// Manage a cluster's names in this host's /etc/hosts.
     #[command(subcommand)]
-    Hosts(HostsCommand),
+    Hosts(crate::commands::HostsCommand),
     /// Manage firewall rules that nodes need, and check whether packets pass.
     #[command(subcommand)]
     Firewall(FirewallCommand),
@@ -129,7 +129,7 @@ pub enum Command {
     SupportBundle(SupportBundle),
     /// Manage the cache of node images and templates.
     #[command(subcommand)]
-    Cache(CacheCommand),
+    Cache(crate::commands::CacheCommand),
     /// Benchmark how long this host takes to create swarms, load images and deploy stacks.
     Bench(crate::commands::Bench),
     /// Create a commented cluster file to start from.
@@ -138,6 +138,10 @@ pub enum Command {
     Config(crate::commands::Config),
     /// Print the JSON Schema of the cluster file.
     Schema,
+    /// Print the version.
+    Version(crate::commands::Version),
+    /// Print or install manual pages.
+    Man(crate::commands::Man),
     /// Print a shell completion script.
     Completions(crate::commands::Completions),
     /// Create a link named docker-machine, under which skep replaces that program.
@@ -357,48 +361,6 @@ pub struct Docker {
     pub args: Vec<String>,
 }
 
-/// `skep hosts`.
-#[derive(Debug, Subcommand)]
-pub enum HostsCommand {
-    /// Add names.
-    Add {
-        #[command(flatten)]
-        cluster: ClusterOption,
-        /// The names.
-        #[arg(required = true)]
-        names: Vec<Hostname>,
-        /// The node that the names point at [default: the first manager].
-        #[arg(long)]
-        node: Option<NodeName>,
-        /// Point the names at another node while that node is down; updated when skep starts or
-        /// stops a node, and by `skep hosts follow`.
-        #[arg(long)]
-        follow: bool,
-    },
-    /// Watch the nodes until interrupted, and keep names added with --follow and published ports
-    /// pointing at a running one.
-    Follow {
-        #[command(flatten)]
-        cluster: ClusterOption,
-    },
-    /// Remove names.
-    Rm {
-        #[command(flatten)]
-        cluster: ClusterOption,
-        /// The names.
-        #[arg(required = true)]
-        names: Vec<Hostname>,
-    },
-    /// List names.
-    Ls {
-        #[command(flatten)]
-        cluster: ClusterOption,
-        /// Output format.
-        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-        output: Output,
-    },
-}
-
 /// `skep logs`.
 #[derive(Debug, Args)]
 pub struct Logs {
@@ -442,19 +404,6 @@ pub struct SupportBundle {
     /// File to write [default: a new file in the current directory].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,
-}
-
-/// `skep cache`.
-#[derive(Debug, Subcommand)]
-pub enum CacheCommand {
-    /// List images and templates.
-    Ls {
-        /// Output format.
-        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-        output: Output,
-    },
-    /// Remove images and templates that no cluster uses.
-    Prune,
 }
 
 /// A node, and perhaps its cluster.

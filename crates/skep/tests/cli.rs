@@ -32,6 +32,29 @@ fn describe(command: &mut clap::Command, text: &mut String) {
 }
 
 #[test]
+fn every_command_has_a_manual_page() {
+    let home = Home::new(SKEP);
+    let page = home.run("man");
+    assert!(
+        page.contains(".TH skep 1") && page.contains("Create a commented cluster file"),
+        "{page}"
+    );
+    let dir = home.path().join("man/man1");
+    let said = home.try_run(&format!("man {}", dir.display()));
+    assert!(said.stderr.contains("try: mkdir -p"), "{}", said.stderr);
+    std::fs::create_dir_all(&dir).unwrap();
+    home.run(&format!("man {}", dir.display()));
+    let page = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap();
+    assert!(page("skep-node-add.1").contains("memory"));
+    let mut root = skep::cli::Cli::command();
+    root.build();
+    for command in root.get_subcommands().filter(|it| it.get_name() != "help") {
+        assert!(page(&format!("skep-{}.1", command.get_name())).starts_with(".ie"), "{command}");
+    }
+    assert_eq!(home.run("version"), format!("skep {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
 fn wrong_words_are_told_before_anything_is_touched() {
     let home = Home::new(SKEP);
     let mut text = String::new();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skep_testkit::home::{Home, Said, eventually, fetch, finish};
 use skep_testkit::host::can_run_machines;
+use skep_testkit::schema::assert_described;
 use skep_testkit::traces::Traces;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
@@ -39,6 +40,7 @@ fn a_newcomer_gets_a_swarm_uses_it_and_leaves_no_trace() {
     assert_eq!((again.code, made), (0, false), "{}", again.stderr);
     assert_eq!(home.run("up quickstart --dry-run"), "nothing to do\n");
 
+    what_programs_read_fits_its_schema(&home);
     machines_have_no_rights(&home);
     no_engine_is_started_for_a_hook(&home);
     a_way_in_for_every_habit(&home);
@@ -55,6 +57,26 @@ fn a_newcomer_gets_a_swarm_uses_it_and_leaves_no_trace() {
     assert!(!home.cluster("quickstart").exists());
     assert_eq!(home.try_run("down quickstart -y").code, 0, "there is nothing to remove any more");
     host.assert_unchanged();
+}
+
+/// Each JSON output of a swarm that runs, with what only an engine can tell.
+fn what_programs_read_fits_its_schema(home: &Home) {
+    for (schema, line) in [
+        ("ls", "ls -o json"),
+        ("status", "status quickstart --verify -o json"),
+        ("image-ls", "image ls quickstart -o json"),
+        ("certs-show", "certs show quickstart -o json"),
+        ("stack-ls", "stack ls -c quickstart -o json"),
+        ("firewall-check", "firewall check quickstart --format json"),
+        ("dry-run", "node add -c quickstart --dry-run -o json"),
+        ("dry-run", "node rm -c quickstart node1 --dry-run -o json"),
+    ] {
+        assert_described(schema, &home.run(line));
+    }
+    let config = home.path().join("config.yaml");
+    std::fs::write(&config, home.run("config quickstart")).unwrap();
+    let same = home.run(&format!("up quickstart -f {} --dry-run", config.display()));
+    assert_eq!(same, "nothing to do\n", "what config prints is not what runs");
 }
 
 /// The program that tells the engine of a container's network is the small one, in the bundle of every task.

@@ -1,11 +1,12 @@
 //! `skep cache`.
 
+use clap::Subcommand;
 use serde::Serialize;
 use skep_host::driver::qemu::{Manifest, Qemu, base, template_of};
 use skep_host::image::image_id;
 use skep_host::store::ClusterDir;
 
-use crate::cli::{CacheCommand, Output};
+use crate::cli::Output;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
@@ -14,6 +15,19 @@ use crate::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;
+
+/// `skep cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List images and templates.
+    Ls {
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+        output: Output,
+    },
+    /// Remove images and templates that no cluster uses.
+    Prune,
+}
 
 pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliError> {
     let used = in_use(context)?;

@@ -17,6 +17,9 @@ use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
 use crate::{errln, outln};
 
+/// The number of the JSON output's format.
+const FORMAT: u32 = 2;
+
 /// A check, and how it can be mended without harm.
 #[derive(Debug, Serialize)]
 struct Finding {
@@ -61,7 +64,7 @@ pub(super) async fn run(context: &Context, args: Doctor) -> Result<u8, CliError>
     }
     match args.output {
         Output::Json | Output::Yaml => {
-            write_document(args.output, &json!({"format": 1, "checks": findings}));
+            write_document(args.output, &json!({"format": FORMAT, "checks": findings}));
         }
         Output::Table => findings.iter().for_each(|it| outln!("{}", line(&it.check))),
     }
@@ -71,7 +74,7 @@ pub(super) async fn run(context: &Context, args: Doctor) -> Result<u8, CliError>
 
 /// Returns all checks for programs.
 pub(super) async fn document(context: &Context) -> Value {
-    json!({"format": 1, "checks": look(context).await})
+    json!({"format": FORMAT, "checks": look(context).await})
 }
 
 /// Makes all checks: of the host, and of what is kept on it.

@@ -2,20 +2,64 @@
 
 use std::time::Duration;
 
+use clap::Subcommand;
 use serde_json::json;
-use skep_core::model::{ClusterRecord, HostnameSpec};
+use skep_core::model::{ClusterRecord, Hostname, HostnameSpec, NodeName};
 use skep_core::observed::{HostsEntry, Observed};
 use skep_core::plan::{Plan, plan_follow, plan_hostnames};
 use skep_host::converge::OnFailure;
 use skep_host::observe::Damage;
 
 use super::converge::{carry_out, plan_error};
-use crate::cli::{ClusterOption, HostsCommand, Output};
+use crate::cli::{ClusterOption, Output};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::render::table::table;
 use crate::render::write_document;
 use crate::{errln, out};
+
+/// `skep hosts`.
+#[expect(missing_docs, reason = "what is flattened is documented where it is defined")]
+#[derive(Debug, Subcommand)]
+pub enum HostsCommand {
+    /// Add names.
+    Add {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// The names.
+        #[arg(required = true)]
+        names: Vec<Hostname>,
+        /// The node that the names point at [default: the first manager].
+        #[arg(long)]
+        node: Option<NodeName>,
+        /// Point the names at another node while that node is down; updated when skep starts or
+        /// stops a node, and by `skep hosts follow`.
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Watch the nodes until interrupted, and keep names added with --follow and published ports
+    /// pointing at a running one.
+    Follow {
+        #[command(flatten)]
+        cluster: ClusterOption,
+    },
+    /// Remove names.
+    Rm {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// The names.
+        #[arg(required = true)]
+        names: Vec<Hostname>,
+    },
+    /// List names.
+    Ls {
+        #[command(flatten)]
+        cluster: ClusterOption,
+        /// Output format.
+        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+        output: Output,
+    },
+}
 
 pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), CliError> {
     match command {

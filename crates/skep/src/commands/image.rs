@@ -192,15 +192,7 @@ async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<
     }
     let rows: Vec<Row> = rows.into_values().collect();
     match output {
-        Output::Json | Output::Yaml => {
-            let images: Vec<_> = rows.iter().map(Row::json).collect();
-            let silent: serde_json::Map<_, _> = silent
-                .iter()
-                .map(|(node, reason)| (node.to_string(), Value::from(reason.as_str())))
-                .collect();
-            let all = json!({"format": FORMAT, "images": images, "unknown": silent});
-            write_document(output, &all);
-        }
+        Output::Json | Output::Yaml => write_document(output, &document(&rows, &silent)),
         Output::Table => {
             let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();
             out!("{}", table(&["IMAGE", "ID", "SIZE", "NODES"], &cells));
@@ -210,6 +202,13 @@ async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<
         }
     }
     Ok(())
+}
+
+fn document(rows: &[Row], silent: &[(NodeName, String)]) -> Value {
+    let images: Vec<_> = rows.iter().map(Row::json).collect();
+    let reason = |(node, reason): &(NodeName, String)| (node.to_string(), json!(reason));
+    let unknown: serde_json::Map<_, _> = silent.iter().map(reason).collect();
+    json!({"format": FORMAT, "images": images, "unknown": unknown})
 }
 
 impl Row {
@@ -242,4 +241,24 @@ impl Row {
 fn megabytes(bytes: u64) -> String {
     let tenths = bytes * 10 / (1 << 20);
     format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_testkit::schema::assert_described;
+
+    use super::*;
+
+    #[test]
+    fn images_fit_their_schema() {
+        let image = EngineImage {
+            id: "sha256:1".into(),
+            names: ["app:1".to_owned()].into(),
+            bytes: 7 << 20,
+        };
+        let rows = [Row { image, nodes: vec![NodeName::numbered(0)] }];
+        let silent = [(NodeName::numbered(1), "no answer".to_owned())];
+        let document = assert_described("image-ls", &document(&rows, &silent).to_string());
+        assert_eq!(document["unknown"]["node1"], "no answer");
+    }
 }

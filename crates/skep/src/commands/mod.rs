@@ -16,6 +16,7 @@ mod image;
 mod init;
 mod logs;
 mod ls;
+mod man;
 mod node;
 mod power;
 mod rebalance;
@@ -28,6 +29,7 @@ mod support;
 mod swarm;
 mod try_vm;
 mod up;
+mod version;
 
 pub use up::CHOICES;
 
@@ -37,10 +39,14 @@ use clap::{Args, CommandFactory};
 
 pub use alias::InstallAlias;
 pub use bench::Bench;
+pub use cache::CacheCommand;
 pub use config::Config;
 pub(crate) use doctor::require;
 pub use down::Down;
+pub use hosts::HostsCommand;
 pub use init::Init;
+pub use man::Man;
+pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};
 use crate::context::Context;
@@ -138,6 +144,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Init(args) => init::run(context, &args)?,
         Command::Config(args) => config::run(context, &args)?,
         Command::Schema => schema::run(),
+        Command::Version(args) => version::run(&args),
+        Command::Man(args) => man::run(&args)?,
         Command::InstallAlias(args) => alias::run(&args)?,
         Command::Completions(Completions { shell }) => {
             let mut command = Cli::command();

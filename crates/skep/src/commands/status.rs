@@ -14,6 +14,9 @@ use crate::render::table::table;
 use crate::render::write_document;
 use crate::{out, outln};
 
+/// The number of the JSON output's format.
+const FORMAT: u32 = 2;
+
 pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
@@ -259,7 +262,7 @@ pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {
     let network = seen.cluster.as_ref().map(|cluster| &cluster.network);
     let managers = seen.nodes.values().filter(|node| node.record.spec.role == Role::Manager);
     json!({
-        "format": 1,
+        "format": FORMAT,
         "name": dir.name(),
         "subnet": network.map(|network| network.subnet),
         "bridge": network.map(|network| &network.bridge),

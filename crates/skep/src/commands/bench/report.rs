@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn json_has_every_number() {
-        let value: Value = serde_json::from_str(&report().json()).unwrap();
+        let value = skep_testkit::schema::assert_described("bench", &report().json());
         assert_eq!(value["series"][0]["ready_s"], json!([4.1, 4.0, 4.4]));
         assert_eq!(value["series"][1]["steps"][0]["from_s"], 0.1);
         assert_eq!(value["series"][0]["idle"][0]["cpu_percent"], 5.0);

@@ -126,7 +126,7 @@ mod tests {
 
         4 nodes: the most memory of skep: 20 MiB
         ");
-        let value: Value = serde_json::from_str(&trials().json()).unwrap();
+        let value = skep_testkit::schema::assert_described("bench-ways", &trials().json());
         assert_eq!(value["series"][0]["ways"][1]["times_the_first"], json!([3.0, 2.0, 3.5]));
         assert_eq!(value["series"][0]["most_memory_kib"], json!([20480, 20480, 20480]));
     }

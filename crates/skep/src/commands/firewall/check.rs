@@ -144,3 +144,33 @@ fn document(report: &Report) -> serde_json::Value {
         "silent": report.silent.iter().map(|(node, reason)| json!({"node": node, "reason": reason})).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use skep_testkit::schema::assert_described;
+
+    use super::*;
+
+    #[test]
+    fn a_report_fits_its_schema() {
+        let verdicts = [
+            Verdict::Open,
+            Verdict::Unknown,
+            Verdict::Dropped { at: "node1".into(), rule: Some("ufw-user-input".into()) },
+            Verdict::Dropped { at: "node1".into(), rule: None },
+            Verdict::Lost,
+            Verdict::Unanswered,
+        ];
+        let path = |verdict| Path {
+            from: HERE.to_owned(),
+            to: "node1".into(),
+            what: "tcp 2377".into(),
+            verdict,
+        };
+        let report = Report {
+            paths: verdicts.map(path).into(),
+            silent: vec![("node2".into(), "no answer".into())],
+        };
+        assert_described("firewall-check", &document(&report).to_string());
+    }
+}

@@ -14,6 +14,9 @@ use crate::out;
 use crate::render::table::table;
 use crate::render::write_document;
 
+/// The number of the JSON outputs' format.
+const FORMAT: u32 = 1;
+
 /// Returns the names of the stacks that have services.
 pub(super) async fn known(swarm: Swarm<'_>) -> Result<BTreeSet<String>, CliError> {
     let view = view(swarm).await?;
@@ -29,29 +32,14 @@ pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, Cli
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     let view = view(machinery.swarm(&dir, patience(context, &dir))).await?;
-    let names: BTreeSet<_> =
-        view.services.iter().filter_map(|service| service.stack.as_deref()).collect();
-    let rows = names.into_iter().map(|name| {
-        let services = judge(&view.of_stack(name));
-        let converged = services.iter().filter(|it| it.standing == Standing::Converged).count();
-        (name, services.len(), converged)
-    });
-    let rows: Vec<_> = rows.collect();
+    let rows = stack_rows(&view);
     match args.output {
-        Output::Json | Output::Yaml => {
-            let stacks: Vec<_> = rows
-                .iter()
-                .map(|(name, services, converged)| {
-                    json!({"name": name, "services": services, "converged": converged})
-                })
-                .collect();
-            write_document(args.output, &json!({"format": 1, "stacks": stacks}));
-        }
+        Output::Json | Output::Yaml => write_document(args.output, &stacks_document(&rows)),
         Output::Table => {
             let cells: Vec<_> = rows
                 .iter()
                 .map(|(name, services, converged)| {
-                    vec![(*name).to_owned(), services.to_string(), converged.to_string()]
+                    vec![name.clone(), services.to_string(), converged.to_string()]
                 })
                 .collect();
             out!("{}", table(&["STACK", "SERVICES", "CONVERGED"], &cells));
@@ -71,20 +59,10 @@ pub(super) async fn tasks(context: &Context, args: StackTasks) -> Result<u8, Cli
             CliError::usage(format!("cluster {cluster} has no stack {name}")).hint("skep stack ls")
         );
     }
-    let mut rows: Vec<_> = view
-        .services
-        .iter()
-        .flat_map(|service| view.tasks_of(service).map(move |task| (service, task)))
-        .collect();
-    // By name, and in each place the newest first.
-    rows.sort_by_key(|(service, task)| {
-        (view.name_of(service, task), std::cmp::Reverse(task.created.clone()))
-    });
+    let rows = task_rows(&view);
     match args.output {
         Output::Json | Output::Yaml => {
-            let tasks: Vec<_> =
-                rows.iter().map(|(service, task)| document(&view, service, task)).collect();
-            write_document(args.output, &json!({"format": 1, "stack": args.name, "tasks": tasks}));
+            write_document(args.output, &tasks_document(&view, &args.name, &rows));
         }
         Output::Table => {
             let header = ["TASK", "NODE", "STATE", "WANTED", "IMAGE", "PORTS", "ERROR"];
@@ -94,6 +72,38 @@ pub(super) async fn tasks(context: &Context, args: StackTasks) -> Result<u8, Cli
         }
     }
     Ok(0)
+}
+
+/// Returns each stack with the number of its services, and of those that have converged.
+fn stack_rows(view: &View) -> Vec<(String, usize, usize)> {
+    let names: BTreeSet<_> =
+        view.services.iter().filter_map(|service| service.stack.as_deref()).collect();
+    let rows = names.into_iter().map(|name| {
+        let services = judge(&view.of_stack(name));
+        let converged = services.iter().filter(|it| it.standing == Standing::Converged).count();
+        (name.to_owned(), services.len(), converged)
+    });
+    rows.collect()
+}
+
+fn stacks_document(rows: &[(String, usize, usize)]) -> Value {
+    let stack = |(name, services, converged): &(String, usize, usize)| json!({"name": name, "services": services, "converged": converged});
+    json!({"format": FORMAT, "stacks": rows.iter().map(stack).collect::<Vec<_>>()})
+}
+
+/// Returns the tasks of a stack by name, and in each place the newest first.
+fn task_rows(view: &View) -> Vec<(&Service, &Task)> {
+    let tasks = |service| view.tasks_of(service).map(move |task| (service, task));
+    let mut rows: Vec<_> = view.services.iter().flat_map(tasks).collect();
+    rows.sort_by_key(|(service, task)| {
+        (view.name_of(service, task), std::cmp::Reverse(task.created.clone()))
+    });
+    rows
+}
+
+fn tasks_document(view: &View, stack: &str, rows: &[(&Service, &Task)]) -> Value {
+    let tasks: Vec<_> = rows.iter().map(|(service, task)| document(view, service, task)).collect();
+    json!({"format": FORMAT, "stack": stack, "tasks": tasks})
 }
 
 fn node_of(view: &View, task: &Task) -> String {
@@ -134,4 +144,84 @@ fn document(view: &View, service: &Service, task: &Task) -> Value {
         "message": task.message,
         "error": task.error,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use skep_core::model::Role;
+    use skep_core::services::{Mode, Port, Resources, SwarmNode, TaskState};
+    use skep_testkit::schema::assert_described;
+
+    use super::*;
+
+    fn view() -> View {
+        let nothing = Resources::default();
+        let port = |published| Port { published, target: 80, protocol: "tcp".into(), host: false };
+        let service = Service {
+            id: "s1".into(),
+            name: "shop_web".into(),
+            stack: Some("shop".into()),
+            image: "nginx:latest".into(),
+            mode: Mode::Replicated(1),
+            constraints: Vec::new(),
+            reserved: nothing,
+            ports: vec![port(8080), port(0)],
+            local_data: false,
+            update: None,
+        };
+        let task = |id: &str, state, node: Option<&str>, exit_code| Task {
+            id: id.into(),
+            service: "s1".into(),
+            slot: Some(1),
+            node: node.map(Into::into),
+            state,
+            desired: TaskState::Running,
+            current: true,
+            created: format!("2026-01-01T00:00:0{}Z", &id[1..]),
+            changed: "2026-01-01T00:00:09Z".into(),
+            image: "nginx:latest".into(),
+            message: "started".into(),
+            error: String::new(),
+            container: None,
+            exit_code,
+        };
+        let node = SwarmNode {
+            id: "n1".into(),
+            hostname: "node1".into(),
+            role: Role::Worker,
+            ready: true,
+            availability: "active".into(),
+            labels: [].into(),
+            engine_labels: [].into(),
+            os: "linux".into(),
+            architecture: "x86_64".into(),
+            resources: nothing,
+        };
+        let failed = task("t1", TaskState::Failed, Some("n1"), Some(137));
+        let tasks = vec![
+            failed,
+            task("t2", TaskState::Running, Some("n1"), None),
+            task("t3", TaskState::Pending, None, None),
+        ];
+        View { services: vec![service], tasks, nodes: vec![node] }
+    }
+
+    #[test]
+    fn stacks_fit_their_schema() {
+        let document = stacks_document(&stack_rows(&view()));
+        let document = assert_described("stack-ls", &document.to_string());
+        assert_eq!(document["stacks"][0]["services"], 1);
+        assert_described("stack-ls", &stacks_document(&[]).to_string());
+    }
+
+    #[test]
+    fn tasks_fit_their_schema_the_newest_first() {
+        let view = view();
+        let document = tasks_document(&view, "shop", &task_rows(&view));
+        let document = assert_described("stack-ps", &document.to_string());
+        let ids: Vec<_> =
+            document["tasks"].as_array().unwrap().iter().map(|it| &it["id"]).collect();
+        assert_eq!(ids, ["t3", "t2", "t1"]);
+        assert_eq!(document["tasks"][1]["ports"], json!(["8080->80/tcp"]));
+    }
 }

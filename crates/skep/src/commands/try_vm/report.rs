@@ -120,6 +120,8 @@ fn without(text: &str, names: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use skep_testkit::schema::assert_described;
+
     use super::*;
 
     fn report() -> Report {
@@ -140,7 +142,7 @@ mod tests {
         let (passed, failed) = ("forks, 1 CPU   ok       2.5 s", "stop           FAILED   3.0 s");
         assert!(table.contains(passed) && table.contains(failed), "{table}");
         assert!(table.contains("error: it was cut off;   try: this\n"), "{table}");
-        let document = report.document();
+        let document = assert_described("doctor-try-vm", &report.document().to_string());
         assert_eq!(document["passed"], false);
         assert_eq!(document["environment"]["accelerator"], "kvm");
         assert_eq!(document["parts"][0]["measured"]["median_s"], 1.25);
