@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::Serialize;
 
-use crate::model::{ClusterRecord, EngineImages, ImageSpec, NodeName, NodeRecord, Role, Shape};
+use crate::model::{
+    Admits, ClusterName, ClusterRecord, EngineImages, ImageSpec, NodeName, NodeRecord, Role, Shape,
+};
 
 /// Everything that a plan is made from, beside what the user wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,8 +25,8 @@ pub struct Observed {
     pub bridge: bool,
     /// Whether the cluster's firewall rules are there.
     pub firewall: bool,
-    /// The hosts that those rules let in.
-    pub admitted: Vec<Ipv4Addr>,
+    /// Whom those rules let in.
+    pub admitted: Admits,
     /// The names that the cluster has in the host's /etc/hosts.
     pub hosts_entries: Vec<HostsEntry>,
     /// Where ports of the host's loopback lead, as [`Publication::label`] says it.
@@ -83,6 +85,8 @@ pub struct HostFacts {
     pub links: BTreeSet<String>,
     /// Ports of the loopback that other clusters have, each with its cluster.
     pub ports: Vec<(u16, String)>,
+    /// The other clusters of the store, each with those that it names as peers.
+    pub clusters: BTreeMap<ClusterName, Vec<ClusterName>>,
     /// The subnets that this user may have; none if that is no matter of anybody's leave.
     pub granted: Option<Vec<Ipv4Net>>,
 }

@@ -46,6 +46,7 @@ pub fn put_cluster_with(home: &Home, change: impl FnOnce(&mut ClusterRecord)) {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     };

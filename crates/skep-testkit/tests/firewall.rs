@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 use skep_host::firewall::{Frames, look};
 use skep_host::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_host::net::{LinuxNetwork, Network};
@@ -177,7 +177,7 @@ async fn frames(firewall: &Firewall) {
         NetworkRecord { subnet: "10.77.9.0/24".parse().unwrap(), bridge: "skep-test".into() };
     let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
     std::fs::write(switch, "1").unwrap();
-    LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
+    LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
     let passes = || connects("machine", "10.77.9.3");
     let said = || async { look().await.unwrap().obstacles.first().map(|it| it.frames) };
     let (before, expected) = match firewall.backend {

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 use skep_host::net::{LinuxNetwork, Network};
 use skep_host::store::Owner;
 use skep_testkit::host::{can_run_machines, run};
@@ -98,7 +98,7 @@ async fn docker_starts_later() {
     let before = rules();
     let up = async || {
         LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
-        LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
+        LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
         assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
     };
     up().await;
@@ -135,7 +135,7 @@ async fn story(firewall: &str) {
     assert_eq!(seen_from_outside(), None, "{firewall}: without rules nothing passes");
 
     for _ in 0..2 {
-        LinuxNetwork.ensure_firewall(&network, &owner, &[]).await.unwrap();
+        LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
     }
     let seen = LinuxNetwork.look().await.unwrap();
     assert!(seen.has_bridge(&network) && seen.has_firewall(&network), "{firewall}");

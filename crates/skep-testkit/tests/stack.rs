@@ -34,6 +34,7 @@ async fn host() -> FakeHost {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     };

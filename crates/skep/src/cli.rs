@@ -233,6 +233,13 @@ pub struct Wanted {
     /// Forward a TCP port of 127.0.0.1 to the same port of a running node; repeatable.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub publish: Vec<u16>,
+    /// Let nodes of another cluster and this one reach each other, if that one names this one too; repeatable. Without
+    /// other options, only the peers of the cluster change.
+    #[arg(long, value_name = "CLUSTER")]
+    pub peer: Vec<ClusterName>,
+    /// Remove all peers.
+    #[arg(long, conflicts_with = "peer")]
+    pub no_peers: bool,
     /// Do not create a docker context.
     #[arg(long)]
     pub no_context: bool,

@@ -196,14 +196,14 @@ fn a_record_of_a_newer_skep_is_refused_and_an_older_one_is_read() {
     copy(cluster(), &home.cluster("demo"));
     let path = home.cluster("demo").join("cluster.json");
     let text = fs::read_to_string(&path).unwrap();
-    let format = "\"format\": 2";
+    let format = "\"format\": 3";
     assert!(text.contains(format), "{text}");
     for (record, told) in [
         (
-            text.replacen(format, "\"format\": 3", 1),
-            "has format 3, and this skep knows formats up to 2",
+            text.replacen(format, "\"format\": 4", 1),
+            "has format 4, and this skep knows formats up to 3",
         ),
-        (text.replacen(format, "\"format\": 2, \"later\": 1", 1), "has the key `later`"),
+        (text.replacen(format, "\"format\": 3, \"later\": 1", 1), "has the key `later`"),
     ] {
         fs::write(&path, &record).unwrap();
         for line in ["status demo", "up demo --dry-run", "status demo -o json"] {
@@ -444,6 +444,7 @@ fn make_cluster() -> tempfile::TempDir {
         nodes: vec![node(0), node(1)],
         images: Vec::new(),
         access: skep_core::model::Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
         hostnames: Vec::new(),

@@ -297,6 +297,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     };

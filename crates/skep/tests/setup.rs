@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 use skep_host::net::{Error, HostNetwork, Network};
 use skep_host::privileged_helper::HelperNetwork;
 use skep_host::store::Owner;
@@ -162,7 +162,7 @@ async fn networks(host: &OwnHost) {
         |name: &str, user| Owner { cluster: name.parse().unwrap(), store: "/".into(), user };
     let (of_alice, lie) = (owner("hers", id("alice")), owner("hers", 0));
     alice.ensure_bridge(&hers, &lie).await.unwrap();
-    alice.ensure_firewall(&hers, &lie, &[]).await.unwrap();
+    alice.ensure_firewall(&hers, &lie, &Admits::default()).await.unwrap();
     let seen = alice.look().await.unwrap();
     assert!(seen.has_bridge(&hers) && seen.has_firewall(&hers));
     assert_eq!(seen.leftovers(&of_alice, None).len(), 2, "it carries her mark");

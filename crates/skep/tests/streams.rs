@@ -135,6 +135,7 @@ fn bring_up(detail: Detail, result: &Path) {
         nodes: (0..3).map(node).collect(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
         hostnames: Vec::new(),

@@ -69,6 +69,7 @@ fn write_store(home: &Path) {
         nodes: vec![node],
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
         hostnames: Vec::new(),

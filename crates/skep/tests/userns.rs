@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_host::net::Network;
 use skep_host::store::Owner;
 use skep_host::sys::Dial;
@@ -44,7 +44,7 @@ async fn story() {
     // Twice, as by an `up` that is done again.
     for _ in 0..2 {
         userns.ensure_bridge(&network, &owner).await.unwrap();
-        userns.ensure_firewall(&network, &owner, &[]).await.unwrap();
+        userns.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
     }
     let seen = userns.look().await.unwrap();
     assert!(seen.has_bridge(&network) && seen.has_firewall(&network), "{seen:?}");

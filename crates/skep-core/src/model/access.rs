@@ -4,6 +4,8 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use super::ClusterName;
+
 /// What is wanted of this host beside names: ports of its loopback, and an entry of the docker command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {
@@ -24,6 +26,20 @@ impl Access {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Who may open connections to a cluster's machines, beside this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admits {
+    /// Hosts outside that are nodes too, sorted.
+    pub hosts: Vec<Ipv4Addr>,
+    /// Clusters of the same user and store, sorted; each of them has to name this one, too.
+    pub peers: Vec<ClusterName>,
+}
+
+impl Admits {
+    /// How many peers one cluster may name.
+    pub const MOST_PEERS: usize = 16;
 }
 
 /// Ports of the host's loopback, and where they lead.

@@ -34,6 +34,9 @@ pub struct ClusterRecord {
     /// Ways to it from its host.
     #[serde(default, skip_serializing_if = "Access::is_default")]
     pub access: Access,
+    /// Clusters of the same store whose nodes and its own may reach each other, if they name it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<ClusterName>,
     /// The registry that one of the nodes serves, or served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistrySpec>,
@@ -191,6 +194,7 @@ impl ClusterRecord {
             hostnames: self.hostnames.clone(),
             images: self.images.clone(),
             access: self.access.clone(),
+            peers: self.peers.clone(),
             registry: self.registry.clone(),
             trusted: self.trusted.clone(),
         }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Access, ClusterName, Hostname, ImageSet, ImageSpec, NodeName, Publication, RegistrySpec, Size,
-    TrustedRegistry,
+    Access, Admits, ClusterName, Hostname, ImageSet, ImageSpec, NodeName, Publication,
+    RegistrySpec, Size, TrustedRegistry,
 };
 
 /// A whole cluster as its user wants it, every default filled in.
@@ -30,6 +30,8 @@ pub struct ClusterSpec {
     pub images: Vec<ImageSet>,
     /// Ways to it from its host.
     pub access: Access,
+    /// Clusters of the same store whose nodes and its own may reach each other, if they name it too.
+    pub peers: Vec<ClusterName>,
     /// The registry that one of the nodes serves.
     pub registry: Option<RegistrySpec>,
     /// The registries that all engines are to trust; none at all if there were never any.
@@ -221,6 +223,12 @@ pub enum SpecError {
     /// More ports than can be told of.
     #[error("{0} ports of this host are wanted, and a cluster can have {most}", most = Publication::MOST)]
     TooManyPorts(usize),
+    /// A cluster is its own peer.
+    #[error("the cluster {0} is named as a peer of itself")]
+    OwnPeer(ClusterName),
+    /// More peers than can be opened to.
+    #[error("{0} peers are named, and a cluster can have {most}", most = Admits::MOST_PEERS)]
+    TooManyPeers(usize),
     /// The registry could not be served.
     #[error("{0}")]
     Registry(String),
@@ -280,6 +288,12 @@ impl ClusterSpec {
         }
         if self.access.ports.len() > Publication::MOST {
             problems.push(SpecError::TooManyPorts(self.access.ports.len()));
+        }
+        if self.peers.contains(&self.name) {
+            problems.push(SpecError::OwnPeer(self.name.clone()));
+        }
+        if self.peers.len() > Admits::MOST_PEERS {
+            problems.push(SpecError::TooManyPeers(self.peers.len()));
         }
         problems.extend(self.registry_problems().into_iter().map(SpecError::Registry));
         problems.extend(self.image.problems().into_iter().map(SpecError::Image));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::Ipv4Addr;
 
 use crate::model::{
-    Availability, ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord,
+    Admits, Availability, ClusterRecord, ImageSet, ImageSpec, NetworkRecord, NodeName, NodeRecord,
     Publication, Registries, Role, Shape,
 };
 use crate::observed::HostsEntry;
@@ -45,8 +45,8 @@ pub enum Action {
     EnsureFirewall {
         /// The cluster's network.
         network: NetworkRecord,
-        /// Hosts outside that are nodes too, and reach the others by themselves.
-        hosts: Vec<Ipv4Addr>,
+        /// Who reaches its machines by themselves.
+        admits: Admits,
     },
     /// Writes the node down.
     RecordNode(NodeRecord),

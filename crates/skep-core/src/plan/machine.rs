@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use super::images::baked;
 use super::swarm::Progress;
 use super::{Action, Birth, DiskBase, Plan, Step};
-use crate::model::{ClusterRecord, ImageSet, NodeName, NodeRecord, Role, Shape};
+use crate::model::{Admits, ClusterRecord, ImageSet, NodeName, NodeRecord, Role, Shape};
 use crate::observed::{EngineState, MachineState, Observed};
 
 /// What all nodes stand on: the places of its steps, empty where nothing has to be done.
@@ -84,11 +84,11 @@ pub(super) fn plan_base(
             Step::cluster(Action::EnsureBridge(record.network.clone()), base.cluster.clone());
         base.network.push(plan.push(step));
     }
-    let hosts = outside_hosts(record, nodes);
-    if has_machines && (!seen.firewall || seen.admitted != hosts) {
+    let admits = admits(record, nodes);
+    if has_machines && (!seen.firewall || seen.admitted != admits) {
         // Once the bridge is there, which then forwards.
         let needs = [&base.cluster[..], &base.network].concat();
-        let action = Action::EnsureFirewall { network: record.network.clone(), hosts };
+        let action = Action::EnsureFirewall { network: record.network.clone(), admits };
         base.network.push(plan.push(Step::cluster(action, needs)));
     }
     base
@@ -102,19 +102,21 @@ pub(super) fn plan_shut_out(
     seen: &Observed,
     needs: Vec<usize>,
 ) -> Option<usize> {
-    let hosts = outside_hosts(record, staying);
+    let admits = admits(record, staying);
     let has_table = seen.firewall && staying.iter().any(|node| node.spec.host.is_none());
-    (has_table && seen.admitted != hosts).then(|| {
-        let action = Action::EnsureFirewall { network: record.network.clone(), hosts };
+    (has_table && seen.admitted != admits).then(|| {
+        let action = Action::EnsureFirewall { network: record.network.clone(), admits };
         plan.push(Step::cluster(action, needs))
     })
 }
 
-/// Returns the hosts that reach the cluster's machines from outside of its network, sorted.
-fn outside_hosts(record: &ClusterRecord, nodes: &[&NodeRecord]) -> Vec<Ipv4Addr> {
+/// Returns who reaches the cluster's machines from outside of its network.
+fn admits(record: &ClusterRecord, nodes: &[&NodeRecord]) -> Admits {
     let hosts = nodes.iter().filter(|node| node.spec.host.is_some()).map(|node| node.address);
     let outside: BTreeSet<_> = hosts.filter(|it| !record.network.subnet.contains(it)).collect();
-    outside.into_iter().collect()
+    let mut peers = record.peers.clone();
+    peers.sort_unstable();
+    Admits { hosts: outside.into_iter().collect(), peers }
 }
 
 impl Base {

@@ -91,6 +91,7 @@ pub fn plan_up_without(
     let record = cluster_record(spec, seen)?;
     let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
     warn_about_unwanted(spec, seen, &mut plan.warnings);
+    warn_about_peers(spec, seen, &mut plan.warnings);
     if record.image != spec.image {
         plan.warnings.push(format!(
             "the image stays as it is, as the nodes' disks are built on it; to change it: \
@@ -183,6 +184,7 @@ pub(super) fn cluster_record(
         hostnames: spec.hostnames.clone(),
         images: spec.images.clone(),
         access: access_record(spec, seen)?,
+        peers: spec.peers.clone(),
         registry: spec.registry.clone(),
         trusted: spec.trusted.clone(),
     })
@@ -282,6 +284,24 @@ fn warn_about_unwanted(spec: &ClusterSpec, seen: &Observed, warnings: &mut Vec<S
              skep node rm {name} --cluster {}",
             spec.name
         ));
+    }
+}
+
+/// Says which peers nothing is open to, and what opens it.
+fn warn_about_peers(spec: &ClusterSpec, seen: &Observed, warnings: &mut Vec<String>) {
+    if !spec.peers.is_empty() && !spec.has_machines() {
+        warnings.push("peers have no effect: the cluster has no virtual machines".to_owned());
+        return;
+    }
+    let name = &spec.name;
+    for peer in &spec.peers {
+        let why = match seen.host.clusters.get(peer) {
+            Some(names) if names.contains(name) => continue,
+            Some(_) => format!("cluster {peer} does not name {name} as a peer"),
+            None => format!("there is no cluster {peer}"),
+        };
+        warnings
+            .push(format!("nothing is open to {peer} yet, as {why}: skep up {peer} --peer {name}"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Plans of what leads from the host to a node: names, ports, the docker command's context.
 
 use insta::assert_snapshot;
-use skep_core::model::HostnameSpec;
+use skep_core::model::{Admits, ClusterName, ClusterSpec, HostnameSpec};
 use skep_core::observed::{ContextState, Observed};
 use skep_core::plan::{
     StopMode, UpOptions, plan_down, plan_follow, plan_start, plan_stop, plan_up,
@@ -36,6 +36,34 @@ fn ways_from_the_host() {
     world.context = ContextState::Others;
     let plan = plan_down(&world.look());
     assert!(!show(&plan).contains("docker context"), "{}", show(&plan));
+}
+
+#[test]
+fn peers_are_opened_and_closed_by_up() {
+    let peer = |name: &str| name.parse::<ClusterName>().unwrap();
+    let spec = ClusterSpec { peers: vec![peer("b"), peer("c"), peer("d")], ..demo(1, 1) };
+    let mut world = world_of(&demo(1, 1));
+    world.host.clusters = [(peer("b"), vec![peer("demo")]), (peer("c"), vec![peer("b")])].into();
+    let plan = plan_up(&spec, &world.look(), UpOptions::default()).unwrap();
+    assert_snapshot!("peers_are_opened", show(&plan));
+    plan.steps.iter().for_each(|step| world.apply(step).unwrap());
+    assert_eq!(world.admitted.peers, spec.peers);
+    assert!(plan_up(&spec, &world.look(), UpOptions::default()).unwrap().steps.is_empty());
+    let plan = plan_up(&demo(1, 1), &world.look(), UpOptions::default()).unwrap();
+    plan.steps.iter().for_each(|step| world.apply(step).unwrap());
+    assert_eq!((world.admitted, plan.warnings), (Admits::default(), Vec::new()));
+}
+
+#[test]
+fn peers_that_cannot_be_are_refused() {
+    let peers = |names: Vec<String>| {
+        let peers = names.iter().map(|name| name.parse().unwrap()).collect();
+        let spec = ClusterSpec { peers, ..demo(1, 0) };
+        plan_up(&spec, &Observed::default(), UpOptions::default()).unwrap_err().to_string()
+    };
+    assert!(peers(vec!["demo".into()]).ends_with("the cluster demo is named as a peer of itself"));
+    let many = peers((0..17).map(|number| format!("c{number}")).collect());
+    assert!(many.ends_with("17 peers are named, and a cluster can have 16"), "{many}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     }
@@ -88,9 +89,11 @@ pub fn any_spec_of(roles: Vec<Role>) -> impl Strategy<Value = ClusterSpec> {
     let hostnames = proptest::collection::btree_map("[a-c]\\.example", target, 0..3);
     let images = proptest::collection::vec(1u8..4, 0..3);
     let registry = prop_oneof![2 => Just(None), 1 => any::<bool>().prop_map(Some)];
-    (labels, availability, hostnames, images, registry).prop_map(
-        move |(labels, availability, hostnames, images, registry)| {
+    let peers = proptest::collection::btree_set("[x-z]", 0..2);
+    (labels, availability, hostnames, images, registry, peers).prop_map(
+        move |(labels, availability, hostnames, images, registry, peers)| {
             let mut spec = demo(0, 0);
+            spec.peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
             let nodes = roles.iter().zip(labels).zip(availability).enumerate();
             let nodes = nodes.map(|(at, ((role, labels), availability))| NodeSpec {
                 labels,

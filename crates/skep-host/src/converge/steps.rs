@@ -66,8 +66,8 @@ impl StepContext<'_> {
             Action::EnsureBridge(network) => {
                 self.network.ensure_bridge(network, &self.owner()).await?;
             }
-            Action::EnsureFirewall { network, hosts } => {
-                self.network.ensure_firewall(network, &self.owner(), hosts).await?;
+            Action::EnsureFirewall { network, admits } => {
+                self.network.ensure_firewall(network, &self.owner(), admits).await?;
             }
             Action::ForgetMember { id, through } => self.forget_member(id, through).await?,
             Action::AwaitReady { nodes, through } => {

@@ -7,11 +7,12 @@
 mod iptables;
 mod nft;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::NetworkRecord;
 use thiserror::Error;
@@ -41,9 +42,15 @@ pub struct Table {
     pub owner: String,
     /// The hosts that it lets in.
     pub hosts: Vec<Ipv4Addr>,
+    /// The bridges of networks that it is opened to.
+    #[serde(default)]
+    pub peers: BTreeSet<String>,
     /// Whether it was made by an earlier version of skep, and isolates nothing.
     pub outdated: bool,
 }
+
+/// For each network, by its bridge, the bridges and subnets of those that it is opened to.
+pub type Peerings = BTreeMap<String, Vec<(String, Ipv4Net)>>;
 
 /// Interfaces that lead out of this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,6 +116,17 @@ impl Rules {
         self.tables.get(bridge).map(|table| &table.hosts[..]).unwrap_or_default()
     }
 
+    /// Tells whether a network is open to those that it should be, and these to it as far as they have rules.
+    #[must_use]
+    pub fn has_peers(&self, bridge: &str, peerings: &Peerings) -> bool {
+        let none = Vec::new();
+        let peers = peerings.get(bridge).unwrap_or(&none);
+        let open_to = |bridge: &str| self.tables.get(bridge).map(|table| &table.peers);
+        let wanted = peers.iter().map(|(peer, _)| peer);
+        open_to(bridge).is_some_and(|open| open.iter().eq(wanted))
+            && peers.iter().all(|(peer, _)| open_to(peer).is_none_or(|open| open.contains(bridge)))
+    }
+
     /// Tells whether there is a table of that name.
     #[must_use]
     pub fn has_table(&self, name: &str) -> bool {
@@ -145,7 +163,8 @@ fn has_docker() -> bool {
             .any(|dir| Path::new(dir).join("dockerd").exists())
 }
 
-/// Makes the rules of a network, which lets these hosts in. `outside` are interfaces that forward for skep alone.
+/// Makes the rules of a network, which lets these hosts in. `outside` are interfaces that forward for skep alone. The
+/// tables of all networks are opened to their peers, and closed to whoever is none any more.
 ///
 /// # Errors
 ///
@@ -155,28 +174,35 @@ pub async fn ensure(
     owner: &str,
     hosts: &[Ipv4Addr],
     outside: &Outside,
+    peerings: &Peerings,
 ) -> Result<(), Error> {
-    nft::apply(&nft::render(network, owner, hosts, outside)).await?;
+    let peers = peerings.get(&network.bridge).map(Vec::as_slice).unwrap_or_default();
+    let others = nft::render_peers(&nft::chains().await?, peerings, &network.bridge);
+    nft::apply(&(nft::render(network, owner, hosts, outside, peers) + &others)).await?;
     if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {
         iptables::ensure(&place, &network.bridge).await?;
     }
     Ok(())
 }
 
-/// Removes the rules of the network that has this bridge; none is fine.
+/// Removes the rules of the network that has this bridge, and closes the others to it; none is fine.
 ///
 /// # Errors
 ///
 /// If nft or iptables refuses; what can be removed is removed all the same.
-pub async fn remove(bridge: &str) -> Result<(), Error> {
+pub async fn remove(bridge: &str, peerings: &Peerings) -> Result<(), Error> {
     let chains = nft::chains().await?;
     let from_iptables = match iptables::place(&chains, has_docker()).await {
         Ok(Some(place)) => iptables::remove(&place, bridge).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
+    let mut ruleset = nft::render_peers(&chains, peerings, bridge);
     if chains.iter().any(|chain| chain.table == bridge) {
-        nft::apply(&nft::render_removal(bridge)).await?;
+        ruleset += &nft::render_removal(bridge);
+    }
+    if !ruleset.is_empty() {
+        nft::apply(&ruleset).await?;
     }
     from_iptables
 }

@@ -1,13 +1,14 @@
 //! nftables: a pure renderer, and the one place that runs nft(8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
 
-use super::{Error, Frames, MARK, Outside, Table};
+use super::{Error, Frames, MARK, Outside, Peerings, Table};
 use crate::sys::Cmd;
 
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
@@ -17,8 +18,11 @@ const OWNER: &str = "owner-";
 /// What the name of an empty chain begins with that says which host is let in.
 const ADMITS: &str = "admits-";
 
+/// What the name of an empty chain begins with that says which network this one is open to.
+const PEER: &str = "peer-";
+
 /// The name of an empty chain that says which rules these are; another version of skep has others in their place.
-const VERSION: &str = "rules-2";
+const VERSION: &str = "rules-3";
 
 /// The families in which a cluster has or had a table.
 const FAMILIES: [&str; 2] = ["inet", "ip"];
@@ -62,6 +66,7 @@ pub(super) fn render(
     owner: &str,
     hosts: &[Ipv4Addr],
     Outside { exits, switched }: &Outside,
+    peers: &[(String, Ipv4Net)],
 ) -> String {
     let NetworkRecord { subnet, bridge } = network;
     let quoted = |names: &[String]| {
@@ -71,6 +76,13 @@ pub(super) fn render(
     let removal = render_removal(bridge);
     let admits: String =
         hosts.iter().map(|host| format!("\tchain {ADMITS}{host} {{\n\t}}\n")).collect();
+    let marks: String =
+        peers.iter().map(|(peer, _)| format!("\tchain {PEER}{peer} {{\n\t}}\n")).collect();
+    let peers: String = peers
+        .iter()
+        .flat_map(|it| peer_rules(bridge, it))
+        .map(|it| format!("\t\t{it}\n"))
+        .collect();
     let hosts = hosts.iter().map(Ipv4Addr::to_string).collect::<Vec<_>>().join(", ");
     let unless_empty =
         |list: &str, rules: String| if list.is_empty() { String::new() } else { rules };
@@ -102,7 +114,9 @@ pub(super) fn render(
 	}}
 	chain {VERSION} {{
 	}}
-{admits}	chain forged {{
+{admits}{marks}	chain peers {{
+{peers}	}}
+	chain forged {{
 		type filter hook prerouting priority raw; policy accept;
 		iifname "{bridge}" meta nfproto ipv6 drop
 		iifname "{bridge}" ip saddr != {subnet} drop
@@ -117,6 +131,7 @@ pub(super) fn render(
 	chain forward {{
 		type filter hook forward priority filter; policy accept;
 		iifname "{bridge}" oifname "{bridge}" accept
+		jump peers
 		iifname "{bridge}" oifname "{CLUSTERS}" drop
 {reach_hosts}		iifname "{bridge}" ct status dnat accept
 		iifname "{bridge}" meta oifkind {{ "bridge", "veth" }} {not_an_exit}drop
@@ -126,11 +141,46 @@ pub(super) fn render(
 {no_router}	}}
 	chain postrouting {{
 		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade
+		ip saddr {subnet} ip daddr != {subnet} oifname != "{CLUSTERS}" masquerade
 	}}
 }}
 "#
     )
+}
+
+/// Returns the rules by which a network is open to another: its nodes may reach those of the other, which may reach them.
+/// Nothing passes that the table of the other one drops, so both have to have them.
+fn peer_rules(bridge: &str, (peer, subnet): &(String, Ipv4Net)) -> [String; 2] {
+    [
+        format!("iifname \"{bridge}\" oifname \"{peer}\" ip daddr {subnet} accept"),
+        format!("iifname \"{peer}\" oifname \"{bridge}\" ip saddr {subnet} accept"),
+    ]
+}
+
+/// Returns what opens the tables of all networks but one to their peers, and closes them to others, where they differ.
+pub(super) fn render_peers(chains: &[Chain], peerings: &Peerings, but: &str) -> String {
+    let mut text = String::new();
+    let tables = tables(chains);
+    let current = tables.iter().filter(|(name, table)| *name != but && !table.outdated);
+    for (table, Table { peers: present, .. }) in current {
+        // A network without a claim is older than these, and has no peers.
+        let peers = peerings.get(table).map(Vec::as_slice).unwrap_or_default();
+        let names: BTreeSet<String> = peers.iter().map(|(peer, _)| peer.clone()).collect();
+        if *present == names {
+            continue;
+        }
+        text += &format!("flush chain inet {table} peers\n");
+        for gone in present.difference(&names) {
+            text += &format!("delete chain inet {table} {PEER}{gone}\n");
+        }
+        for new in names.difference(present) {
+            text += &format!("add chain inet {table} {PEER}{new}\n");
+        }
+        for rule in peers.iter().flat_map(|peer| peer_rules(table, peer)) {
+            text += &format!("add rule inet {table} peers {rule}\n");
+        }
+    }
+    text
 }
 
 /// Returns what removes the rules of a network, those of earlier versions of skep too, whose table is for IPv4 alone.
@@ -173,7 +223,8 @@ pub(super) fn tables(chains: &[Chain]) -> BTreeMap<String, Table> {
         let host = |it: &&Chain| it.name.strip_prefix(ADMITS)?.parse().ok();
         let outdated = of().any(|it| it.family == "ip") || !of().any(|it| it.name == VERSION);
         let hosts = of().filter_map(host).collect();
-        let table = Table { owner: owner.to_owned(), hosts, outdated };
+        let peers = of().filter_map(|it| it.name.strip_prefix(PEER).map(str::to_owned)).collect();
+        let table = Table { owner: owner.to_owned(), hosts, peers, outdated };
         tables.insert(chain.table.clone(), table);
     }
     tables
@@ -294,13 +345,14 @@ mod tests {
     fn the_rules_of_a_network() {
         let network =
             NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-        insta::assert_snapshot!(render(&network, "0123456789ab", &[], &Outside::default()));
+        insta::assert_snapshot!(render(&network, "0123456789ab", &[], &Outside::default(), &[]));
         let hosts = [[192, 0, 2, 7], [192, 0, 2, 8]].map(Ipv4Addr::from);
         let exits = ["eth0", "br0"].map(str::to_owned).to_vec();
         let outside = Outside { switched: exits.clone(), exits };
+        let peers = [("skep-other".to_owned(), "10.193.1.0/24".parse().unwrap())];
         insta::assert_snapshot!(
             "the_rules_with_hosts_where_nothing_was_forwarded",
-            render(&network, "0123456789ab", &hosts, &outside)
+            render(&network, "0123456789ab", &hosts, &outside, &peers)
         );
     }
 
@@ -308,8 +360,9 @@ mod tests {
     fn whose_a_table_is_and_what_drops_is_read_from_the_chains() {
         let output = br#"{"nftables": [{"metainfo": {"version": "1.0.6"}},
             {"chain": {"family": "inet", "table": "skep-demo", "name": "owner-ab12", "handle": 1}},
-            {"chain": {"family": "inet", "table": "skep-demo", "name": "rules-2", "handle": 2}},
+            {"chain": {"family": "inet", "table": "skep-demo", "name": "rules-3", "handle": 2}},
             {"chain": {"family": "inet", "table": "skep-demo", "name": "admits-192.0.2.7", "handle": 3}},
+            {"chain": {"family": "inet", "table": "skep-demo", "name": "peer-skep-b", "handle": 4}},
             {"chain": {"family": "ip", "table": "skep-old", "name": "owner-ab13", "handle": 1}},
             {"chain": {"family": "ip", "table": "skep-old", "name": "publish-10.193.0.2-80-443",
                        "handle": 9}},
@@ -321,9 +374,28 @@ mod tests {
                        "type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}}]}"#;
         let chains = parse(output).unwrap();
         let hosts = vec!["192.0.2.7".parse().unwrap()];
-        let demo = Table { owner: "ab12".into(), hosts, outdated: false };
-        let old = Table { owner: "ab13".into(), hosts: Vec::new(), outdated: true };
+        let peers = ["skep-b".to_owned()].into();
+        let demo = Table { owner: "ab12".into(), hosts, peers, outdated: false };
+        let old = Table { owner: "ab13".into(), outdated: true, ..Table::default() };
         assert_eq!(tables(&chains), [("skep-demo".into(), demo), ("skep-old".into(), old)].into());
+        let to = |peer: &str| vec![(peer.to_owned(), "10.193.1.0/24".parse().unwrap())];
+        let changes = |peers, but| {
+            render_peers(
+                &chains,
+                &[("skep-demo".into(), peers), ("skep-old".into(), to("x"))].into(),
+                but,
+            )
+        };
+        assert_eq!(changes(to("skep-b"), ""), "", "as it is");
+        assert_eq!(changes(Vec::new(), "skep-demo"), "", "which is made anew");
+        assert_eq!(
+            changes(to("skep-c"), ""),
+            "flush chain inet skep-demo peers\n\
+             delete chain inet skep-demo peer-skep-b\n\
+             add chain inet skep-demo peer-skep-c\n\
+             add rule inet skep-demo peers iifname \"skep-demo\" oifname \"skep-c\" ip daddr 10.193.1.0/24 accept\n\
+             add rule inet skep-demo peers iifname \"skep-c\" oifname \"skep-demo\" ip saddr 10.193.1.0/24 accept\n"
+        );
         let names: Vec<_> = obstacles(&chains).into_iter().map(ToString::to_string).collect();
         assert_eq!(names, ["inet my forward"]);
         assert!(!has_firewalld(&chains));

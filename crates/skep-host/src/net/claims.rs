@@ -13,7 +13,9 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
+use skep_core::model::{ClusterName, NetworkRecord};
 
+use crate::firewall::Peerings;
 use crate::store::{Owner, parse_known};
 use crate::sys::{FileError, Lock, make_private_dir, read_own, remove_file, write_atomic};
 
@@ -32,6 +34,9 @@ pub struct Claim {
     pub store: Option<PathBuf>,
     /// The subnet.
     pub subnet: Ipv4Net,
+    /// The clusters whose nodes may reach this one's, if they name it too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<ClusterName>,
 }
 
 impl Claim {
@@ -39,7 +44,8 @@ impl Claim {
     #[must_use]
     pub fn of(owner: &Owner, subnet: Ipv4Net) -> Self {
         let Owner { cluster, store, user } = owner.clone();
-        Self { user, cluster: cluster.to_string(), store: Some(store), subnet }
+        let (cluster, store) = (cluster.to_string(), Some(store));
+        Self { user, cluster, store, subnet, peers: Vec::new() }
     }
 
     /// Tells whether it is an owner's.
@@ -53,6 +59,59 @@ impl Claim {
 
 /// Claims by the names of their bridges.
 pub type Claims = BTreeMap<String, Claim>;
+
+/// Returns, for each network, those that it is opened to: of two clusters of one user and one store each has to name the
+/// other. What a cluster of another user is called, or says, opens nothing.
+#[must_use]
+pub fn peerings(claims: &Claims) -> Peerings {
+    let names = |one: &Claim, other: &Claim| {
+        one.peers.iter().any(|peer| peer.as_str() == other.cluster)
+            && one.user == other.user
+            && one.store.is_some()
+            && one.store == other.store
+    };
+    let of = |own: &Claim| {
+        let others = claims.iter().filter(|(_, other)| names(own, other) && names(other, own));
+        others.map(|(bridge, other)| (bridge.clone(), other.subnet)).collect()
+    };
+    claims.iter().map(|(bridge, own)| (bridge.clone(), of(own))).collect()
+}
+
+/// Writes down which peers an owner's network has, and returns all claims.
+///
+/// # Errors
+///
+/// If they cannot be read or written.
+pub fn name_peers(
+    state: &Path,
+    network: &NetworkRecord,
+    owner: &Owner,
+    peers: &[ClusterName],
+) -> Result<Claims, FileError> {
+    let mut claims = read(state)?;
+    let claim = claims.get(&network.bridge).cloned();
+    let claim = claim.unwrap_or_else(|| Claim::of(owner, network.subnet));
+    if claim.is_of(owner) && claim.peers != peers {
+        let claim = Claim { peers: peers.to_vec(), ..claim };
+        write(state, &network.bridge, &claim)?;
+        claims.insert(network.bridge.clone(), claim);
+    }
+    Ok(claims)
+}
+
+/// Forgets which peers a network has, and returns all claims.
+///
+/// # Errors
+///
+/// If they cannot be read or written.
+pub fn forget_peers(state: &Path, bridge: &str) -> Result<Claims, FileError> {
+    let mut claims = read(state)?;
+    if let Some(claim) = claims.get_mut(bridge).filter(|claim| !claim.peers.is_empty()) {
+        claim.peers.clear();
+        write(state, bridge, claim)?;
+    }
+    Ok(claims)
+}
 
 /// Reads all claims; without the right to read them there are none.
 ///
@@ -119,5 +178,61 @@ pub fn remove_if_unused(state: &Path, lock: Lock) {
     if std::fs::read_dir(state).is_ok_and(|all| !all.flatten().any(|it| other(&it))) {
         lock.remove();
         let _ = std::fs::remove_dir(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_clusters_of_one_user_and_store_that_name_each_other_are_peers() {
+        let claim = |user, cluster: &str, store: &str, number: u8, peers: &[&str]| {
+            let owner = Owner { cluster: cluster.parse().unwrap(), store: store.into(), user };
+            let subnet = Ipv4Net::new([10, 193, number, 0].into(), 24).unwrap();
+            let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+            (format!("skep-{number}"), Claim { peers, ..Claim::of(&owner, subnet) })
+        };
+        let mut claims = Claims::from([
+            claim(1000, "a", "/s", 0, &["b", "c", "d"]),
+            claim(1000, "b", "/s", 1, &["a"]),
+            // It is named, and names nobody.
+            claim(1000, "c", "/s", 2, &[]),
+            // It names, and is not named.
+            claim(1000, "e", "/s", 3, &["a"]),
+            // Names of another store, of another user, and of root.
+            claim(1000, "d", "/t", 4, &["a"]),
+            claim(1001, "d", "/s", 5, &["a"]),
+            claim(0, "b", "/s", 6, &["a"]),
+        ]);
+        let with = |bridge: &str| vec![(bridge.to_owned(), claims[bridge].subnet)];
+        let (a, b) = (with("skep-0"), with("skep-1"));
+        let open = |claims: &Claims| {
+            let all = peerings(claims).into_iter();
+            all.filter(|(_, peers)| !peers.is_empty()).collect::<Peerings>()
+        };
+        assert_eq!(open(&claims), Peerings::from([("skep-0".into(), b), ("skep-1".into(), a)]));
+        // Of an earlier version, which wrote no store down.
+        for bridge in ["skep-0", "skep-1"] {
+            claims.get_mut(bridge).unwrap().store = None;
+        }
+        assert_eq!(open(&claims), Peerings::new());
+    }
+
+    #[test]
+    fn peers_are_written_down_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = Owner { cluster: "a".parse().unwrap(), store: "/s".into(), user: 0 };
+        let network =
+            NetworkRecord { subnet: "10.193.0.0/24".parse().unwrap(), bridge: "skep-a".into() };
+        let peers = ["b".parse().unwrap()];
+        let written = name_peers(dir.path(), &network, &owner, &peers).unwrap();
+        assert_eq!(written["skep-a"].peers, peers);
+        assert_eq!(read(dir.path()).unwrap(), written);
+        // Another cluster with that bridge has no say.
+        let other = Owner { cluster: "x".parse().unwrap(), ..owner };
+        assert_eq!(name_peers(dir.path(), &network, &other, &[]).unwrap(), written);
+        assert!(forget_peers(dir.path(), "skep-a").unwrap()["skep-a"].peers.is_empty());
+        assert!(read(dir.path()).unwrap()["skep-a"].peers.is_empty());
     }
 }

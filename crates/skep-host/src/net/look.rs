@@ -1,15 +1,14 @@
 //! What is there of the host's network.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 use skep_core::observed::{HostFacts, Leftover};
 use skep_core::plan::is_in_use;
 
-use super::claims::Claims;
+use super::claims::{self, Claims};
 use super::ip::{self, Link, Route};
 use super::{Error, TAP, forwarding, policy};
 use crate::firewall::{self, Rules, Table};
@@ -216,6 +215,7 @@ impl HostNetwork {
         let links = self.links.iter().map(|link| &link.ifname).chain(self.claims.keys());
         HostFacts {
             ports: Vec::new(),
+            clusters: BTreeMap::new(),
             granted: self.granted.clone(),
             subnets: routed.chain(addressed).chain(claimed).chain(guarded).collect(),
             links: links.filter(|it| !own(it)).cloned().collect(),
@@ -240,14 +240,19 @@ impl HostNetwork {
         let outside = || forwarding::ways_out(&self.links, &self.routes);
         let forwards = |name: &str| self.forwarding.contains(name);
         self.rules.has(&network.bridge)
+            && self.rules.has_peers(&network.bridge, &claims::peerings(&self.claims))
             && (self.router
                 || forwards(&network.bridge) && outside().iter().all(|name| forwards(name)))
     }
 
-    /// Returns the hosts that a cluster's rules let in.
+    /// Returns whom a cluster's rules let in, and the peers that it was last said to have.
     #[must_use]
-    pub fn admitted(&self, network: &NetworkRecord) -> Vec<Ipv4Addr> {
-        self.rules.admitted(&network.bridge).to_vec()
+    pub fn admitted(&self, network: &NetworkRecord) -> Admits {
+        let claim = self.claims.get(&network.bridge);
+        Admits {
+            hosts: self.rules.admitted(&network.bridge).to_vec(),
+            peers: claim.map(|claim| claim.peers.clone()).unwrap_or_default(),
+        }
     }
 
     /// Tells whether there are interfaces of containers or virtual machines that are not skep's.

@@ -17,14 +17,14 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::{Admits, NetworkRecord, Publication};
 use thiserror::Error;
 
 pub use look::HostNetwork;
 pub use resolvers::resolvers;
 pub use root::RootNetwork;
 
-use crate::firewall::{self, Outside};
+use crate::firewall::{self, Outside, Peerings};
 use crate::forwarder::{self, PublishedPorts};
 use crate::store::Owner;
 use crate::sys::{CmdError, FileError, LockError};
@@ -101,8 +101,8 @@ pub trait Network: Send + Sync {
     /// If the rights are missing.
     async fn remove_link(&self, name: &str) -> Result<(), Error>;
 
-    /// Makes the rules of a cluster's network, and then forwards packets. Of the outside, only these hosts may
-    /// reach its nodes by themselves.
+    /// Makes the rules of a cluster's network, and then forwards packets. Beside this host, only these may reach its nodes
+    /// by themselves; of peers, those of the same user and store that name this cluster too.
     ///
     /// # Errors
     ///
@@ -111,7 +111,7 @@ pub trait Network: Send + Sync {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        hosts: &[Ipv4Addr],
+        admits: &Admits,
     ) -> Result<(), Error>;
 
     /// Lets ports of the host's loopback lead to a node, and no others; with no publication, none do. A process of
@@ -221,28 +221,14 @@ impl Network for LinuxNetwork {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        hosts: &[Ipv4Addr],
+        admits: &Admits,
     ) -> Result<(), Error> {
-        spare(&network.bridge, owner.user)?;
-        let exits = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
-        let switched = match forwarding::is_router() {
-            true => Vec::new(),
-            false => {
-                // One that forwards already does so for somebody else.
-                let ours = forwarding::switched_on().await?;
-                let fits = |name: &&String| !forwarding::forwards(name) || ours.contains(*name);
-                exits.iter().filter(fits).cloned().collect()
-            }
-        };
-        let outside = Outside { exits, switched };
-        firewall::ensure(network, &owner.digest(), hosts, &outside).await?;
-        // Only with the rules in place.
-        forwarding::ensure(&network.bridge, &outside.switched).await
+        // Who peers with whom is in the claims, which whoever gives networks to clusters has.
+        self.ensure_rules(network, owner, &admits.hosts, &Peerings::new()).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
-        spare(name, ROOT)?;
-        remove_firewall(name).await
+        self.remove_rules(name, &Peerings::new()).await
     }
 
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
@@ -276,6 +262,47 @@ impl Network for LinuxNetwork {
     }
 }
 
+impl LinuxNetwork {
+    /// As [`Network::ensure_firewall`], with what all networks of this host are opened to.
+    ///
+    /// # Errors
+    ///
+    /// If the rights are missing, or a firewall tool is.
+    pub async fn ensure_rules(
+        &self,
+        network: &NetworkRecord,
+        owner: &Owner,
+        hosts: &[Ipv4Addr],
+        peerings: &Peerings,
+    ) -> Result<(), Error> {
+        spare(&network.bridge, owner.user)?;
+        let exits = forwarding::ways_out(&ip::links().await?, &ip::routes().await?);
+        let switched = match forwarding::is_router() {
+            true => Vec::new(),
+            false => {
+                // One that forwards already does so for somebody else.
+                let ours = forwarding::switched_on().await?;
+                let fits = |name: &&String| !forwarding::forwards(name) || ours.contains(*name);
+                exits.iter().filter(fits).cloned().collect()
+            }
+        };
+        let outside = Outside { exits, switched };
+        firewall::ensure(network, &owner.digest(), hosts, &outside, peerings).await?;
+        // Only with the rules in place.
+        forwarding::ensure(&network.bridge, &outside.switched).await
+    }
+
+    /// As [`Network::remove_firewall`], with what the other networks of this host are opened to.
+    ///
+    /// # Errors
+    ///
+    /// If the rights are missing.
+    pub async fn remove_rules(&self, name: &str, peerings: &Peerings) -> Result<(), Error> {
+        spare(name, ROOT)?;
+        remove_firewall(name, peerings).await
+    }
+}
+
 /// Refuses to touch a network that was given to a user, unless it is done for that user.
 fn spare(bridge: &str, user: u32) -> Result<(), Error> {
     // Without the right to read claims there is none to touch a network either.
@@ -298,13 +325,13 @@ pub async fn remove_link(name: &str) -> Result<(), Error> {
     ip::remove_link(name).await
 }
 
-/// Removes the rules of the network that has this bridge, whosever it is; none is fine.
+/// Removes the rules of the network that has this bridge, whosever it is, and closes the others to it; none is fine.
 ///
 /// # Errors
 ///
 /// If the rights are missing.
-pub async fn remove_firewall(name: &str) -> Result<(), Error> {
-    Ok(firewall::remove(name).await?)
+pub async fn remove_firewall(name: &str, peerings: &Peerings) -> Result<(), Error> {
+    Ok(firewall::remove(name, peerings).await?)
 }
 
 /// The number of root.

@@ -5,13 +5,12 @@
 //! bridges; and of two who choose the same, the second is told.
 
 use std::io::ErrorKind;
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 
 use super::claims::{self, Claim};
 use super::{Error, HostNetwork, LinuxNetwork, Network};
@@ -93,16 +92,21 @@ impl Network for RootNetwork {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        hosts: &[Ipv4Addr],
+        admits: &Admits,
     ) -> Result<(), Error> {
         // Else the last `down` of another cluster could switch forwarding off under this one.
         let _turn = Self::turn().await?;
-        LinuxNetwork.ensure_firewall(network, owner, hosts).await
+        let state = Path::new(claims::STATE);
+        let claims = claims::name_peers(state, network, owner, &admits.peers)?;
+        let peerings = claims::peerings(&claims);
+        LinuxNetwork.ensure_rules(network, owner, &admits.hosts, &peerings).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         let turn = Self::turn().await?;
-        LinuxNetwork.remove_firewall(name).await?;
+        super::spare(name, super::ROOT)?;
+        let claims = claims::forget_peers(Path::new(claims::STATE), name)?;
+        LinuxNetwork.remove_rules(name, &claims::peerings(&claims)).await?;
         Self::give_up(name, turn).await
     }
 

@@ -187,6 +187,9 @@ impl Observer<'_> {
                 facts.ports.extend(ports.map(|port| (*port, title(other))));
                 clusters.push((record.network.subnet, title(other)));
                 facts.links.insert(record.network.bridge);
+                if other.store() == dir.store() && !other.is_of_machines() {
+                    facts.clusters.insert(record.name, record.peers);
+                }
             }
         }
         // First, as a cluster's name says more than that of its bridge.

@@ -1,12 +1,11 @@
 //! The side of an ordinary user.
 
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 use skep_core::observed::HostsEntry;
 
 use super::PROGRAM;
@@ -117,10 +116,10 @@ impl Network for HelperNetwork {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        hosts: &[Ipv4Addr],
+        admits: &Admits,
     ) -> Result<(), Error> {
-        let place = Place::of(network, owner);
-        self.done(Act::EnsureFirewall { place, hosts: hosts.to_vec() }).await
+        let (place, Admits { hosts, peers }) = (Place::of(network, owner), admits.clone());
+        self.done(Act::EnsureFirewall { place, hosts, peers }).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {

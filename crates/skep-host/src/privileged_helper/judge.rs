@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{Hostname, NetworkRecord};
+use skep_core::model::{Admits, Hostname, NetworkRecord};
 use thiserror::Error;
 
 use super::request::{Act, Name, Place};
@@ -78,6 +78,8 @@ pub(super) enum Refusal {
     NoNames,
     #[error("a cluster has at most {HOSTS} hosts")]
     TooManyHosts,
+    #[error("a cluster has at most {} peers", Admits::MOST_PEERS)]
+    TooManyPeers,
     #[error("{NAMES} names are as many as one user may have")]
     TooManyNames,
     #[error("{0:?} is no host name")]
@@ -106,6 +108,10 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
         Act::RestoreForwarding => Ok(()),
         Act::EnsureBridge(place) => network(place, user, seen),
         Act::EnsureFirewall { hosts, .. } if hosts.len() > HOSTS => Err(Refusal::TooManyHosts),
+        Act::EnsureFirewall { peers, .. } if peers.len() > Admits::MOST_PEERS => {
+            Err(Refusal::TooManyPeers)
+        }
+        // A peer is any name; whether it is one of the user's own clusters is looked up in the claims.
         Act::EnsureFirewall { place, .. } => network(place, user, seen),
         Act::RemoveLink(name) | Act::RemoveFirewall(name) => removal(name, user, seen),
         Act::Tap { name, place } => {

@@ -24,7 +24,8 @@ fn owner(user: u32) -> Owner {
 }
 
 fn claim(user: u32, subnet: &str) -> Claim {
-    Claim { user, cluster: "demo".into(), store: None, subnet: subnet.parse().unwrap() }
+    let (cluster, subnet) = ("demo".into(), subnet.parse().unwrap());
+    Claim { user, cluster, store: None, subnet, peers: Vec::new() }
 }
 
 /// A host with a cluster of root's, one of Alice's, and one of hers that has no bridge since the host was started.
@@ -65,7 +66,7 @@ fn judged(act: &Act, user: u32) -> Result<(), String> {
 }
 
 fn firewall(bridge: &str, subnet: &str) -> Act {
-    Act::EnsureFirewall { place: place(bridge, subnet), hosts: Vec::new() }
+    Act::EnsureFirewall { place: place(bridge, subnet), hosts: Vec::new(), peers: Vec::new() }
 }
 
 fn refused(act: &Act, user: u32, reason: &str) {

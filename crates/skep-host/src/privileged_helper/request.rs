@@ -13,7 +13,7 @@ use crate::net::claims::Claims;
 use crate::store::Owner;
 
 /// The number of the protocol: another one is another skep's.
-pub const PROTOCOL: u32 = 3;
+pub const PROTOCOL: u32 = 4;
 
 /// The longest request or answer, in bytes.
 pub(super) const MOST: usize = 64 << 10;
@@ -39,6 +39,8 @@ pub(super) enum Act {
         place: Place,
         /// Hosts that are nodes too, and reach the others by themselves.
         hosts: Vec<Ipv4Addr>,
+        /// Clusters of the same user and store that it is opened to if they name it too.
+        peers: Vec<ClusterName>,
     },
     RemoveLink(String),
     RemoveFirewall(String),

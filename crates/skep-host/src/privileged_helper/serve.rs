@@ -206,8 +206,11 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
     let forwarding = claims::forwarding_file(state);
     match act {
         Act::EnsureBridge(it) => LinuxNetwork.ensure_bridge(&it.network, &it.owner(user)).await?,
-        Act::EnsureFirewall { place: it, hosts } => {
-            LinuxNetwork.ensure_firewall(&it.network, &it.owner(user), hosts).await?;
+        Act::EnsureFirewall { place: it, hosts, peers } => {
+            let owner = it.owner(user);
+            let peerings =
+                claims::peerings(&claims::name_peers(state, &it.network, &owner, peers)?);
+            LinuxNetwork.ensure_rules(&it.network, &owner, hosts, &peerings).await?;
         }
         Act::Tap { name, place } => {
             let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;
@@ -222,7 +225,8 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
             give_up(name, state, host.claims()).await?;
         }
         Act::RemoveFirewall(name) => {
-            net::remove_firewall(name).await?;
+            let peerings = claims::peerings(&claims::forget_peers(state, name)?);
+            net::remove_firewall(name, &peerings).await?;
             give_up(name, state, host.claims()).await?;
         }
         Act::RestoreForwarding => LinuxNetwork.restore_forwarding(&forwarding).await?,

@@ -121,7 +121,8 @@ pub async fn undo(
     }
     privileged_helper::remove_all_names(state)?;
     for used in &seen.used {
-        net::remove_firewall(&used.bridge).await?;
+        let peerings = claims::peerings(&claims::forget_peers(state, &used.bridge)?);
+        net::remove_firewall(&used.bridge, &peerings).await?;
         net::remove_link(&used.bridge).await?;
         claims::remove(state, &used.bridge)?;
     }

@@ -11,8 +11,8 @@ use crate::sys::{read_own, write_atomic};
 
 /// The format's number; raised whenever a key is added, as an older skep does not know what it means.
 ///
-/// 2: images, access, registry and trusted; a node's availability and host; a hostname's follow.
-const FORMAT: u64 = 2;
+/// 2: images, access, registry and trusted; a node's availability and host; a hostname's follow. 3: peers.
+const FORMAT: u64 = 3;
 
 #[derive(Serialize, Deserialize)]
 struct File {

@@ -91,6 +91,7 @@ mod tests {
             hostnames: Vec::new(),
             images: Vec::new(),
             access: skep_core::model::Access::default(),
+            peers: Vec::new(),
             registry: None,
             trusted: None,
         };

@@ -12,6 +12,7 @@ fn record() -> ClusterRecord {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     }
@@ -47,11 +48,11 @@ async fn a_newer_file_is_refused_and_left_as_it_is() {
     let cluster = locked(dir.path()).await;
     cluster.write_cluster(&record()).unwrap();
     let path = cluster.dir().path().join("cluster.json");
-    std::fs::write(&path, r#"{"format": 3, "news": true}"#).unwrap();
+    std::fs::write(&path, r#"{"format": 4, "news": true}"#).unwrap();
     let error = cluster.dir().record().unwrap_err();
-    assert!(error.to_string().ends_with("has format 3, and this skep knows formats up to 2"));
+    assert!(error.to_string().ends_with("has format 4, and this skep knows formats up to 3"));
     assert!(cluster.write_cluster(&record()).is_err());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"format": 3, "news": true}"#);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"format": 4, "news": true}"#);
 }
 
 #[tokio::test]
@@ -167,7 +168,7 @@ async fn older_records_are_read_and_written_in_todays_format() {
         let text = std::fs::read(path).unwrap();
         serde_json::from_slice::<serde_json::Value>(&text).unwrap().pointer(at).cloned().unwrap()
     };
-    assert_eq!(format(&path, "/format"), 2);
+    assert_eq!(format(&path, "/format"), 3);
     assert_eq!(format(&config, "/Driver/SkepFormat"), 2);
     assert_eq!(cluster.dir().record().unwrap().unwrap(), read);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
-use skep_core::model::NetworkRecord;
+use skep_core::model::{Admits, NetworkRecord};
 
 use crate::firewall;
 use crate::net::claims::Claims;
@@ -93,8 +93,8 @@ async fn carry_out(act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
             let written = std::fs::write(FORWARDING, "1");
             let failed = |error| crate::sys::FileError::new("write", Path::new(FORWARDING), error);
             written.map_err(failed)?;
-            // Hosts cannot reach nodes in here.
-            here.ensure_firewall(&network, &owner, &[]).await?;
+            // Hosts cannot reach nodes in here, and there are no claims of peers.
+            here.ensure_firewall(&network, &owner, &Admits::default()).await?;
         }
         Act::RemoveFirewall(name) => here.remove_firewall(&name).await?,
         Act::RemoveLink(name) => here.remove_link(&name).await?,

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use ipnet::Ipv4Net;
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_core::observed::HostsEntry;
 use tokio::net::TcpStream;
 
@@ -192,7 +192,7 @@ impl Network for UsernsNetwork {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        _hosts: &[Ipv4Addr],
+        _admits: &Admits,
     ) -> Result<(), Error> {
         self.done(Act::EnsureFirewall(network.clone(), owner.clone())).await
     }

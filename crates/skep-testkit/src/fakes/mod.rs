@@ -25,6 +25,7 @@ use skep_core::services::View;
 use skep_host::converge::{Failure, OnFailure, Settings, StepContext, execute};
 use skep_host::firewall::Table;
 use skep_host::hosts::DirectNames;
+use skep_host::net::claims::Claims;
 use skep_host::observe::{self, Damage, Observer};
 use skep_host::store::dm::MachineStore;
 use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
@@ -107,6 +108,8 @@ pub struct FakeHost {
 pub(crate) struct State {
     pub bridges: BTreeMap<String, (NetworkRecord, Owner)>,
     pub tables: BTreeMap<String, Table>,
+    /// Whose the networks are.
+    pub claims: Claims,
     /// Where ports of the loopback lead, by table.
     pub published: BTreeMap<String, String>,
     pub forwarding: bool,

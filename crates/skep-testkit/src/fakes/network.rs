@@ -1,12 +1,12 @@
 //! A network in memory.
 
-use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use async_trait::async_trait;
-use skep_core::model::{NetworkRecord, Publication};
+use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_host::firewall::Table;
+use skep_host::net::claims::Claim;
 use skep_host::net::{Error, HostNetwork, Network};
 use skep_host::store::Owner;
 
@@ -36,11 +36,13 @@ impl Network for FakeHost {
         &self,
         network: &NetworkRecord,
         owner: &Owner,
-        hosts: &[Ipv4Addr],
+        admits: &Admits,
     ) -> Result<(), Error> {
         self.act(injected, |state| {
-            let (owner, hosts) = (owner.digest(), hosts.to_vec());
-            let table = Table { owner, hosts, outdated: false };
+            let claim = Claim { peers: admits.peers.clone(), ..Claim::of(owner, network.subnet) };
+            state.claims.insert(network.bridge.clone(), claim);
+            let (owner, hosts) = (owner.digest(), admits.hosts.clone());
+            let table = Table { owner, hosts, ..Table::default() };
             state.tables.insert(network.bridge.clone(), table);
             state.forwarding = true;
             Ok(())
@@ -75,6 +77,7 @@ impl Network for FakeHost {
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         self.act(injected, |state| {
+            state.claims.remove(name);
             state.tables.remove(name);
             Ok(())
         })
@@ -89,7 +92,8 @@ impl Network for FakeHost {
 
     async fn look(&self) -> Result<HostNetwork, Error> {
         self.act(injected, |state| {
-            Ok(HostNetwork::of(state.bridges.values().cloned(), state.tables.clone()))
+            let seen = HostNetwork::of(state.bridges.values().cloned(), state.tables.clone());
+            Ok(seen.with_claims(state.claims.clone()))
         })
     }
 

@@ -40,6 +40,7 @@ fn spec(name: &str) -> ClusterSpec {
         hostnames: Vec::new(),
         images: Vec::new(),
         access: Access::default(),
+        peers: Vec::new(),
         registry: None,
         trusted: None,
     }

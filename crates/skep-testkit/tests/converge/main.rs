@@ -49,6 +49,7 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
         nodes: (0..managers + workers).map(node).collect(),
         images: Vec::new(),
         access: Access { ports: vec![8080], ..Access::default() },
+        peers: vec!["other".parse().unwrap()],
         registry: None,
         trusted: None,
         hostnames: vec![HostnameSpec {

@@ -26,7 +26,7 @@ use crate::cli::{Detail, Up, Verification, Waiting, Wanted};
 use crate::context::{Context, Machinery};
 use crate::errln;
 use crate::error::{CliError, Context as _};
-use crate::file::ClusterFile;
+use crate::file::{ClusterFile, sorted};
 use crate::render::progress::Progress;
 
 /// How often a subnet is chosen before an `up` gives up. Each time somebody else took the one that was chosen.
@@ -265,6 +265,12 @@ fn check_userns(
         let message = "hosts cannot reach virtual machines in a network of their user's own";
         return Err(CliError::usage(message).hint("sudo skep setup, and without --net user"));
     }
+    if !spec.peers.is_empty() {
+        let message = "clusters with --net user cannot be peers: their networks are in a namespace of the user's own";
+        return Err(CliError::usage(message)
+            .hint("sudo skep setup, and without --net user")
+            .hint("--publish PORT, for http://localhost:PORT"));
+    }
     if !spec.hostnames.is_empty() && machinery.writes_own_names() {
         let message =
             "names in /etc/hosts lead nowhere with --net user: nodes are reached by the loopback";
@@ -336,8 +342,12 @@ fn wanted_spec(
     wanted: &Wanted,
     seen: &Observed,
 ) -> Result<ClusterSpec, CliError> {
-    if let (None, true, Some(cluster)) = (&file, is_empty(wanted), &seen.cluster) {
-        return Ok(cluster.spec(seen.nodes.values().map(|node| &node.record)));
+    if let (None, true, Some(cluster)) = (&file, is_empty_but_peers(wanted), &seen.cluster) {
+        let mut spec = cluster.spec(seen.nodes.values().map(|node| &node.record));
+        if wanted.no_peers || !wanted.peer.is_empty() {
+            spec.peers = sorted(wanted.peer.clone());
+        }
+        return without_problems(spec);
     }
     let file = file.unwrap_or_default().with_flags(wanted)?;
     let mut spec = file.spec(name.clone());
@@ -350,6 +360,10 @@ fn wanted_spec(
             node.availability = node.availability.or(recorded.and_then(|it| it.availability));
         }
     }
+    without_problems(spec)
+}
+
+fn without_problems(spec: ClusterSpec) -> Result<ClusterSpec, CliError> {
     let problems = spec.problems();
     if problems.is_empty() {
         return Ok(spec);
@@ -358,7 +372,8 @@ fn wanted_spec(
     Err(CliError::usage(lines.join("\n")))
 }
 
-fn is_empty(wanted: &Wanted) -> bool {
+/// Tells whether nothing is wanted of a cluster but other peers.
+fn is_empty_but_peers(wanted: &Wanted) -> bool {
     let Wanted {
         driver,
         num_node,
@@ -371,6 +386,8 @@ fn is_empty(wanted: &Wanted) -> bool {
         subnet,
         hostname,
         publish,
+        peer: _,
+        no_peers: _,
         no_context,
         suite,
         mirror,

@@ -41,6 +41,7 @@ pub fn document(spec: &ClusterSpec, file: Option<&ClusterFile>) -> Json {
     }
     add("hostnames", spec.hostnames.iter().map(hostname).collect());
     add("ports", json!(spec.access.ports));
+    add("peers", json!(spec.peers));
     add("context", json!(!spec.access.no_context));
     add("image", image(&spec.image));
     add("images", spec.images.iter().map(|set| json!(set.source)).collect());

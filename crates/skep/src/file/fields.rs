@@ -76,6 +76,12 @@ impl Section for ClusterFile {
             "TCP ports of this host's loopback, each forwarded to the same port of a node that is up."
         ),
         field!(
+            "peers": ListOf<ClusterName> => peers,
+            default([]),
+            "Other clusters of the same user and store. Their nodes and this cluster's reach each other on every port if \
+             both clusters name each other."
+        ),
+        field!(
             "context": Flag => context,
             default(true),
             "Whether to create a docker context for the cluster, skep-NAME."

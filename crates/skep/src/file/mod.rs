@@ -23,7 +23,7 @@ mod tree;
 pub use document::document;
 pub use load::json_schema;
 pub use references::{Reference, file_references};
-pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
+pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node, sorted};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -63,6 +63,8 @@ pub struct ClusterFile {
     pub image: ImageEntry,
     /// TCP ports of this host's loopback that lead to a node.
     pub ports: Vec<u32>,
+    /// Clusters whose nodes and its own may reach each other.
+    pub peers: Vec<ClusterName>,
     /// Whether the docker command gets a context.
     pub context: Option<bool>,
     /// Container images for all nodes: references, or paths of archives and layouts.

@@ -75,6 +75,10 @@ impl ClusterFile {
             }
         }
         self.ports.extend(wanted.publish.iter().map(|port| u32::from(*port)));
+        self.peers.extend(wanted.peer.iter().cloned());
+        if wanted.no_peers {
+            self.peers.clear();
+        }
         if wanted.no_context {
             self.context = Some(false);
         }
@@ -194,6 +198,7 @@ impl ClusterFile {
             hostnames: self.hostnames.clone(),
             images: self.images.iter().map(|source| unseen(source)).collect(),
             access: self.access(),
+            peers: sorted(self.peers.clone()),
             trusted: None,
             image: ImageSpec {
                 suite: self.image.suite.clone().unwrap_or(default.suite),
@@ -208,11 +213,16 @@ impl ClusterFile {
 impl ClusterFile {
     fn access(&self) -> Access {
         let ports = self.ports.iter().filter_map(|port| u16::try_from(*port).ok());
-        let mut ports: Vec<u16> = ports.collect();
-        ports.sort_unstable();
-        ports.dedup();
+        let ports = sorted(ports.collect());
         Access { ports, no_context: self.context == Some(false), docker_config: None }
     }
+}
+
+/// Returns values in order, each once.
+pub fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
 }
 
 /// Returns the registry, on the first manager that can serve it, or another node.
@@ -323,6 +333,21 @@ mod tests {
         let labels: Vec<Vec<_>> =
             spec.nodes.iter().map(|node| node.labels.keys().cloned().collect()).collect();
         assert_eq!(labels, [vec!["all", "zone"], vec!["all", "tier"], vec!["all", "tier", "zone"]]);
+    }
+
+    #[test]
+    fn peers_of_file_and_flags_are_put_together_or_left_out() {
+        let peers = |file: &str, wanted: Wanted| {
+            let peers = file.split_whitespace().map(|name| name.parse().unwrap()).collect();
+            let file = ClusterFile { peers, ..ClusterFile::default() };
+            let spec = file.with_flags(&wanted).unwrap().spec("demo".parse().unwrap());
+            spec.peers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let flags = || Wanted { peer: vec!["b".parse().unwrap()], ..Wanted::default() };
+        assert_eq!(peers("c b a", flags()), ["a", "b", "c"]);
+        assert_eq!(peers("", flags()), ["b"]);
+        let none = Wanted { no_peers: true, ..Wanted::default() };
+        assert!(peers("c", none).is_empty());
     }
 
     #[test]

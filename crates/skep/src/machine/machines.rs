@@ -207,6 +207,7 @@ impl Store<'_> {
             trusted: None,
             images: Vec::new(),
             access: Access::default(),
+            peers: Vec::new(),
         })
     }
 

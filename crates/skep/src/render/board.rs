@@ -351,6 +351,7 @@ mod tests {
             nodes: (0..10).map(node).collect(),
             images: Vec::new(),
             access: Access { ports: vec![8080], ..Access::default() },
+            peers: Vec::new(),
             registry: None,
             trusted: None,
             hostnames: vec![HostnameSpec {

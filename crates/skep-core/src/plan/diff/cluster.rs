@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use super::{Change, Kind, Mark, View};
-use crate::model::{ClusterRecord, RegistrySpec};
+use crate::model::{ClusterName, ClusterRecord, RegistrySpec};
 use crate::plan::Action;
 
 impl View<'_> {
@@ -40,6 +40,16 @@ impl View<'_> {
             changes.extend(publication.ports.iter().map(port(Mark::Change)).map(|it| it.to(&to)));
         }
         changes
+    }
+
+    pub(super) fn peers(&self) -> Vec<Change> {
+        let peers = |record: Option<&ClusterRecord>| {
+            record.map_or_else(Vec::new, |record| record.peers.clone())
+        };
+        let (before, after) = (peers(self.before), peers(self.after));
+        let peer = |mark| move |peer: &ClusterName| Change::of(mark, Kind::Peer, peer.as_str());
+        let (added, removed) = (missing(&after, &before), missing(&before, &after));
+        added.iter().map(peer(Mark::Add)).chain(removed.iter().map(peer(Mark::Remove))).collect()
     }
 
     pub(super) fn hostnames(&self) -> Vec<Change> {

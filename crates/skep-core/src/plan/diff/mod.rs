@@ -69,6 +69,8 @@ pub enum Kind {
     SwarmEntry,
     /// A port of the host's loopback.
     Port,
+    /// A cluster whose nodes and this one's may reach each other.
+    Peer,
     /// A name in the host's /etc/hosts.
     Hostname,
     /// A docker context.
@@ -105,6 +107,7 @@ impl Kind {
             Self::Availability => "availability",
             Self::SwarmEntry => "swarm entry",
             Self::Port => "port",
+            Self::Peer => "peer",
             Self::Hostname => "hostname",
             Self::Context => "docker context",
             Self::Image => "image",
@@ -218,6 +221,7 @@ pub fn diff(name: &ClusterName, seen: &Observed, plan: &Plan) -> Vec<Change> {
     let mut changes: Vec<Change> = view.cluster().into_iter().collect();
     changes.extend(view.nodes());
     changes.extend(view.ports());
+    changes.extend(view.peers());
     changes.extend(view.hostnames());
     changes.extend(view.context());
     changes.extend(view.images());

@@ -1,6 +1,6 @@
 //! What each step does to the world.
 
-use skep_core::model::{EngineImages, ImageSet, NodeName, NodeRecord, Publication, Shape};
+use skep_core::model::{Admits, EngineImages, ImageSet, NodeName, NodeRecord, Publication, Shape};
 use skep_core::observed::{Baked, ContextState, EngineState, MachineState};
 use skep_core::plan::{Action, DiskBase, Step};
 
@@ -55,11 +55,11 @@ impl World {
                 self.assert_recorded(&network.bridge);
                 self.links.insert(network.bridge.clone(), Part::Whole);
             }
-            Action::EnsureFirewall { network, hosts } => {
+            Action::EnsureFirewall { network, admits } => {
                 self.assert_recorded(&network.bridge);
                 let whole = self.links.get(&network.bridge) == Some(&Part::Whole);
                 assert!(whole, "rules before the bridge, which then forwards");
-                self.admitted.clone_from(hosts);
+                self.admitted.clone_from(admits);
                 self.tables.insert(network.bridge.clone(), Part::Whole);
             }
             Action::ForgetMember { id, through } => {
@@ -98,7 +98,7 @@ impl World {
             Action::PublishHosts(entries) => self.hosts.clone_from(entries),
             Action::RemoveFirewall(name) => {
                 self.published = None;
-                self.admitted.clear();
+                self.admitted = Admits::default();
                 self.tables.remove(name);
             }
             Action::RemoveLink(name) => {

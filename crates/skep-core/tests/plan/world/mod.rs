@@ -14,7 +14,7 @@ mod undone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use skep_core::model::{ClusterRecord, EngineImages, NodeName, NodeRecord, Shape};
+use skep_core::model::{Admits, ClusterRecord, EngineImages, NodeName, NodeRecord, Shape};
 use skep_core::observed::{Baked, ContextState, HostFacts, HostsEntry, MachineState};
 
 pub use act::Fault;
@@ -44,8 +44,8 @@ pub struct World {
     pub hosts: Vec<HostsEntry>,
     /// Where ports of the loopback lead.
     pub published: Option<String>,
-    /// The hosts that the rules let in.
-    pub admitted: Vec<Ipv4Addr>,
+    /// Whom the rules let in.
+    pub admitted: Admits,
     /// The docker command's directory; none without a docker command.
     pub docker_config: Option<String>,
     /// The docker command's context.
