@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use skep_host::driver::qemu::{Qemu, qmp::Qmp};
-use skep_host::engine::{Engine, Engines, TlsEngines};
-use skep_host::oci::Source;
-use skep_host::pki;
-use skep_host::shell::{AgentShell, NodeShell};
-use skep_host::store::dm::MachineStore;
-use skep_host::store::{ClusterDir, Entry, Store};
+use skep_docker::engine::{Engine, Engines, TlsEngines};
+use skep_docker::oci::Source;
+use skep_driver::qemu::{Qemu, qmp::Qmp};
+use skep_driver::shell::AgentShell;
+use skep_store::dm::MachineStore;
+use skep_store::pki;
+use skep_store::{ClusterDir, Entry, Store};
+use skep_sys::shell::NodeShell;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
@@ -251,7 +252,7 @@ fn serve_engine(keys: &Path, address: Ipv4Addr, answer: Answer) {
         .with_single_cert(chain, key)
         .expect("they fit");
     let config = Arc::new(config);
-    let listener = TcpListener::bind((address, skep_host::engine::PORT)).expect("a free port");
+    let listener = TcpListener::bind((address, skep_docker::engine::PORT)).expect("a free port");
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let (config, answer) = (Arc::clone(&config), Arc::clone(&answer));

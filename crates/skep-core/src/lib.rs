@@ -6,6 +6,8 @@
 //! Every choice that skep makes is made in [`plan`], as a function of its arguments.
 
 pub mod event;
+#[cfg(any(test, feature = "test-support"))]
+pub mod fixtures;
 pub mod model;
 pub mod observed;
 pub mod plan;

@@ -56,5 +56,5 @@ pub fn layer(name: &str, bytes: usize) -> Vec<u8> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    skep_host::sys::hex(&Sha256::digest(bytes))
+    skep_sys::hex(&Sha256::digest(bytes))
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use skep_host::driver::qemu::{args::MONITOR, qmp::Qmp};
-use skep_host::shell::{AgentShell, NodeShell as _};
+use skep_driver::qemu::{args::MONITOR, qmp::Qmp};
+use skep_driver::shell::AgentShell;
+use skep_sys::shell::NodeShell as _;
 
 /// Returns by how much the clock of the guest whose machine has that directory is wrong, early or
 /// late, as precisely as an answer of its agent comes quickly.

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use skep_host::net::claims::STATE;
+use skep_net::network::claims::STATE;
 pub use test_skip::skip;
 
 /// The programs without which no machine starts.

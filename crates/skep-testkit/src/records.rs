@@ -6,7 +6,7 @@ use skep_core::model::{
     Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
     Size,
 };
-use skep_host::store::Store;
+use skep_store::Store;
 
 use crate::home::Home;
 

@@ -9,10 +9,10 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_host::firewall::{Frames, look};
-use skep_host::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
-use skep_host::net::{LinuxNetwork, Network};
-use skep_host::store::Owner;
+use skep_net::firewall::{Frames, look};
+use skep_net::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
+use skep_net::network::{LinuxNetwork, Network};
+use skep_store::Owner;
 use skep_testkit::host::{
     are_installed, can_run_machines, command, find, in_namespaces, run, skip,
 };

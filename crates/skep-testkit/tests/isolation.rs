@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_host::net::{LinuxNetwork, Network};
-use skep_host::store::Owner;
+use skep_net::network::{LinuxNetwork, Network};
+use skep_store::Owner;
 use skep_testkit::host::{command, run};
 
 use nets::{

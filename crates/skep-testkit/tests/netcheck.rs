@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_host::netcheck::{Peer, Report, Verdict, check};
-use skep_host::shell::{Error, NodeOutput, NodeShell};
-use skep_host::sys::Cmd;
+use skep_net::netcheck::{Peer, Report, Verdict, check};
+use skep_sys::Cmd;
+use skep_sys::shell::{Error, NodeOutput, NodeShell};
 use skep_testkit::host::{can_run_machines, in_namespaces, run};
 
 const PART: &str = "SKEP_TEST_PART";
@@ -88,7 +88,7 @@ fn nodes() {
     let before = rules();
     let report = all.block_on(look());
     let verdict = |from: &str, to: &str, what: &str| {
-        let is_it = |path: &&skep_host::netcheck::Path| {
+        let is_it = |path: &&skep_net::netcheck::Path| {
             path.from == from && path.to == to && path.what == what
         };
         report.paths.iter().find(is_it).unwrap().verdict.clone()

@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_host::net::{LinuxNetwork, Network};
-use skep_host::store::Owner;
+use skep_net::network::{LinuxNetwork, Network};
+use skep_store::Owner;
 use skep_testkit::host::{can_run_machines, run};
 
 /// Says which part of the story this process plays; the test itself has none.

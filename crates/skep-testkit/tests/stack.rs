@@ -7,8 +7,8 @@ use skep_core::event::Event;
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
-use skep_host::converge::OnFailure;
-use skep_host::stack::{Ending, Error, Swarm, await_gone, report, watch};
+use skep_docker::stack::{Ending, Error, Swarm, await_gone, report, watch};
+use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 
 const OPTIONS: UpOptions =

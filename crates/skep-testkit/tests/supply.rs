@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use skep_core::model::ImageSpec;
-use skep_host::image::{Cache, Images as _};
-use skep_host::sys::chain;
+use skep_driver::image::{Cache, Images as _};
+use skep_sys::chain;
 use skep_testkit::host::can_run_machines;
 
 /// A repository of one package, and the keys that sign it.

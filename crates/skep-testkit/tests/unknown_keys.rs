@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use skep_core::model::{NetworkRecord, Publication};
-use skep_host::forwarder::Places;
-use skep_host::net::claims::{self, Claim};
-use skep_host::privileged_helper::Grants;
-use skep_host::store::Owner;
-use skep_host::sys::{FileError, chain};
+use skep_net::forwarder::Places;
+use skep_net::network::claims::{self, Claim};
+use skep_net::privileged_helper::Grants;
+use skep_store::Owner;
+use skep_sys::{FileError, chain};
 
 /// Adds a key to each object in a value, one at a time.
 fn with_a_key_more(value: &Value) -> Vec<Value> {

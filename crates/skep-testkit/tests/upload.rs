@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use skep_core::model::NodeName;
-use skep_host::engine::{Engine, Engines, Error, PORT, TlsEngines, Upload};
-use skep_host::pki::{self, Credentials};
+use skep_docker::engine::{Engine, Engines, Error, PORT, TlsEngines, Upload};
+use skep_store::pki::{self, Credentials};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -1,13 +1,13 @@
-//! skep as a process of its own, which forwards to nodes or acts in a namespace; see [`skep_host::forwarder`] and
-//! [`skep_host::userns`].
+//! skep as a process of its own, which forwards to nodes or acts in a namespace; see [`skep_net::forwarder`] and
+//! [`skep_net::userns`].
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use skep_host::forwarder::{FORWARD_PORTS, forward};
-use skep_host::sys::dial_through;
-use skep_host::userns::{FORWARD, SERVE_USERNS, UsernsNetwork, serve_userns};
+use skep_net::forwarder::{FORWARD_PORTS, forward};
+use skep_net::userns::{FORWARD, SERVE_USERNS, UsernsNetwork, serve_userns};
+use skep_sys::dial_through;
 
 use crate::errln;
 use crate::error::code;
@@ -26,8 +26,8 @@ pub fn run(line: &[String]) -> Option<ExitCode> {
         [FORWARD_PORTS, dir] => (FORWARD_PORTS, Some(dir)),
         _ => return None,
     };
-    skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
-    let played = skep_host::sys::close_inherited_on_exec().and_then(|()| {
+    skep_sys::search_in(std::env::var_os("PATH").unwrap_or_default());
+    let played = skep_sys::close_inherited_on_exec().and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match dir {
             Some(dir) => runtime.block_on(forward(Path::new(dir), |text| errln!("{text}"))),

@@ -10,18 +10,18 @@ use std::time::Duration;
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_core::observed::{HostsEntry, MachineState, Observed};
-use skep_host::converge::{Settings, StepContext};
-use skep_host::driver::qemu::{Accelerator, Choice, Profile, Qemu};
-use skep_host::driver::{AnyDriver, Driver as _};
-use skep_host::engine::{EngineImage, TlsEngines};
-use skep_host::image::Cache;
-use skep_host::net::{Network, resolvers};
-use skep_host::observe::{self, Damage, Observer};
-use skep_host::privileged_helper::HelperNetwork;
-use skep_host::stack::Swarm;
-use skep_host::store::{ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
-use skep_host::sys::Holder;
-use skep_host::userns::UsernsNetwork;
+use skep_docker::engine::{EngineImage, TlsEngines};
+use skep_docker::stack::Swarm;
+use skep_driver::image::Cache;
+use skep_driver::qemu::{Accelerator, Choice, Profile, Qemu};
+use skep_driver::{AnyDriver, Driver as _};
+use skep_net::network::{Network, resolvers};
+use skep_net::privileged_helper::HelperNetwork;
+use skep_net::userns::UsernsNetwork;
+use skep_ops::converge::{Settings, StepContext};
+use skep_ops::observe::{self, Damage, Observer};
+use skep_store::{ClusterDir, Exposed, LockedCluster, Machine, Owner, Registry, Store};
+use skep_sys::Holder;
 
 use self::backends::Backends;
 use crate::cli::{Accel, Detail, Waiting};
@@ -395,7 +395,7 @@ impl Machinery<'_> {
     /// Tells whether names are written to the file that this host's programs read.
     #[must_use]
     pub fn writes_own_names(&self) -> bool {
-        self.settings.hosts_file == Path::new(skep_host::hosts::FILE)
+        self.settings.hosts_file == Path::new(skep_net::hosts::FILE)
     }
 
     /// Asks the engines of all nodes that run for their images; returns what each says, or why it says
@@ -420,7 +420,7 @@ impl Machinery<'_> {
     ///
     /// If the file cannot be read.
     pub fn hosts_entries(&self, dir: &ClusterDir) -> Result<Vec<HostsEntry>, CliError> {
-        skep_host::hosts::read_block(&self.settings.hosts_file, &Owner::of(dir))
+        skep_net::hosts::read_block(&self.settings.hosts_file, &Owner::of(dir))
             .context("cannot read names")
     }
 
@@ -467,7 +467,7 @@ impl Machinery<'_> {
 /// Returns the command that closes a file or directory to others.
 #[must_use]
 pub fn chmod(it: &Exposed) -> String {
-    let path = skep_host::sys::shell_quoted(&it.path.to_string_lossy());
+    let path = skep_sys::shell_quoted(&it.path.to_string_lossy());
     format!("chmod {:o} {path}", it.wanted)
 }
 

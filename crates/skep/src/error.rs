@@ -4,9 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use skep_core::model::NodeName;
-use skep_host::converge::{self, Failure};
-use skep_host::sys::{Distrust, Why, shell_quoted, user_name};
-use skep_host::{driver, engine, image, net, pki, setup, shell};
+use skep_docker::engine;
+use skep_driver::image;
+use skep_net::network;
+use skep_net::setup;
+use skep_ops::converge::{self, Failure};
+use skep_store::pki;
+use skep_sys::shell;
+use skep_sys::{Distrust, Why, shell_quoted, user_name};
 
 /// The exit codes.
 pub mod code {
@@ -103,7 +108,7 @@ impl fmt::Display for CliError {
 
 fn describe(failure: &Failure) -> String {
     let place = failure.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
-    let mut text = format!("{place}{}: {}", failure.title, skep_host::sys::chain(&failure.error));
+    let mut text = format!("{place}{}: {}", failure.title, skep_sys::chain(&failure.error));
     if !failure.console.is_empty() {
         text.push_str("\n  the last lines of its console:\n");
         let lines: Vec<_> = failure.console.lines().map(|line| format!("    {line}")).collect();
@@ -116,7 +121,7 @@ fn exit_code(error: &converge::Error) -> u8 {
     use converge::Error as E;
     match error {
         E::Late { .. }
-        | E::Driver(driver::Error::NoGuest { .. })
+        | E::Driver(skep_driver::Error::NoGuest { .. })
         | E::Shell(shell::Error::Timeout { .. })
         | E::Engine(engine::Error::Timeout { .. }) => code::TIMEOUT,
         E::Image(
@@ -141,8 +146,8 @@ fn hints(failure: &Failure) -> Vec<String> {
             ]
         }
         E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
-        | E::Network(net::Error::NoHelper(_)) => vec!["skep doctor".to_owned()],
-        E::Network(net::Error::OtherHelper(_)) => vec![setup::remedy()],
+        | E::Network(network::Error::NoHelper(_)) => vec!["skep doctor".to_owned()],
+        E::Network(network::Error::OtherHelper(_)) => vec![setup::remedy()],
         E::Image(image::Error::NoSpace { .. }) => vec!["skep cache prune".to_owned()],
         E::Pki(error) => out_of_time(error),
         E::Clock { node, .. } => vec![
@@ -150,10 +155,10 @@ fn hints(failure: &Failure) -> Vec<String> {
             format!("skep ssh {node} -- date  # and that of the node?"),
         ],
         E::Late { limit, .. } => vec![longer(*limit)],
-        E::Driver(driver::Error::NoGuest { limit_s, .. }) => {
+        E::Driver(skep_driver::Error::NoGuest { limit_s, .. }) => {
             vec![longer(Duration::from_secs(*limit_s))]
         }
-        E::Driver(driver::Error::Disk { .. }) => {
+        E::Driver(skep_driver::Error::Disk { .. }) => {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
             vec![
                 format!(
@@ -198,7 +203,7 @@ fn without_images(node: &NodeName, error: &converge::Error) -> Option<String> {
         E::Engine(error) if error.is_full() => Some(format!(
             "skep docker --node {node} -- system prune  # makes room on its disk; then the same again"
         )),
-        E::Driver(driver::Error::Died(_)) => {
+        E::Driver(skep_driver::Error::Died(_)) => {
             Some(format!("skep node start {node}  # then the same again"))
         }
         E::Engine(
@@ -229,7 +234,7 @@ pub trait Context<T> {
 impl<T, E: std::error::Error + 'static> Context<T> for Result<T, E> {
     fn context(self, what: impl fmt::Display) -> Result<T, CliError> {
         self.map_err(|error| {
-            let told = format!("{what}: {}", skep_host::sys::chain(&error));
+            let told = format!("{what}: {}", skep_sys::chain(&error));
             let hints = distrust(&error).map(trust_hints).unwrap_or_default();
             CliError { hints, ..CliError::failed(told) }
         })
@@ -288,7 +293,7 @@ mod tests {
         let silent = engine::Error::Silent { limit: Duration::from_secs(80) };
         let nodes = vec![
             (NodeName::numbered(0), full.into()),
-            (NodeName::numbered(1), driver::Error::Died(String::new()).into()),
+            (NodeName::numbered(1), skep_driver::Error::Died(String::new()).into()),
             (NodeName::numbered(2), silent.into()),
         ];
         let failure = Failure {

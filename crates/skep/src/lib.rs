@@ -1,5 +1,5 @@
 //! The command line of skep: commands, rendering and exit codes. It runs no process and writes no
-//! state itself; `skep_host` does.
+//! state itself; `skep_sys` does.
 
 pub mod background;
 pub mod cli;

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     if let Some(code) = background::run(&line) {
         return code;
     }
-    skep_host::sys::search_in(std::env::var_os("PATH").unwrap_or_default());
+    skep_sys::search_in(std::env::var_os("PATH").unwrap_or_default());
     if line.first().is_some_and(|argv0| machine::is_called(argv0)) {
         let vms = Machines::new(Context::from_env(Detail::Quiet));
         return exit(machine::run(line, Arc::new(vms)));
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
     // What replaces this process gets all that it was given; what outlives it must hold none.
     let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
-    if !replaces && let Err(error) = skep_host::sys::close_inherited_on_exec() {
+    if !replaces && let Err(error) = skep_sys::close_inherited_on_exec() {
         errln!("error: cannot read /proc: {error}");
         return ExitCode::from(code::HOST);
     }

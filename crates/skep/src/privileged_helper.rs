@@ -1,4 +1,4 @@
-//! skep called by the name under which it acts as root for ordinary users; see [`skep_host::privileged_helper`].
+//! skep called by the name under which it acts as root for ordinary users; see [`skep_net::privileged_helper`].
 //!
 //! ```text
 //!   sudo ──▶ skep-net (waits) ──▶ skep-net --detached (a session of its own): the request, and its end
@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use skep_host::net::claims::STATE;
-use skep_host::privileged_helper::{NAME, PATH, ignore_terminals, leave_caller, serve};
-use skep_host::sys::run_with_our_input;
+use skep_net::network::claims::STATE;
+use skep_net::privileged_helper::{NAME, PATH, ignore_terminals, leave_caller, serve};
+use skep_sys::run_with_our_input;
 
 use crate::errln;
 use crate::error::code;
@@ -43,7 +43,7 @@ fn try_run(args: &[String]) -> Result<ExitCode, String> {
     if !args.is_empty() && !is_detached {
         return Err("it takes no arguments; skep runs it".to_owned());
     }
-    if !skep_host::sys::is_root() {
+    if !skep_sys::is_root() {
         return Err("it has to be run through sudo; try: sudo skep setup".to_owned());
     }
     let user = std::env::var("SUDO_UID").ok().and_then(|number| number.parse().ok());
@@ -71,7 +71,7 @@ fn run_detached() -> Result<ExitCode, String> {
 
 fn answer(user: u32) -> Result<(), String> {
     leave_caller(|| std::process::exit(code::TIMEOUT.into())).map_err(|error| error.to_string())?;
-    skep_host::sys::close_inherited_on_exec().map_err(|error| format!("/proc: {error}"))?;
+    skep_sys::close_inherited_on_exec().map_err(|error| format!("/proc: {error}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
     let input = std::io::stdin();

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_host::converge::OnFailure;
+use skep_ops::converge::OnFailure;
 use skep_testkit::damage::Damage;
 use skep_testkit::fakes::FakeHost;
 use skep_testkit::home::{Home, Said, finish};
@@ -84,7 +84,7 @@ fn a_store_of_somebody_else_is_refused_and_nothing_of_it_is_believed() {
     }
     // In the place of the machine that the store says is this process.
     let mut bystander = std::process::Command::new("sleep").arg("120").spawn().unwrap();
-    let id = skep_host::sys::ProcessId::of(bystander.id()).unwrap();
+    let id = skep_sys::ProcessId::of(bystander.id()).unwrap();
     let note = format!(r#"{{"pid": {}, "start": {}, "accelerator": "tcg"}}"#, id.pid, id.start);
     let whole: Vec<_> = ["", "clusters", "clusters/demo", "clusters/demo/machines/node0"].into();
     for part in whole.into_iter().chain([
@@ -272,10 +272,10 @@ fn a_full_disk_is_named_and_loses_nothing() {
     assert!(bind.unwrap().success());
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = skep_host::store::Store::new(place.clone());
+    let store = skep_store::Store::new(place.clone());
     let name = "demo".parse().unwrap();
     let locked = runtime.block_on(store.lock(&name, |_| ())).unwrap();
-    let owner = skep_host::store::Owner::of(locked.dir());
+    let owner = skep_store::Owner::of(locked.dir());
     let mut failed = 0;
     for pages in 0..24 {
         let before = locked.dir().record().unwrap().unwrap();
@@ -299,7 +299,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
         fill(&place, pages);
 
         let is_named = |error: &dyn std::error::Error| {
-            let text = skep_host::sys::chain(error);
+            let text = skep_sys::chain(error);
             assert!(
                 text.contains(&format!(
                     "no room is left in the file system at {}",
@@ -314,7 +314,7 @@ fn a_full_disk_is_named_and_loses_nothing() {
         let noted = locked.write_node("skep-demo", &relabelled);
         let found = locked.dir().nodes().unwrap()[0].1.as_ref().unwrap().clone();
         assert_eq!(found, if noted.is_ok() { relabelled } else { node });
-        let named = skep_host::hosts::write_block(&hosts, &owner, &entries);
+        let named = skep_net::hosts::write_block(&hosts, &owner, &entries);
         let found = fs::read_to_string(&hosts).unwrap();
         match &named {
             Ok(()) => assert!(found.contains(&format!("host399-{pages}.example"))),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use skep_core::model::ImageSpec;
-use skep_host::image::image_id;
+use skep_driver::image::image_id;
 use skep_testkit::home::{Said, fetch, finish};
 use skep_testkit::host::can_run_machines;
 use skep_testkit::traces::Traces;

@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use skep_core::model::NetworkRecord;
 use skep_core::observed::HostsEntry;
-use skep_host::hosts::Names;
-use skep_host::net::claims::{self, STATE};
-use skep_host::net::{Error, Network, RootNetwork};
-use skep_host::privileged_helper::{HelperNetwork, PATH, PROTOCOL};
-use skep_host::store::Owner;
-use skep_host::sys::Lock;
+use skep_net::hosts::Names;
+use skep_net::network::claims::{self, STATE};
+use skep_net::network::{Error, Network, RootNetwork};
+use skep_net::privileged_helper::{HelperNetwork, PATH, PROTOCOL};
+use skep_store::Owner;
+use skep_sys::Lock;
 use skep_testkit::host::{can_run_machines, in_namespaces, links, run, set_up_for_users};
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
@@ -266,7 +266,7 @@ async fn takes_names(others: &Others) {
     };
     let write = async |owner: &Owner, entries: &[HostsEntry]| {
         let written = mallory.write(Path::new(HOSTS), owner, entries).await;
-        written.map_err(|error| skep_host::sys::chain(&error))
+        written.map_err(|error| skep_sys::chain(&error))
     };
     let hers = write(&owner, &[entry(0, &others.hers.0)]).await.unwrap_err();
     assert!(hers.contains("is no node's address"), "{hers}");

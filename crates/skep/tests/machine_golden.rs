@@ -9,9 +9,9 @@ use std::sync::Arc;
 use skep_core::model::{
     Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, Size,
 };
-use skep_host::pki::machine as certificates;
-use skep_host::store::Store;
-use skep_host::store::dm::{Config, MachineStore};
+use skep_store::Store;
+use skep_store::dm::{Config, MachineStore};
+use skep_store::pki::machine as certificates;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject;

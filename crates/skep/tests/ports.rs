@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use skep_core::model::{NetworkRecord, Publication};
-use skep_host::forwarder::PublishedPorts;
+use skep_net::forwarder::PublishedPorts;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 /// An address of the loopback stands in for a node.

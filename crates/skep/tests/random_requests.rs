@@ -9,10 +9,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use skep_core::model::NetworkRecord;
-use skep_host::net::claims::{self, Claims, STATE};
-use skep_host::net::{Network, RootNetwork};
-use skep_host::privileged_helper::{PROTOCOL, serve};
-use skep_host::store::Owner;
+use skep_net::network::claims::{self, Claims, STATE};
+use skep_net::network::{Network, RootNetwork};
+use skep_net::privileged_helper::{PROTOCOL, serve};
+use skep_store::Owner;
 use skep_testkit::host::{can_run_machines, in_namespaces, links, set_up_for_users};
 
 /// Tells a process that it is in the namespaces.

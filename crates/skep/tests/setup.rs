@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_host::net::{Error, HostNetwork, Network};
-use skep_host::privileged_helper::HelperNetwork;
-use skep_host::store::Owner;
+use skep_net::network::{Error, HostNetwork, Network};
+use skep_net::privileged_helper::HelperNetwork;
+use skep_store::Owner;
 use skep_testkit::home::Said;
 use skep_testkit::host::can_run_machines;
 use skep_testkit::users::OwnHost;
@@ -55,7 +55,7 @@ fn sudo_and_apparmor_get_what_they_take() {
                       if grep -qE 'requiretty|log_(in|out)put' \"$file\"; then\n\
                       echo 'syntax error' >&2; exit 1; fi";
         stand_in("/run/visudo", strict);
-        let visudo = skep_host::sys::find_program("visudo", "/usr/sbin:/sbin".as_ref()).unwrap();
+        let visudo = skep_sys::find_program("visudo", "/usr/sbin:/sbin".as_ref()).unwrap();
         run("mount", &["--bind", "/run/visudo", visudo.to_str().unwrap()]);
         let boot = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap();
         run("mount", &["-t", "tmpfs", "none", "/proc/sys/kernel"]);
@@ -87,7 +87,7 @@ fn sudo_and_apparmor_get_what_they_take() {
         // With the host's own sudo it is as good, and one that refuses it has another one written.
         run("umount", &[visudo.to_str().unwrap()]);
         assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
-        let full = skep_host::setup::render_sudoers(&["!requiretty", "!log_input", "!log_output"]);
+        let full = skep_net::setup::render_sudoers(&["!requiretty", "!log_input", "!log_output"]);
         std::fs::write("/etc/sudoers.d/skep", full).unwrap();
         assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
         run("mount", &["--bind", "/run/visudo", visudo.to_str().unwrap()]);

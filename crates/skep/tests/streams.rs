@@ -12,7 +12,7 @@ use skep::render::progress::Progress;
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::observed::MachineState;
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_host::converge::OnFailure;
+use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 use skep_testkit::home::Home;
 

@@ -10,7 +10,7 @@ use skep::render::progress::Progress;
 use skep_core::event::{Event, StepOutline};
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
 use skep_core::plan::{Birth, Phase, UpOptions, Verify, plan_up};
-use skep_host::converge::OnFailure;
+use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 
 /// Sets a terminal's title, clears it, sets a colour with one C1 control, turns the text round.
@@ -22,7 +22,7 @@ fn said(command: &mut Command, on_terminal: bool) -> Vec<u8> {
     let words: Vec<String> = [command.get_program()]
         .into_iter()
         .chain(command.get_args())
-        .map(|word| skep_host::sys::shell_quoted(word.to_str().unwrap()))
+        .map(|word| skep_sys::shell_quoted(word.to_str().unwrap()))
         .collect();
     let line = format!("{} 2>&1", words.join(" "));
     let mut run = match on_terminal {

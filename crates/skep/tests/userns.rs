@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use skep_core::model::{Admits, NetworkRecord, Publication};
-use skep_host::net::Network;
-use skep_host::store::Owner;
-use skep_host::sys::Dial;
-use skep_host::userns::UsernsNetwork;
+use skep_net::network::Network;
+use skep_net::userns::UsernsNetwork;
+use skep_store::Owner;
+use skep_sys::Dial;
 use skep_testkit::host::can_run_machines;
 
 const NAME: &str = "a_network_of_ones_own_is_nowhere_else";

@@ -1,11 +1,11 @@
 //! Which crate may depend on which.
 
-use super::Violation;
+use super::{HOST, Violation};
 
 /// All that skep-core may use.
 const CORE: [&str; 3] = ["ipnet", "serde", "thiserror"];
 
-/// What belongs to the command line and not to skep-host: arguments, terminals, the user's home.
+/// What belongs to the command line and not to the crates that touch the machine: arguments, terminals, the user's home.
 const NOT_IN_HOST: [&str; 10] = [
     "clap",
     "clap_complete",
@@ -34,11 +34,9 @@ pub fn check(path: &str, text: &str) -> Vec<Violation> {
             "only tests may: it is a dev-dependency".to_owned()
         } else if krate == "skep-core" && !CORE.contains(&name) {
             format!("it uses only {}", CORE.join(", "))
-        } else if krate == "skep-host" && NOT_IN_HOST.contains(&name) {
+        } else if HOST.contains(&krate) && NOT_IN_HOST.contains(&name) {
             "the command line's business stays in skep".to_owned()
-        } else if (name == "skep" || krate == "xtask" && name.starts_with("skep"))
-            || (krate == "skep-host" && name.starts_with("skep") && name != "skep-core")
-        {
+        } else if name == "skep" || krate == "xtask" && name.starts_with("skep") {
             "that turns the arrows between the crates round".to_owned()
         } else {
             return None;
@@ -127,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn the_host_crate_knows_no_command_line() {
+    fn crates_of_the_host_know_no_command_line() {
         assert_eq!(
-            rules("skep-host", "[dependencies]\ntokio = \"1\"\nclap = \"4\""),
-            ["3: skep-host may not depend on clap; the command line's business stays in skep"]
+            rules("skep-net", "[dependencies]\ntokio = \"1\"\nclap = \"4\""),
+            ["3: skep-net may not depend on clap; the command line's business stays in skep"]
         );
         assert_eq!(
-            rules("skep-host", "[dependencies]\nskep.workspace = true"),
-            ["2: skep-host may not depend on skep; that turns the arrows between the crates round"]
+            rules("skep-net", "[dependencies]\nskep.workspace = true"),
+            ["2: skep-net may not depend on skep; that turns the arrows between the crates round"]
         );
     }
 

@@ -44,7 +44,7 @@ mod tests {
         };
         for fine in [
             "`ports.rs::a_port_is_free`, and `tests/ports.rs::a_port_is_free`",
-            "`std::fs` and `skep_host::sys` are no files",
+            "`std::fs` and `skep_sys` are no files",
         ] {
             assert_eq!(rules(fine), [""; 0], "{fine}");
         }

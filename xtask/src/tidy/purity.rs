@@ -1,15 +1,16 @@
-//! What a crate does without: skep-core without the machine, skep-host without terminal and flags,
+//! What a crate does without: skep-core without the machine, what touches the machine without terminal and flags,
 //! the command without state of its own.
 
-use super::Violation;
 use super::source::{Name, Source};
+use super::{HOST, Violation};
 
 const PRINT: [&str; 4] = ["print", "println", "eprint", "eprintln"];
 
 /// Returns what a crate's own code uses and may not. Tests are free.
 pub fn check(source: &Source) -> Vec<Violation> {
     let krate = source.krate();
-    if !source.path.contains("/src/") || !["skep-core", "skep-host", "skep"].contains(&krate) {
+    let known = ["skep-core", "skep"].contains(&krate) || HOST.contains(&krate);
+    if !source.path.contains("/src/") || !known {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -19,8 +20,8 @@ pub fn check(source: &Source) -> Vec<Violation> {
     for name in source.names.iter().filter(|name| !name.test) {
         let rule = match krate {
             "skep-core" => core_name(name),
-            "skep-host" => host_name(name),
-            _ => command_name(name),
+            "skep" => command_name(name),
+            _ => host_name(name),
         };
         if let Some(rule) = rule {
             report(name.line, &name.text(), rule);
@@ -73,9 +74,9 @@ fn host_name(name: &Name) -> Option<&'static str> {
         "*",
     ];
     if name.has("env", &from_environment) {
-        Some("skep-host reads no environment; the caller hands it what it needs")
+        Some("only the command reads the environment; the caller hands on what is needed")
     } else if name.has("io", &["stdout", "stderr", "stdin"]) {
-        Some("skep-host has no terminal; report an event")
+        Some("only the command has a terminal; report an event")
     } else {
         None
     }
@@ -95,7 +96,7 @@ fn command_name(name: &Name) -> Option<&'static str> {
         "OpenOptions",
     ];
     if name.has("fs", &writing) || name.has("File", &["create", "create_new", "options"]) {
-        Some("the skep command writes no state; skep-host does")
+        Some("the skep command writes no state; skep-sys does")
     } else {
         None
     }
@@ -134,18 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn the_host_crate_has_no_terminal_and_no_environment() {
+    fn crates_of_the_host_have_no_terminal_and_no_environment() {
         for wrong in [
             "fn f() { eprintln!() }",
             "fn f() { std::env::var(\"HOME\") }",
             "use std::env::home_dir;",
             "fn f() { std::io::stdout() }",
         ] {
-            assert_eq!(rules("skep-host", wrong).len(), 1, "{wrong}");
+            assert_eq!(rules("skep-net", wrong).len(), 1, "{wrong}");
         }
-        assert!(
-            rules("skep-host", "fn f() { std::env::current_exe() } async fn g() {}").is_empty()
-        );
+        assert!(rules("skep-net", "fn f() { std::env::current_exe() } async fn g() {}").is_empty());
     }
 
     #[test]
@@ -153,7 +152,7 @@ mod tests {
         assert!(
             rules("skep", "fn f() { println!(); std::env::var(\"HOME\"); fs::read(a) }").is_empty()
         );
-        let rule = "std::fs::write: the skep command writes no state; skep-host does";
+        let rule = "std::fs::write: the skep command writes no state; skep-sys does";
         assert_eq!(rules("skep", "fn f() { std::fs::write(a, b) }"), [rule]);
     }
 }

@@ -28,8 +28,6 @@ pub struct Token {
     pub line: usize,
     /// Whether it is in code that exists only for tests.
     pub test: bool,
-    /// How many inline modules it is in.
-    depth: usize,
 }
 
 /// A path that is named, such as `std::fs::read`.
@@ -43,7 +41,6 @@ pub struct Name {
     pub test: bool,
     /// Whether it is imported here, not used.
     pub import: bool,
-    depth: usize,
 }
 
 impl Name {
@@ -72,7 +69,7 @@ impl Source {
             Violation::new(path, line, "cannot be read as Rust")
         })?;
         let mut tokens = Vec::new();
-        flatten(stream, is_test_path(path), 0, &mut tokens);
+        flatten(stream, is_test_path(path), &mut tokens);
         let names = find_names(&tokens);
         let lines = text.lines().map(str::to_owned).collect();
         Ok(Self { path: path.to_owned(), lines, tokens, names })
@@ -85,16 +82,6 @@ impl Source {
             [first, ..] => first,
             [] => "",
         }
-    }
-
-    /// Returns its path below the crate's `src`, without `.rs`; none outside of it.
-    pub fn module(&self) -> Option<Vec<&str>> {
-        let (_, inner) = self.path.split_once("/src/")?;
-        let mut parts: Vec<_> = inner.strip_suffix(".rs")?.split('/').collect();
-        if matches!(parts.last(), Some(&("mod" | "lib" | "main"))) {
-            parts.pop();
-        }
-        Some(parts)
     }
 
     /// Tells whether it is only for tests.
@@ -118,37 +105,19 @@ impl Source {
         }
         in_tests.iter().skip(1).filter(|in_tests| !**in_tests).count()
     }
-
-    /// Returns a name of this file as a path from the crate's root, or none if it leads elsewhere.
-    pub fn in_crate(&self, name: &Name) -> Option<Vec<String>> {
-        let first = name.parts.first()?;
-        if first == "crate" {
-            return Some(name.parts[1..].to_vec());
-        }
-        let up = name.parts.iter().take_while(|part| *part == "super").count();
-        if up == 0 {
-            return None;
-        }
-        let mut base: Vec<String> = self.module()?.into_iter().map(str::to_owned).collect();
-        // The names of inline modules do not matter, as `super` leads out of them.
-        base.extend(std::iter::repeat_n(String::new(), name.depth));
-        base.truncate(base.len().saturating_sub(up));
-        base.extend_from_slice(&name.parts[up..]);
-        Some(base)
-    }
 }
 
 fn is_test_path(path: &str) -> bool {
     path.ends_with("/tests.rs") || path.contains("/tests/") || path.contains("/benches/")
 }
 
-fn flatten(stream: TokenStream, test: bool, depth: usize, out: &mut Vec<Token>) {
+fn flatten(stream: TokenStream, test: bool, out: &mut Vec<Token>) {
     // Set from `#[cfg(test)]` to the end of the item that it stands at.
     let mut test_item = false;
     for tree in stream {
         let line = tree.span().start().line;
         let test = test || test_item;
-        let mut push = |text: String, line| out.push(Token { text, line, test, depth });
+        let mut push = |text: String, line| out.push(Token { text, line, test });
         match tree {
             TokenTree::Ident(ident) => push(ident.to_string(), line),
             TokenTree::Punct(punct) => {
@@ -170,12 +139,10 @@ fn flatten(stream: TokenStream, test: bool, depth: usize, out: &mut Vec<Token>) 
                     out.last_mut().expect("there is one before an attribute").test = true;
                 }
                 let test = test || test_item;
-                let is_module = open == "{" && out.len() > 1 && out[out.len() - 2].text == "mod";
-                let inner = depth + usize::from(is_module);
-                out.push(Token { text: open.to_owned(), line, test, depth });
-                flatten(group.stream(), test, inner, out);
+                out.push(Token { text: open.to_owned(), line, test });
+                flatten(group.stream(), test, out);
                 let line = group.span_close().start().line;
-                out.push(Token { text: close.to_owned(), line, test, depth });
+                out.push(Token { text: close.to_owned(), line, test });
                 test_item &= open != "{";
             }
         }
@@ -248,8 +215,8 @@ fn read_name(
     if parts.last().is_some_and(|last| last == "self") && parts.len() > 1 {
         parts.pop();
     }
-    let Token { line, test, depth, .. } = *first;
-    names.push(Name { parts, line, test, import, depth });
+    let Token { line, test, .. } = *first;
+    names.push(Name { parts, line, test, import });
     if import && tokens.get(at).is_some_and(|token| token.text == "as") {
         at += 2;
     }
@@ -295,15 +262,6 @@ mod tests {
         assert_eq!(names("a.rs", text), ["a::b", "c::d test", "e::f", "g::h test", "i::j"]);
         assert_eq!(Source::parse("a.rs", text).unwrap().code_lines(), 3);
         assert_eq!(names("crates/skep/tests/e2e.rs", "a::b();"), ["a::b test"]);
-    }
-
-    #[test]
-    fn super_is_followed() {
-        let path = "crates/skep-host/src/net/link.rs";
-        let text = "use super::a; use super::super::b; mod m { use super::super::super::c::d; }";
-        let source = Source::parse(path, text).unwrap();
-        let found: Vec<_> = source.names.iter().filter_map(|name| source.in_crate(name)).collect();
-        assert_eq!(found, [vec!["net", "a"], vec!["b"], vec!["c", "d"]]);
     }
 
     #[test]

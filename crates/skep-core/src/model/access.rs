@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::ClusterName;
 
+/// The engine's TLS port (docs.docker.com, "Protect the Docker daemon socket").
+pub const ENGINE_PORT: u16 = 2376;
+
 /// What is wanted of this host beside names: ports of its loopback, and an entry of the docker command.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Access {

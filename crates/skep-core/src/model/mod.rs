@@ -14,7 +14,7 @@ mod registry;
 mod size;
 mod spec;
 
-pub use access::{Access, Admits, Publication};
+pub use access::{Access, Admits, ENGINE_PORT, Publication};
 pub use filter::{FilterError, NodeFilter};
 pub use image_spec::{AptSource, ImageSpec};
 pub use images::{ContainerImage, EngineImages, ImageSet};

@@ -1,4 +1,4 @@
-//! What is judged otherwise by a small difference. What real swarms answer is judged in skep-host.
+//! What is judged otherwise by a small difference. What real swarms answer is judged in skep-docker.
 
 use std::time::Duration;
 

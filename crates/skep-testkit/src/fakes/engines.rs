@@ -11,11 +11,11 @@ use async_trait::async_trait;
 use skep_core::model::{EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
-use skep_host::engine::{
+use skep_docker::engine::{
     Engine, EngineImage, Engines, Error, Part, Place, ProbeAt, ProbeService, Remains, Upload,
 };
-use skep_host::oci::Source;
-use skep_host::pki::Credentials;
+use skep_docker::oci::Source;
+use skep_store::pki::Credentials;
 
 use super::machines::PROVISIONED;
 use super::{FakeHost, Join, State, Upload as Broken, act};

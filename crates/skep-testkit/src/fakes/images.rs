@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use skep_core::model::ImageSpec;
-use skep_host::image::{Error, Image, Images, Manifest, Progress};
+use skep_driver::image::{Error, Image, Images, Manifest, Progress};
 
 use super::{FakeHost, file_error};
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::{ImageSet, Shape};
 use skep_core::observed::{Baked, MachineState};
-use skep_host::converge::PROGRAM;
-use skep_host::driver::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
-use skep_host::engine::{REGISTRY_STATE, inside::PROGRAM as ASK};
-use skep_host::image::Image;
-use skep_host::shell::{self, NodeOutput, NodeShell};
-use skep_host::store::Machine;
+use skep_docker::engine::{REGISTRY_STATE, inside::PROGRAM as ASK};
+use skep_driver::image::Image;
+use skep_driver::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
+use skep_ops::converge::PROGRAM;
+use skep_store::Machine;
+use skep_sys::shell::{self, NodeOutput, NodeShell};
 
 use super::engines::form_swarm;
 use super::{Copies, FakeHost, State, act, file_error};

@@ -22,13 +22,13 @@ use skep_core::model::{ClusterName, NetworkRecord, NodeName};
 use skep_core::observed::{Member, Observed};
 use skep_core::plan::Plan;
 use skep_core::services::View;
-use skep_host::converge::{Failure, OnFailure, Settings, StepContext, execute};
-use skep_host::firewall::Table;
-use skep_host::hosts::DirectNames;
-use skep_host::net::claims::Claims;
-use skep_host::observe::{self, Damage, Observer};
-use skep_host::store::dm::MachineStore;
-use skep_host::store::{ClusterDir, LockedCluster, Owner, Store};
+use skep_net::firewall::Table;
+use skep_net::hosts::DirectNames;
+use skep_net::network::claims::Claims;
+use skep_ops::converge::{Failure, OnFailure, Settings, StepContext, execute};
+use skep_ops::observe::{self, Damage, Observer};
+use skep_store::dm::MachineStore;
+use skep_store::{ClusterDir, LockedCluster, Owner, Store};
 use tempfile::TempDir;
 use tokio::sync::Barrier;
 
@@ -471,6 +471,6 @@ pub(crate) fn act<T, E>(
 }
 
 /// Returns an error of the kind that a full disk or a missing right gives.
-pub(crate) fn file_error() -> skep_host::sys::FileError {
-    skep_host::sys::FileError::new("write", Path::new("/fake"), std::io::Error::other("injected"))
+pub(crate) fn file_error() -> skep_sys::FileError {
+    skep_sys::FileError::new("write", Path::new("/fake"), std::io::Error::other("injected"))
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord, Publication};
-use skep_host::firewall::Table;
-use skep_host::net::claims::Claim;
-use skep_host::net::{Error, HostNetwork, Network};
-use skep_host::store::Owner;
+use skep_net::firewall::Table;
+use skep_net::network::claims::Claim;
+use skep_net::network::{Error, HostNetwork, Network};
+use skep_store::Owner;
 
 use super::{FakeHost, file_error};
 

@@ -2,8 +2,8 @@
 
 use skep_core::observed::Rotation;
 use skep_core::plan::{plan_renew, plan_rotate};
-use skep_host::converge::OnFailure;
-use skep_host::pki::{rotation, survey};
+use skep_ops::converge::OnFailure;
+use skep_store::pki::{rotation, survey};
 use skep_testkit::fakes::FakeHost;
 
 use super::{CLUSTER, assert_whole, host, up, with_a_host, with_every_fault};

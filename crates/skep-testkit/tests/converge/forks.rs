@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use skep_core::model::{ClusterSpec, Size};
 use skep_core::plan::{UpOptions, plan_up};
-use skep_host::converge::settle;
+use skep_ops::converge::settle;
 
 use skep_testkit::fakes::Copies;
 

@@ -6,8 +6,8 @@ use skep_core::event::Event;
 use skep_core::model::{ClusterSpec, NodeName};
 use skep_core::observed::{Observed, ObservedNode};
 use skep_core::plan::plan_load;
-use skep_host::converge::OnFailure;
-use skep_host::oci::Source;
+use skep_docker::oci::Source;
+use skep_ops::converge::OnFailure;
 use skep_testkit::archive;
 use skep_testkit::fakes::Upload;
 

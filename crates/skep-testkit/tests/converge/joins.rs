@@ -9,7 +9,7 @@ use skep_core::model::{ClusterSpec, NodeName};
 use skep_core::plan::{
     Aftermath, Attempt, Standing, UpOptions, plan_aftermath, plan_up, plan_up_without,
 };
-use skep_host::converge::{Failure, Unsettled, settle};
+use skep_ops::converge::{Failure, Unsettled, settle};
 use skep_testkit::fakes::Join;
 
 use super::{

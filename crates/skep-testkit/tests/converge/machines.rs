@@ -9,8 +9,8 @@ use skep_core::plan::{
     Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up, plan_stop,
     reservation,
 };
-use skep_host::observe::Damage;
-use skep_host::store::dm::{Config, MachineStore};
+use skep_ops::observe::Damage;
+use skep_store::dm::{Config, MachineStore};
 use tokio::sync::OnceCell;
 
 use super::{FakeHost, OnFailure, assert_nothing, on_hosts_with_every_fault};

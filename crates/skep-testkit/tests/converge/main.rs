@@ -22,7 +22,7 @@ use skep_core::plan::{
     Birth, Plan, StopMode, UpOptions, Verify, plan_down, plan_pause, plan_remove_nodes,
     plan_resume, plan_settings, plan_start, plan_stop, plan_up,
 };
-use skep_host::converge::OnFailure;
+use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::{FakeHost, Fault, killable};
 
 /// The routing mesh is verified on real machines only.
@@ -103,7 +103,7 @@ async fn step(host: &FakeHost, plan: impl Fn(&Observed) -> Plan) -> Result<bool,
     let done = host.execute(CLUSTER, &plan, OnFailure::Stop, &|_| ()).await;
     done.map_err(|failures| {
         let told =
-            failures.iter().map(|it| format!("{}: {}", it.title, skep_host::sys::chain(&it.error)));
+            failures.iter().map(|it| format!("{}: {}", it.title, skep_sys::chain(&it.error)));
         told.collect::<Vec<_>>().join("; ")
     })?;
     Ok(plan.look_again)

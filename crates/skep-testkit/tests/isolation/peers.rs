@@ -10,10 +10,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use skep_core::model::{Admits, NetworkRecord};
-use skep_host::net::claims::{self, STATE};
-use skep_host::net::{HostNetwork, LinuxNetwork, Network, RootNetwork};
-use skep_host::privileged_helper::{PROTOCOL, serve};
-use skep_host::store::Owner;
+use skep_net::network::claims::{self, STATE};
+use skep_net::network::{HostNetwork, LinuxNetwork, Network, RootNetwork};
+use skep_net::privileged_helper::{PROTOCOL, serve};
+use skep_store::Owner;
 use skep_testkit::host::{run, set_up_for_users};
 
 use super::nets::{

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 use skep_core::model::NodeName;
-use skep_host::host_firewall::{Backend, Interface};
+use skep_net::host_firewall::{Backend, Interface};
 
 use super::waiting::parse_duration;
 use super::{ClusterArg, ClusterOption, Output};

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
 use skep_core::observed::MachineState;
-use skep_host::driver::Driver as _;
-use skep_host::pki::KNOWN_HOSTS;
-use skep_host::store::{ClusterDir, Machine};
-use skep_host::sys::exec;
-use skep_host::userns::UsernsNetwork;
+use skep_driver::Driver as _;
+use skep_net::userns::UsernsNetwork;
+use skep_store::pki::KNOWN_HOSTS;
+use skep_store::{ClusterDir, Machine};
+use skep_sys::exec;
 
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;

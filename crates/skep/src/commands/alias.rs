@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use skep_host::sys::ensure_link;
+use skep_sys::ensure_link;
 
 use crate::error::{CliError, Context as _};
 use crate::machine::NAME;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use skep_core::model::ClusterName;
-use skep_host::driver::qemu::{Qemu, Usage, template_of, usage};
-use skep_host::sys::{make_private_dir, value_of};
+use skep_driver::qemu::{Qemu, Usage, template_of, usage};
+use skep_sys::{make_private_dir, value_of};
 
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;

@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 use serde::Serialize;
-use skep_host::driver::qemu::{Manifest, Qemu, base, template_of};
-use skep_host::image::image_id;
-use skep_host::store::ClusterDir;
+use skep_driver::image::image_id;
+use skep_driver::qemu::{Manifest, Qemu, base, template_of};
+use skep_store::ClusterDir;
 
 use crate::cli::Output;
 use crate::context::Context;
@@ -42,7 +42,7 @@ pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliErr
             let images = context.cache.prune(&used.images).context("cannot prune the cache")?;
             let templates = Qemu::templates(context.cache.root());
             let templates = templates
-                .prune::<skep_host::driver::Error>(&used.templates)
+                .prune::<skep_driver::Error>(&used.templates)
                 .context("cannot prune the cache")?;
             let images = images.into_iter().map(|image| (image.id, image.bytes));
             let templates = templates.into_iter().map(|entry| (entry.id, entry.bytes));

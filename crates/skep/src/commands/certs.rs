@@ -3,10 +3,10 @@
 use serde_json::json;
 use skep_core::observed::{Observed, Rotation};
 use skep_core::plan::{Plan, plan_renew, plan_rotate};
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
-use skep_host::pki::{Certificate, rotation, survey, time_text};
-use skep_host::store::ClusterDir;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
+use skep_store::ClusterDir;
+use skep_store::pki::{Certificate, rotation, survey, time_text};
 use time::OffsetDateTime;
 
 use super::confirm;
@@ -75,7 +75,7 @@ pub(crate) fn notices(dir: &ClusterDir) -> Vec<(String, String)> {
     let (name, now) = (dir.name(), OffsetDateTime::now_utc());
     let all = match survey(dir.path()) {
         Ok(all) => all,
-        Err(error) => return vec![(skep_host::sys::chain(&error), format!("skep up {name}"))],
+        Err(error) => return vec![(skep_sys::chain(&error), format!("skep up {name}"))],
     };
     let command = |it: &Certificate| match it.of.as_str() {
         _ if it.begins > now => IS_CLOCK_RIGHT.to_owned(),

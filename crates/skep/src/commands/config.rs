@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use skep_core::model::{ClusterName, ClusterSpec};
-use skep_host::store::ClusterDir;
+use skep_store::ClusterDir;
 
 use crate::cli::{Output, Wanted};
 use crate::context::Context;

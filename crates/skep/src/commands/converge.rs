@@ -8,9 +8,9 @@ use skep_core::observed::Observed;
 use skep_core::plan::{
     Action, Plan, PlanError, Standing, UpOptions, plan_up_without, without_images,
 };
-use skep_host::converge::{Failure, OnFailure, Unsettled, execute, settle};
-use skep_host::observe::Damage;
-use skep_host::store::LockedCluster;
+use skep_ops::converge::{Failure, OnFailure, Unsettled, execute, settle};
+use skep_ops::observe::Damage;
+use skep_store::LockedCluster;
 
 use crate::context::Machinery;
 use crate::error::CliError;

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
-use skep_host::preflight::{Check, Needs, Verdict, check};
-use skep_host::store::{ClusterDir, Exposed};
-use skep_host::sys::{Cmd, shell_quoted};
+use skep_ops::preflight::{Check, Needs, Verdict, check};
+use skep_store::{ClusterDir, Exposed};
+use skep_sys::{Cmd, shell_quoted};
 
 use super::{certs, confirm};
 use crate::cli::{Doctor, Output};
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn a_file_of_names_that_not_all_can_read_is_told_of() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let set = |mode| skep_host::sys::set_mode(file.path(), mode).unwrap();
+        let set = |mode| skep_sys::set_mode(file.path(), mode).unwrap();
         set(0o644);
         assert!(names(file.path()).is_none());
         set(0o600);

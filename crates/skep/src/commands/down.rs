@@ -2,8 +2,8 @@
 
 use clap::Args;
 use skep_core::plan::{Parting, plan_down_parting};
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::confirm;
 use super::converge::carry_out;

@@ -7,8 +7,8 @@ use serde_json::json;
 use skep_core::model::{ClusterRecord, Hostname, HostnameSpec, NodeName};
 use skep_core::observed::{HostsEntry, Observed};
 use skep_core::plan::{Plan, plan_follow, plan_hostnames};
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterOption, Output};

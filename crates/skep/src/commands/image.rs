@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use skep_core::model::{ClusterName, ImageSet, NodeName, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{plan_bake, plan_load};
-use skep_host::converge::OnFailure;
-use skep_host::engine::EngineImage;
-use skep_host::observe::Damage;
-use skep_host::oci::{self, Source};
+use skep_docker::engine::EngineImage;
+use skep_docker::oci::{self, Source};
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
@@ -63,7 +63,7 @@ async fn look(source: &str) -> Result<ImageSet, CliError> {
             oci::Error::NoSuchImage { reference, .. } => Some(format!("docker pull {reference}")),
             _ => None,
         };
-        let error = CliError::usage(skep_host::sys::chain(&error));
+        let error = CliError::usage(skep_sys::chain(&error));
         hint.into_iter().fold(error, CliError::hint)
     })
 }
@@ -148,8 +148,8 @@ async fn bake(context: &Context, args: ImageBake) -> Result<(), CliError> {
 async fn bake_for(
     context: &Context,
     machinery: &Machinery<'_>,
-    dir: &skep_host::store::ClusterDir,
-    cluster: &skep_host::store::LockedCluster,
+    dir: &skep_store::ClusterDir,
+    cluster: &skep_store::LockedCluster,
 ) -> Result<(), CliError> {
     let seen = machinery.observe_machines(dir, Damage::Refuse).await?;
     let sets = seen.cluster.as_ref().map(|record| record.images.as_slice()).unwrap_or_default();

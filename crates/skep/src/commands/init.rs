@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use skep_host::sys::{create_new, shell_quoted};
+use skep_sys::{create_new, shell_quoted};
 
 use crate::context::Context;
 use crate::errln;

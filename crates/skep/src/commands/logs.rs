@@ -1,7 +1,7 @@
 //! `skep logs`.
 
-use skep_host::driver::qemu::console;
-use skep_host::store::Machine;
+use skep_driver::qemu::console;
+use skep_store::Machine;
 
 use crate::cli::{Logs, Service};
 use crate::context::Context;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skep_core::model::Role;
 use skep_core::observed::MachineState;
-use skep_host::driver::AnyDriver;
-use skep_host::driver::Driver as _;
-use skep_host::store::{ClusterDir, Machine};
+use skep_driver::AnyDriver;
+use skep_driver::Driver as _;
+use skep_store::{ClusterDir, Machine};
 
 use crate::cli::{List, Output};
 use crate::context::Context;
@@ -90,7 +90,7 @@ async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
     match dir.record() {
         Ok(Some(record)) => row.subnet = record.network.subnet.to_string(),
         Ok(None) => row.error = "its making was cut off".to_owned(),
-        Err(error) => row.error = skep_host::sys::chain(&error),
+        Err(error) => row.error = skep_sys::chain(&error),
     }
     for (name, record) in dir.nodes().unwrap_or_default() {
         match record {
@@ -105,7 +105,7 @@ async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
                 row.running += usize::from(!stopped);
             }
             Err(error) if row.error.is_empty() => {
-                row.error = format!("{name}: {}", skep_host::sys::chain(&error));
+                row.error = format!("{name}: {}", skep_sys::chain(&error));
             }
             Err(_) => {}
         }

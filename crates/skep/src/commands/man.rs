@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
-use skep_host::sys::shell_quoted;
+use skep_sys::shell_quoted;
 
 use crate::cli::Cli;
 use crate::error::{CliError, Context as _};

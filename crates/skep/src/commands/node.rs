@@ -9,8 +9,8 @@ use skep_core::observed::Observed;
 use skep_core::plan::{
     Parting, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop, plan_up,
 };
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};

@@ -1,8 +1,8 @@
 //! `skep start` and `skep stop`.
 
 use skep_core::plan::{StopMode, plan_stop};
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::converge::{Shortfall, carry_out, converge, plan_error, with_standing};
 use super::image;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
-use skep_host::stack::watch;
+use skep_docker::stack::watch;
 
 use super::stack::{DockerCommand, converging_limit, judge_ending, patience};
 use crate::cli::Rebalance;

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::json;
 use skep_core::model::{ClusterRecord, ClusterSpec, RegistrySpec, TrustedRegistry};
 use skep_core::plan::{plan_registry_change, plan_trust};
-use skep_host::converge::OnFailure;
-use skep_host::engine::repositories;
-use skep_host::observe::Damage;
-use skep_host::pki::Credentials;
-use skep_host::store::ClusterDir;
+use skep_docker::engine::repositories;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
+use skep_store::ClusterDir;
+use skep_store::pki::Credentials;
 
 use super::converge::{carry_out, plan_error};
 use crate::cli::{
@@ -131,8 +131,8 @@ fn no_place() -> CliError {
 /// Reads the certificates of an authority; `whose` begins what is said of a file that is wrong.
 fn certificates(path: &Path, whose: &str) -> Result<String, CliError> {
     let wrong = |why: String| CliError::usage(format!("{whose} {}: {why}", path.display()));
-    skep_host::pki::expiry(path).map_err(|error| wrong(skep_host::sys::chain(&error)))?;
-    let text = skep_host::sys::read(path).map_err(|error| wrong(skep_host::sys::chain(&error)))?;
+    skep_store::pki::expiry(path).map_err(|error| wrong(skep_sys::chain(&error)))?;
+    let text = skep_sys::read(path).map_err(|error| wrong(skep_sys::chain(&error)))?;
     let text = String::from_utf8(text).map_err(|_| wrong("it is no text".to_owned()))?;
     match text.contains("PRIVATE KEY") {
         true => Err(wrong("it has a private key in it, which no node is to have".to_owned())),
@@ -223,7 +223,7 @@ async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Resu
     let state = match (registry.runs, &answer) {
         (false, _) => "stopped".to_owned(),
         (true, Ok(_)) => "running".to_owned(),
-        (true, Err(error)) => skep_host::sys::chain(error),
+        (true, Err(error)) => skep_sys::chain(error),
     };
     let has = answer.as_deref().unwrap_or_default();
     match output {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde_json::json;
 use skep_core::plan::subnet_pool;
-use skep_host::net::claims::STATE;
-use skep_host::privileged_helper::Grants;
-use skep_host::setup::{self, Error, GROUP, Part, Seen, Wanted};
+use skep_net::network::claims::STATE;
+use skep_net::privileged_helper::Grants;
+use skep_net::setup::{self, Error, GROUP, Part, Seen, Wanted};
 
 use crate::cli::{Output, Setup};
 use crate::error::{CliError, Context as _};
@@ -17,7 +17,7 @@ use crate::render::write_document;
 const FORMAT: u32 = 1;
 
 pub(super) async fn run(args: Setup) -> Result<(), CliError> {
-    if !skep_host::sys::is_root() {
+    if !skep_sys::is_root() {
         let error = CliError::host("only root may change what users may do on this host");
         return Err(error.hint(setup::remedy()));
     }
@@ -119,7 +119,7 @@ fn report(args: &Setup, parts: &[Part], wanted: &Wanted, after: &Seen) {
 }
 
 fn told(error: Error) -> CliError {
-    let message = skep_host::sys::chain(&error);
+    let message = skep_sys::chain(&error);
     match error {
         Error::InUse(used) => {
             let line =

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 use skep_core::model::{NodeName, Role};
 use skep_core::observed::{EngineState, Leftover, Member, Observed, ObservedNode};
 use skep_core::readiness::{Check, Subject, Verdict, verifiable};
-use skep_host::observe::Damage;
-use skep_host::store::ClusterDir;
+use skep_ops::observe::Damage;
+use skep_store::ClusterDir;
 
 use crate::cli::{Output, Status};
 use crate::context::{Context, Machinery};
@@ -164,7 +164,7 @@ fn print(dir: &ClusterDir, seen: &Observed) {
 fn unreadable(dir: &ClusterDir) -> Vec<String> {
     let nodes = dir.nodes().into_iter().flatten();
     let errors = dir.record().err().into_iter().chain(nodes.filter_map(|(_, node)| node.err()));
-    errors.map(|error| skep_host::sys::chain(&error)).collect()
+    errors.map(|error| skep_sys::chain(&error)).collect()
 }
 
 /// Returns what to do about a leftover. The cluster is removed last: it may be whole but for a record.

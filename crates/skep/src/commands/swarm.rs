@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use skep_core::model::Role;
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{plan_forget_lost, plan_recover};
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
 
 use super::confirm;
 use super::converge::{carry_out, plan_error};

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use skep_core::model::{ClusterName, NodeName};
 use skep_core::readiness::{Subject, Verdict};
-use skep_host::driver::Driver as _;
-use skep_host::driver::qemu::{accel, program, template_of};
-use skep_host::observe::Damage;
-use skep_host::store::Machine;
-use skep_host::sys::write_atomic;
+use skep_driver::Driver as _;
+use skep_driver::qemu::{accel, program, template_of};
+use skep_ops::observe::Damage;
+use skep_store::Machine;
+use skep_sys::write_atomic;
 
 use self::report::{Part, Report};
 use super::{bench, down, interrupted, power, status, up};

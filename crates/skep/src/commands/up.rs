@@ -10,12 +10,12 @@ use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
     Aftermath, Attempt, Birth, Change, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
 };
-use skep_host::converge::{Failure, OnFailure};
-use skep_host::driver::ssh::{self, Checked};
-use skep_host::observe::Damage;
-use skep_host::pki::rotation;
-use skep_host::store::LockedCluster;
-use skep_host::sys::shell_quoted;
+use skep_driver::ssh::{self, Checked};
+use skep_ops::converge::{Failure, OnFailure};
+use skep_ops::observe::Damage;
+use skep_store::LockedCluster;
+use skep_store::pki::rotation;
+use skep_sys::shell_quoted;
 
 use super::converge::{Shortfall, carry_out, converge, plan_error, try_out, with_standing};
 use super::dry_run::Preview;
@@ -226,12 +226,12 @@ fn publishes(seen: &Observed, port: u16) -> bool {
 /// Refuses ports of the loopback on which nothing of this user's can listen.
 fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
     let mut new = spec.access.ports.iter().filter(|port| !publishes(seen, **port));
-    if let Some(port) = new.clone().find(|port| skep_host::net::listens(**port)) {
+    if let Some(port) = new.clone().find(|port| skep_net::network::listens(**port)) {
         return Err(CliError::usage(format!("something on this host listens on port {port}"))
             .hint(format!("ss -ltnp 'sport = :{port}'  # shows it")));
     }
-    let lowest = skep_host::net::lowest_port();
-    match new.find(|port| **port < lowest && !skep_host::sys::is_root()) {
+    let lowest = skep_net::network::lowest_port();
+    match new.find(|port| **port < lowest && !skep_sys::is_root()) {
         Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
             .hint(format!("a port from {lowest} on"))
             .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))),

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use skep_host::hosts::{DirectNames, Names};
-use skep_host::net::{LinuxNetwork, Network, RootNetwork};
-use skep_host::privileged_helper::{self, HelperNetwork};
-use skep_host::sys::dial_through;
-use skep_host::userns::UsernsNetwork;
+use skep_net::hosts::{DirectNames, Names};
+use skep_net::network::{LinuxNetwork, Network, RootNetwork};
+use skep_net::privileged_helper::{self, HelperNetwork};
+use skep_net::userns::UsernsNetwork;
+use skep_sys::dial_through;
 
 use super::Context;
 use crate::cli::Net;
@@ -31,7 +31,7 @@ impl Backends {
         }
         let own =
             |network| Self { network, names: Arc::new(DirectNames), helper: None, userns: None };
-        if skep_host::sys::is_root() {
+        if skep_sys::is_root() {
             return own(Arc::new(RootNetwork));
         }
         if !Path::new(privileged_helper::PROGRAM).exists() {
@@ -70,7 +70,7 @@ impl Context {
             (Net::User, Some(_)) => Ok(told),
             (Net::Bridge, None) => Ok(told),
             (Net::Bridge, Some(_)) => Err(other("of their user's own (--net user)")),
-            (Net::User, None) if skep_host::sys::is_root() => {
+            (Net::User, None) if skep_sys::is_root() => {
                 Err(CliError::usage("--net user is for ordinary users: root needs nobody's leave"))
             }
             (Net::User, None) if !there.is_empty() => Err(other("of this host (--net bridge)")),

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
-use skep_host::oci::Source;
+use skep_docker::oci::Source;
 
 use super::kind::{Kind, Version, is_null};
 use super::problem::{Place, Problem, Problems, render_problems};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use skep_core::model::{NodeFilter, NodeName};
-use skep_host::store::dm::MachineStore;
+use skep_store::dm::MachineStore;
 
 use super::call::{load_each, variable};
 use super::driver::Machine;

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use skep_host::store::dm::MachineStore;
-use skep_host::sys::find_program;
+use skep_store::dm::MachineStore;
+use skep_sys::find_program;
 
 use super::argparse::Given;
 use super::driver::Machine;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use skep_host::store::dm::Config;
-use skep_host::store::{Machine, Store};
+use skep_store::dm::Config;
+use skep_store::{Machine, Store};
 
 /// What is said of a machine that is to be changed.
 pub const BELONGS: &str =

@@ -1,6 +1,6 @@
 //! Connections to engines: their URLs, whether TLS works, which version answers; and `config`.
 
-use skep_host::engine::remote::{self, RemoteError};
+use skep_docker::engine::remote::{self, RemoteError};
 
 use super::call::Call;
 use super::driver::Machine;

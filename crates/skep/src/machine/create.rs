@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use skep_host::pki::machine::{self as certificates, Step};
-use skep_host::store::dm::{AuthOptions, Config, EngineOptions, SwarmOptions, reason};
+use skep_store::dm::{AuthOptions, Config, EngineOptions, SwarmOptions, reason};
+use skep_store::pki::machine::{self as certificates, Step};
 
 use super::call::{Call, variable};
 use super::connect::{authority, check, check_url};
@@ -47,7 +47,7 @@ pub(super) async fn bootstrap(auth: &AuthOptions, say: &Say) -> Result<(), Strin
     };
     let user = variable("USER").unwrap_or_else(|| "unknown".to_owned());
     let made = certificates::bootstrap(auth, &user, &mut tell).await;
-    made.map_err(|error| skep_host::sys::chain(&error))
+    made.map_err(|error| skep_sys::chain(&error))
 }
 
 /// Makes a machine.
@@ -275,7 +275,7 @@ fn import_key(call: &Call, machine: &mut Machine, name: &str) -> Result<(), Stri
     }
     call.say.info(format!("({name}) Importing SSH key..."));
     let copy = call.store.import_key(name, Path::new(&key)).map_err(|error| match error {
-        skep_host::store::dm::Error::File(error) => {
+        skep_store::dm::Error::File(error) => {
             format!("unable to copy ssh key: {}", reason(&error.source))
         }
         other => other.to_string(),
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
     use crate::machine::vm::{Look, Tell, Vms};
     use async_trait::async_trait;
-    use skep_host::store::dm::MachineStore;
+    use skep_store::dm::MachineStore;
     use std::sync::Arc;
 
     /// Machines that somebody else removes as soon as they are made.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use skep_host::converge::EngineSetup;
-use skep_host::engine::remote;
-use skep_host::pki::Credentials;
-use skep_host::store::dm::{Config, Error, MachineStore};
+use skep_docker::engine::remote;
+use skep_ops::converge::EngineSetup;
+use skep_store::dm::{Config, Error, MachineStore};
+use skep_store::pki::Credentials;
 
 use super::call::variable;
 use super::hosts;
@@ -436,7 +436,7 @@ impl Machine {
     pub fn engine_port(&self) -> i64 {
         match self.kind {
             Kind::Generic => self.number("EnginePort"),
-            _ => i64::from(skep_host::engine::PORT),
+            _ => i64::from(skep_docker::engine::PORT),
         }
     }
 

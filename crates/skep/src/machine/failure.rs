@@ -37,8 +37,8 @@ impl From<&str> for Failure {
     }
 }
 
-impl From<skep_host::store::dm::Error> for Failure {
-    fn from(error: skep_host::store::dm::Error) -> Self {
-        Self::new(skep_host::sys::chain(&error))
+impl From<skep_store::dm::Error> for Failure {
+    fn from(error: skep_store::dm::Error) -> Self {
+        Self::new(skep_sys::chain(&error))
     }
 }

@@ -6,11 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_host::driver::ssh::{Certificates, Facts, Setup, admit, look, set_up, tls_flags};
-use skep_host::host_firewall::{Backend, SCRIPT};
-use skep_host::pki::{KNOWN_HOSTS, machine as certificates};
-use skep_host::shell::{self, Login, NodeShell, SshShell};
-use skep_host::sys::{chain, read};
+use skep_driver::shell::{Login, SshShell};
+use skep_driver::ssh::{Certificates, Facts, Setup, admit, look, set_up, tls_flags};
+use skep_net::host_firewall::{Backend, SCRIPT};
+use skep_store::pki::{KNOWN_HOSTS, machine as certificates};
+use skep_sys::shell::{self, NodeShell};
+use skep_sys::{chain, read};
 
 use super::driver::Machine;
 use super::say::Say;
@@ -136,7 +137,7 @@ async fn open_firewall(
     backend: Backend,
 ) -> Result<(), String> {
     let address = machine.ip()?;
-    let client = address.parse().ok().and_then(skep_host::net::source_to);
+    let client = address.parse().ok().and_then(skep_net::network::source_to);
     let Some(client) = client else { return Ok(()) };
     let admit = admit(backend, client).map_err(|error| chain(&error))?;
     let done = admit.run(shell, "the opening of its firewall", SCRIPT).await;

@@ -12,12 +12,12 @@ use skep_core::plan::{
     Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
     plan_machines_up, plan_stop, reservation,
 };
-use skep_host::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
-use skep_host::driver::Driver as _;
-use skep_host::observe::Damage;
-use skep_host::store::dm::{Config, Error, MachineStore};
-use skep_host::store::{ClusterDir, LockedCluster, Machine};
-use skep_host::sys::{Holder, chain};
+use skep_driver::Driver as _;
+use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
+use skep_ops::observe::Damage;
+use skep_store::dm::{Config, Error, MachineStore};
+use skep_store::{ClusterDir, LockedCluster, Machine};
+use skep_sys::{Holder, chain};
 
 use super::call::variable;
 use super::clusters::{self, BELONGS};

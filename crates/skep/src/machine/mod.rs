@@ -185,7 +185,7 @@ fn run_command(
     let call = Call::new(line, (global, given), help, say, vms);
     // What is run in our place may need the descriptors that we were given.
     if !matches!(spec.name, "ssh" | "scp" | "mount") {
-        skep_host::sys::close_inherited_on_exec()
+        skep_sys::close_inherited_on_exec()
             .map_err(|error| format!("cannot read /proc: {error}"))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

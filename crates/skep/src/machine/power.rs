@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use skep_host::shell::NodeShell as _;
-use skep_host::sys::Cmd;
+use skep_sys::Cmd;
+use skep_sys::shell::NodeShell as _;
 
 use super::call::Call;
 use super::confirm::confirm;
@@ -97,14 +97,14 @@ async fn log_in(machine: &Machine) -> Result<(), (String, bool)> {
         return run(machine, "exit 0").await.map(drop).map_err(|error| (error, false));
     }
     let tried = hosts::shell(machine).succeed("true", &["true"], b"", LOG_IN).await;
-    tried.map(drop).map_err(|error| (skep_host::sys::chain(&error), hosts::is_final(&error)))
+    tried.map(drop).map_err(|error| (skep_sys::chain(&error), hosts::is_final(&error)))
 }
 
 /// Runs a command on a machine and returns what it printed.
 async fn run(machine: &Machine, command: &str) -> Result<String, String> {
     let args = base_args(machine)?;
     let output = Cmd::new("ssh").args(args).arg(command).run().await;
-    output.map(|output| output.text()).map_err(|error| skep_host::sys::chain(&error))
+    output.map(|output| output.text()).map_err(|error| skep_sys::chain(&error))
 }
 
 async fn provisioned(machine: &Machine, say: &Say) -> Result<(), String> {

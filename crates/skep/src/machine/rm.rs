@@ -1,6 +1,6 @@
 //! `rm`.
 
-use skep_host::store::dm::Error::Missing;
+use skep_store::dm::Error::Missing;
 
 use super::call::Call;
 use super::confirm::confirm;

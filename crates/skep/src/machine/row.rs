@@ -4,7 +4,7 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use skep_host::store::dm::{EngineOptions, HostOptions, SwarmOptions};
+use skep_store::dm::{EngineOptions, HostOptions, SwarmOptions};
 use tokio::task::JoinSet;
 
 use super::call::variable;

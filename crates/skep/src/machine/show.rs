@@ -1,7 +1,7 @@
 //! What tells of one machine: `inspect`, `ip`, `status`, `url`, `version`.
 
 use serde_json::Value as Json;
-use skep_host::store::dm::{compact, indented};
+use skep_store::dm::{compact, indented};
 
 use super::call::Call;
 use super::connect::engine_version;

@@ -6,8 +6,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use skep_host::store::dm::reason;
-use skep_host::sys::{find_program, run_attached};
+use skep_store::dm::reason;
+use skep_sys::{find_program, run_attached};
 
 use super::call::Call;
 use super::driver::{Kind, Login, Machine, State};

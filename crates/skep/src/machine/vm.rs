@@ -5,7 +5,7 @@ use std::path::Path;
 use std::pin::Pin;
 
 use async_trait::async_trait;
-use skep_host::store::dm::{Config, EngineOptions};
+use skep_store::dm::{Config, EngineOptions};
 
 use super::argparse::Given;
 use super::driver::State;

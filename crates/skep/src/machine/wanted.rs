@@ -76,7 +76,7 @@ pub fn check(wanted: &VmSpec) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use skep_host::store::dm::EngineOptions;
+    use skep_store::dm::EngineOptions;
 
     fn wanted() -> VmSpec {
         VmSpec {

@@ -328,7 +328,7 @@ mod tests {
         Access, ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
     };
     use skep_core::plan::{Birth, UpOptions, Verify, plan_reservation, plan_up};
-    use skep_host::converge::OnFailure;
+    use skep_ops::converge::OnFailure;
     use skep_testkit::fakes::FakeHost;
 
     use super::*;

@@ -162,7 +162,7 @@ impl Spec {
                 let letter = u32::try_from(*number).ok().and_then(char::from_u32);
                 letter.unwrap_or('\u{fffd}').to_string()
             }
-            ('x', Value::Text(text)) => skep_host::sys::hex(text.as_bytes()),
+            ('x', Value::Text(text)) => skep_sys::hex(text.as_bytes()),
             ('f' | 'F', Value::Float(number)) => {
                 signed(format!("{number:.*}", self.precision.unwrap_or(6)))
             }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use skep_core::services::HOLD;
-use skep_host::sys::write_atomic;
+use skep_sys::write_atomic;
 
 use super::Measuring;
 use super::trials::{Group, Way};

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use skep_core::model::NodeName;
-use skep_host::oci::write_bench_image;
-use skep_host::sys::{Cmd, forget_peak_memory, peak_memory_kib};
+use skep_docker::oci::write_bench_image;
+use skep_sys::{Cmd, forget_peak_memory, peak_memory_kib};
 
 use super::Measuring;
 use super::trials::{Group, Way};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skep_host::driver::qemu::Usage;
+use skep_driver::qemu::Usage;
 
 use crate::render::table::table;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use skep_core::observed::MachineState;
-use skep_host::driver::Driver as _;
-use skep_host::engine::{PORT, remote};
-use skep_host::netcheck::{self, Path, Peer, Report, Verdict};
-use skep_host::store::Machine;
+use skep_docker::engine::{PORT, remote};
+use skep_driver::Driver as _;
+use skep_net::netcheck::{self, Path, Peer, Report, Verdict};
+use skep_store::Machine;
 use tokio::task::JoinHandle;
 
 use crate::cli::{FirewallCheck, Output};

@@ -7,16 +7,16 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
 use skep_core::model::NodeName;
-use skep_host::driver::Driver as _;
-use skep_host::host_firewall::{
+use skep_driver::Driver as _;
+use skep_net::host_firewall::{
     Action, Backend, DETECT, Detected, Hook, Rule, Ruleset, SCRIPT, SHELL, Scope, Through, Traffic,
     run_here,
 };
-use skep_host::net;
-use skep_host::shell::NodeShell;
-use skep_host::store::{ClusterDir, Machine};
-use skep_host::sys::is_root;
-use skep_host::sys::tail;
+use skep_net::network;
+use skep_store::{ClusterDir, Machine};
+use skep_sys::is_root;
+use skep_sys::shell::NodeShell;
+use skep_sys::tail;
 
 use crate::cli::{FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Output, Whose};
 use crate::context::Context;
@@ -119,7 +119,7 @@ fn place_of(context: &Context, cluster: &ClusterDir, node: &NodeName) -> Result<
     let nodes = cluster.nodes().context("cannot list nodes")?;
     let others = nodes.into_iter().filter_map(|(_, record)| record.ok());
     let mut others: Vec<Ipv4Addr> = others.map(|it| it.address).collect();
-    others.extend(net::source_to(record.address));
+    others.extend(network::source_to(record.address));
     others.retain(|address| *address != record.address);
     let machine = Machine { dir: cluster.machine_dir(node), record };
     let shell = context.driver(None).shell(&machine);

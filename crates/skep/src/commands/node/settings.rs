@@ -8,10 +8,10 @@ use skep_core::model::{Availability, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{plan_idle_stop, plan_settings, plan_start};
 use skep_core::services::Standing;
-use skep_host::converge::OnFailure;
-use skep_host::observe::Damage;
-use skep_host::stack::glance;
-use skep_host::store::{ClusterDir, LockedCluster};
+use skep_docker::stack::glance;
+use skep_ops::converge::OnFailure;
+use skep_ops::observe::Damage;
+use skep_store::{ClusterDir, LockedCluster};
 
 use super::select;
 use crate::cli::{NodeChange, NodeLabel, Nodes};

@@ -51,7 +51,7 @@ impl Checked {
     /// is not there.
     pub(super) async fn check(
         context: &Context,
-        cluster: Option<&skep_host::store::ClusterDir>,
+        cluster: Option<&skep_store::ClusterDir>,
         files: &[PathBuf],
         how: &StackOptions,
     ) -> Result<Self, Wrong> {

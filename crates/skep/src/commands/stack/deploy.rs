@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use skep_core::event::Event;
-use skep_host::stack::watch;
-use skep_host::store::ClusterDir;
+use skep_docker::stack::watch;
+use skep_store::ClusterDir;
 
 use super::compose::Wrong;
 use super::{Checked, DockerCommand, converging_limit, judge_ending, patience};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use skep_core::services::{Cause, Outcome, Standing, Status};
-use skep_host::stack::{Ending, Report, Swarm, report};
+use skep_docker::stack::{Ending, Report, Swarm, report};
 
 use crate::errln;
 use crate::error::{CliError, code};
@@ -133,7 +133,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use skep_core::services::{Problem, TaskRef};
-    use skep_host::stack::Error;
+    use skep_docker::stack::Error;
 
     use super::*;
 

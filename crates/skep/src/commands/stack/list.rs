@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use skep_core::services::{Service, Standing, Task, View, judge};
-use skep_host::stack::Swarm;
+use skep_docker::stack::Swarm;
 
 use super::patience;
 use crate::cli::{Output, StackList, StackTasks};

@@ -13,9 +13,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_host::driver::Driver as _;
-use skep_host::store::{ClusterDir, Machine};
-use skep_host::sys::Cmd;
+use skep_driver::Driver as _;
+use skep_store::{ClusterDir, Machine};
+use skep_sys::Cmd;
 
 use compose::Checked;
 pub(super) use explain::judge_ending;

@@ -1,6 +1,6 @@
 //! The stacks of a cluster file.
 
-use skep_host::store::ClusterDir;
+use skep_store::ClusterDir;
 
 use super::compose::Wrong;
 use super::{Checked, deploy};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use skep_core::event::Event;
 use skep_core::observed::Observed;
 use skep_core::plan::{Change, Plan};
-use skep_host::stack::{Swarm, await_gone};
-use skep_host::store::ClusterDir;
+use skep_docker::stack::{Swarm, await_gone};
+use skep_store::ClusterDir;
 
 use super::{DockerCommand, converging_limit, list, patience};
 use crate::cli::StackRemove;
@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
     let known = list::known(swarm).await?;
     for name in &args.names {
         let shared = async || swarm.manager().await?.shared_by(name).await.map_err(Into::into);
-        let shared: Result<_, skep_host::stack::Error> = shared().await;
+        let shared: Result<_, skep_docker::stack::Error> = shared().await;
         if !known.contains(name) && shared.context(format!("stack {name}"))?.is_empty() {
             let known: Vec<_> = known.iter().map(String::as_str).collect();
             let cluster = dir.name();

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skep_core::plan::{UpOptions, plan_up};
-use skep_host::driver::Driver as _;
-use skep_host::driver::qemu::console;
-use skep_host::observe::Damage;
-use skep_host::store::{ClusterDir, Machine};
-use skep_host::sys::{Cmd, chain};
+use skep_driver::Driver as _;
+use skep_driver::qemu::console;
+use skep_ops::observe::Damage;
+use skep_store::{ClusterDir, Machine};
+use skep_sys::{Cmd, chain};
 use time::OffsetDateTime;
 
 pub(super) use self::redact::Redactor;
@@ -48,10 +48,10 @@ pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), Cl
     let redactor = Redactor::of(dir.as_ref().map(ClusterDir::path));
     let clean = |(part, text): (String, String)| (format!("{name}/{part}"), redactor.clean(&text));
     let texts: Vec<_> = parts.into_iter().map(clean).collect();
-    skep_host::bundle::write(&path, &texts).context("no bundle")?;
+    skep_sys::bundle::write(&path, &texts).context("no bundle")?;
     if !context.is_quiet() {
         errln!("keys, tokens and passwords were taken out; look at it before you hand it on:");
-        errln!("  tar -xzOf {} | less", skep_host::sys::shell_quoted(&path.to_string_lossy()));
+        errln!("  tar -xzOf {} | less", skep_sys::shell_quoted(&path.to_string_lossy()));
     }
     outln!("{}", path.display());
     Ok(())
@@ -69,7 +69,7 @@ async fn host(context: &Context) -> Vec<(String, String)> {
 
 async fn versions() -> String {
     let mut text = format!("skep {}\n", env!("CARGO_PKG_VERSION"));
-    let qemu = skep_host::driver::qemu::program::program().to_string_lossy().into_owned();
+    let qemu = skep_driver::qemu::program::program().to_string_lossy().into_owned();
     let programs: [&[&str]; 7] = [
         &["uname", "-a"],
         &[&qemu, "--version"],
@@ -96,7 +96,7 @@ async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
     let mut parts = Vec::new();
     parts.push(("cluster.json".to_owned(), end_of(&dir.path().join("cluster.json"))));
     parts.push(("files.txt".to_owned(), names_below(dir.path())));
-    let all = skep_host::pki::survey(dir.path()).unwrap_or_default();
+    let all = skep_store::pki::survey(dir.path()).unwrap_or_default();
     let list: Vec<_> = all.iter().map(super::certs::document).collect();
     let list = serde_json::Value::from(list);
     parts.push(("certificates.json".to_owned(), format!("{list:#}\n")));

@@ -1,0 +1,252 @@
+//! The docker command's context of a cluster, in that command's own store of them.
+//!
+//! ```text
+//! CONFIG/contexts/meta/DIGEST/meta.json     DIGEST is the SHA-256 of the context's name
+//! CONFIG/contexts/tls/DIGEST/docker/        ca.pem cert.pem key.pem
+//! ```
+//!
+//! Made and removed by the docker command itself, read here. The description carries the cluster's mark: what
+//! has another one is somebody else's, and is never touched.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use skep_core::model::ClusterName;
+use skep_core::observed::ContextState;
+use thiserror::Error;
+
+use skep_store::Owner;
+use skep_store::pki::Credentials;
+use skep_sys::{Cmd, CmdError, FileError};
+
+/// How long the docker command may take: it touches files only.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The port of every engine, as docker-machine has it.
+const PORT: u16 = 2376;
+
+/// What went wrong with a context.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The docker command failed.
+    #[error(transparent)]
+    Cmd(#[from] CmdError),
+    /// A file could not be removed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is no docker command to make one with.
+    #[error("there is no docker command on this host any more")]
+    NoDocker,
+}
+
+/// Returns the name of a cluster's context.
+#[must_use]
+pub fn name(cluster: &ClusterName) -> String {
+    format!("skep-{cluster}")
+}
+
+fn meta_dir(config: &Path, name: &str) -> PathBuf {
+    config.join("contexts/meta").join(digest(name))
+}
+
+fn tls_dir(config: &Path, name: &str) -> PathBuf {
+    config.join("contexts/tls").join(digest(name))
+}
+
+fn digest(name: &str) -> String {
+    skep_sys::hex(&Sha256::digest(name))
+}
+
+/// Looks at a cluster's context; changes nothing. What cannot be read is somebody else's.
+#[must_use]
+pub fn look(config: &Path, owner: &Owner, credentials: &Credentials) -> ContextState {
+    let name = name(&owner.cluster);
+    let meta = meta_dir(config, &name);
+    if !meta.exists() {
+        return ContextState::Missing;
+    }
+    let Some(meta) = std::fs::read(meta.join("meta.json")).ok().and_then(|text| parse(&text))
+    else {
+        return ContextState::Others;
+    };
+    if !owner.owns(&meta.metadata.description) {
+        return ContextState::Others;
+    }
+    let host = meta.endpoints.docker.host;
+    let address = host.strip_prefix("tcp://").and_then(|host| host.rsplit_once(':'));
+    let tls = tls_dir(config, &name).join("docker");
+    let files = [
+        (&credentials.ca, "ca.pem"),
+        (&credentials.cert, "cert.pem"),
+        (&credentials.key, "key.pem"),
+    ];
+    let same = |(own, copy): &(&PathBuf, &str)| {
+        std::fs::read(own).is_ok_and(|own| std::fs::read(tls.join(copy)).is_ok_and(|it| it == own))
+    };
+    ContextState::Ours {
+        address: address.and_then(|(address, _)| address.parse().ok()),
+        current: files.iter().all(same),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Meta {
+    #[serde(default)]
+    metadata: Metadata,
+    endpoints: Endpoints,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Metadata {
+    #[serde(default)]
+    description: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Endpoints {
+    docker: Endpoint,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Endpoint {
+    #[serde(default)]
+    host: String,
+}
+
+fn parse(text: &[u8]) -> Option<Meta> {
+    serde_json::from_slice(text).ok()
+}
+
+/// Makes a cluster's context, or makes one that is there speak to this address.
+///
+/// # Errors
+///
+/// If there is no docker command, or it refuses, as where somebody else has the name.
+pub async fn ensure(
+    docker: Option<&Path>,
+    config: &Path,
+    owner: &Owner,
+    to: Ipv4Addr,
+    credentials: &Credentials,
+) -> Result<(), Error> {
+    let docker = docker.ok_or(Error::NoDocker)?;
+    let Credentials { ca, cert, key } = credentials;
+    let verb = match look(config, owner, credentials) {
+        ContextState::Ours { .. } => "update",
+        _ => "create",
+    };
+    let endpoint = format!(
+        "host=tcp://{to}:{PORT},ca={},cert={},key={}",
+        ca.display(),
+        cert.display(),
+        key.display()
+    );
+    command(docker, config)
+        .args(["context", verb, &name(&owner.cluster), "--description", &owner.mark()])
+        .args(["--docker", &endpoint])
+        .run()
+        .await?;
+    Ok(())
+}
+
+/// Removes a cluster's context; one that is not there, or somebody else's, is left alone. Who had chosen it gets
+/// the default.
+///
+/// # Errors
+///
+/// If it cannot be removed.
+pub async fn remove(
+    docker: Option<&Path>,
+    config: &Path,
+    owner: &Owner,
+    credentials: &Credentials,
+) -> Result<(), Error> {
+    if !matches!(look(config, owner, credentials), ContextState::Ours { .. }) {
+        return Ok(());
+    }
+    let name = name(&owner.cluster);
+    if let Some(docker) = docker {
+        command(docker, config).args(["context", "rm", "-f", &name]).run().await?;
+        return Ok(());
+    }
+    // The docker command is gone since; nobody reads what it left.
+    for dir in [tls_dir(config, &name), meta_dir(config, &name)] {
+        match std::fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(FileError::new("remove", &dir, error).into());
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn command(docker: &Path, config: &Path) -> Cmd {
+    // A user's choice of a host or context is about what they do next, not about this.
+    Cmd::new(docker)
+        .env("DOCKER_HOST", "")
+        .env("DOCKER_CONTEXT", "")
+        .arg("--config")
+        .arg(config)
+        .timeout(LIMIT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Owner {
+        Owner { cluster: "demo".parse().unwrap(), store: "/store".into(), user: 0 }
+    }
+
+    fn credentials(dir: &Path) -> Credentials {
+        let write = |name: &str| {
+            let path = dir.join(name);
+            std::fs::write(&path, name).unwrap();
+            path
+        };
+        Credentials { ca: write("ca"), cert: write("cert"), key: write("key") }
+    }
+
+    fn write_context(config: &Path, description: &str) {
+        let meta = meta_dir(config, "skep-demo");
+        std::fs::create_dir_all(&meta).unwrap();
+        let text = format!(
+            r#"{{"Name":"skep-demo","Metadata":{{"Description":"{description}"}},
+                "Endpoints":{{"docker":{{"Host":"tcp://10.193.0.2:2376","SkipTLSVerify":false}}}}}}"#
+        );
+        std::fs::write(meta.join("meta.json"), text).unwrap();
+        let tls = tls_dir(config, "skep-demo").join("docker");
+        std::fs::create_dir_all(&tls).unwrap();
+        for name in ["ca", "cert", "key"] {
+            std::fs::write(tls.join(format!("{name}.pem")), name).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_context_is_ours_by_its_mark_and_removed_without_docker_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, credentials) = (dir.path().join("docker"), credentials(dir.path()));
+        assert_eq!(look(&config, &owner(), &credentials), ContextState::Missing);
+
+        write_context(&config, "my own");
+        assert_eq!(look(&config, &owner(), &credentials), ContextState::Others);
+        remove(None, &config, &owner(), &credentials).await.unwrap();
+        assert_eq!(look(&config, &owner(), &credentials), ContextState::Others, "it stays");
+
+        write_context(&config, &owner().mark());
+        let address = Some(Ipv4Addr::new(10, 193, 0, 2));
+        let ours = |current| ContextState::Ours { address, current };
+        assert_eq!(look(&config, &owner(), &credentials), ours(true));
+        std::fs::write(&credentials.cert, "renewed").unwrap();
+        assert_eq!(look(&config, &owner(), &credentials), ours(false));
+        remove(None, &config, &owner(), &credentials).await.unwrap();
+        assert_eq!(look(&config, &owner(), &credentials), ContextState::Missing);
+    }
+}

@@ -1,0 +1,14 @@
+//! The host's network: bridges, taps and addresses, packet filters, names in /etc/hosts, and who may make them.
+//!
+//! [`network`] is the trait that clusters get theirs from. Root makes them itself; ordinary users ask the
+//! [`privileged_helper`], which [`setup`] installs, or have them in a user namespace of their own ([`userns`]).
+
+pub mod firewall;
+pub mod forwarder;
+pub mod host_firewall;
+pub mod hosts;
+pub mod netcheck;
+pub mod network;
+pub mod privileged_helper;
+pub mod setup;
+pub mod userns;

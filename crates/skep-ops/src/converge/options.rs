@@ -1,0 +1,153 @@
+//! The engine's options as docker-machine's users give them, for the service that starts the engine.
+
+use skep_store::dm::Config;
+use skep_sys::shell_quoted;
+
+/// What an engine is started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineSetup {
+    /// Options with their values; none for one that is only switched on.
+    flags: Vec<(String, Option<String>)>,
+    /// Variables of its environment.
+    env: Vec<(String, String)>,
+}
+
+impl EngineSetup {
+    /// Returns what a machine's record asks for. The driver's name is added as a label where anything is
+    /// asked for at all: an engine as it is in the image need not be started anew.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let options = &config.host_options.engine_options;
+        let mut flags = Vec::new();
+        let mut add = |name: &str, value: &str| {
+            flags.push((name.to_owned(), Some(value.to_owned())));
+        };
+        if !options.storage_driver.is_empty() {
+            add("storage-driver", &options.storage_driver);
+        }
+        let lists = [
+            ("label", &options.labels),
+            ("insecure-registry", &options.insecure_registry),
+            ("registry-mirror", &options.registry_mirror),
+        ];
+        for (name, values) in lists {
+            values.iter().flatten().for_each(|value| add(name, value));
+        }
+        for flag in options.arbitrary_flags.iter().flatten() {
+            let (name, value) = match flag.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (flag.as_str(), None),
+            };
+            flags.push((name.trim_start_matches('-').to_owned(), value));
+        }
+        let pairs =
+            options.env.iter().flatten().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let env: Vec<_> = pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        if !flags.is_empty() || !env.is_empty() {
+            flags.push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
+        }
+        Self { flags, env }
+    }
+
+    /// Returns the same for a host, whose engine always has the driver's name as a label.
+    #[must_use]
+    pub fn of_host(config: &Config) -> Self {
+        let mut setup = Self::of(config);
+        if setup.is_empty() {
+            setup
+                .flags
+                .push(("label".to_owned(), Some(format!("provider={}", config.driver_name))));
+        }
+        setup
+    }
+
+    /// Returns the options as words of a command line of systemd's, and lines that set the variables
+    /// (systemd.service(5), systemd.exec(5)).
+    #[must_use]
+    pub fn render_for_systemd(&self) -> (String, String) {
+        let words = self.flags.iter().map(|(name, value)| match value {
+            // `$` begins a variable on a command line, and only there.
+            Some(value) => systemd_word(&format!("--{name}={value}")).replace('$', "$$"),
+            None => systemd_word(&format!("--{name}")),
+        });
+        let variables = self.env.iter().filter(|(key, _)| is_variable(key));
+        let lines = variables.map(|(key, value)| {
+            format!("Environment={}\n", systemd_word(&format!("{key}={value}")))
+        });
+        (words.collect::<Vec<_>>().join(" "), lines.collect())
+    }
+
+    /// Tells whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self == &Self::default()
+    }
+
+    /// Tells whether an option of that name is among them.
+    #[must_use]
+    pub fn has_flag(&self, name: &str) -> bool {
+        self.flags.iter().any(|(flag, _)| flag == name)
+    }
+
+    /// Returns a fragment for sh(1) that sets variables and arguments; empty if nothing is asked for.
+    #[must_use]
+    pub fn render(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let mut text = "# Written by skep from what docker-machine has in its record.\n".to_owned();
+        for (key, value) in self.env.iter().filter(|(key, _)| is_variable(key)) {
+            text += &format!("export {key}={}\n", shell_quoted(value));
+        }
+        let words = self.flags.iter().map(|(name, value)| match value {
+            Some(value) => shell_quoted(&format!("--{name}={value}")),
+            None => shell_quoted(&format!("--{name}")),
+        });
+        text + "set -- " + &words.collect::<Vec<_>>().join(" ") + "\n"
+    }
+}
+
+/// Quotes a word for systemd, which knows C's escapes and specifiers (systemd.syntax(7)).
+fn systemd_word(text: &str) -> String {
+    let mut word = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '\\' | '"' => word.extend(['\\', letter]),
+            '\n' => word.push_str("\\n"),
+            '%' => word.push_str("%%"),
+            other => word.push(other),
+        }
+    }
+    word.push('"');
+    word
+}
+
+fn is_variable(key: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    key.chars().all(fits) && key.starts_with(|c: char| c == '_' || c.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn all_options_arrive_as_they_were_given() {
+        let mut config = Config::new(Path::new("/s"), "box", "kvm");
+        assert_eq!(EngineSetup::of(&config).render(), "");
+        let list = |values: &[&str]| Some(values.iter().map(|it| (*it).to_owned()).collect());
+        let options = &mut config.host_options.engine_options;
+        options.storage_driver = "vfs".into();
+        options.labels = list(&["a=b c"]);
+        options.insecure_registry = list(&["r.example:5000"]);
+        options.registry_mirror = list(&["https://m.example"]);
+        options.arbitrary_flags = list(&["log-driver=none", "--experimental", "dns=192.0.2.1"]);
+        options.env = list(&["A=it's $HOME \"x\"", "B", "bad-name=1"]);
+        let setup = EngineSetup::of(&config);
+        assert!(setup.has_flag("log-driver") && setup.has_flag("experimental"));
+        insta::assert_snapshot!(setup.render());
+        let (words, lines) = setup.render_for_systemd();
+        insta::assert_snapshot!("options_for_systemd", format!("{words}\n{lines}"));
+    }
+}

@@ -1,0 +1,9 @@
+//! Carrying out plans: what the host must have ([`preflight`]), what is there ([`observe`]), and the steps from
+//! that to what is wanted ([`converge`]).
+//!
+//! Nothing here prints, reads the environment or knows of flags: paths and choices come from the caller, progress
+//! goes to it as events.
+
+pub mod converge;
+pub mod observe;
+pub mod preflight;

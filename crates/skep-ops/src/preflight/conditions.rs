@@ -1,0 +1,223 @@
+//! Conditions of a host under which a cluster works, but is slower, shorter-lived or less isolated than it could be.
+//!
+//! Each check is a pure judgment of what was read, and a function that reads it.
+
+use std::path::Path;
+
+use super::{Check, Verdict, good};
+use skep_driver::qemu::{MACHINE_USERS, has_users};
+use skep_sys::is_root;
+use skep_sys::{Cmd, Lasting, file_system, lasting};
+
+/// CAP_SYS_ADMIN and CAP_CHOWN of linux/capability.h: to build an image takes at least these.
+const NEEDED: u64 = 1 << 21 | 1;
+
+/// File systems on which a machine's disk is slow or not safe, by their numbers of linux/magic.h.
+const POOR_FILE_SYSTEMS: [(u64, &str); 6] = [
+    (0x6969, "NFS"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB"),
+    (0x0102_1997, "9p"),
+    (0x6573_5546, "FUSE"),
+    (0xf15f, "eCryptfs"),
+];
+
+/// Clock sources that the kernel reads without a system call on x86 (arch/x86/entry/vdso).
+const QUICK_CLOCKS: [&str; 3] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"];
+
+pub(super) const LOGOUT: &str = "logout";
+pub(super) const ISOLATION: &str = "isolation";
+
+/// Makes all of these checks that apply to this user.
+pub(super) async fn check(store: &Path, cache: &Path, build: bool) -> Vec<Check> {
+    let mut checks = vec![logout(lasting().await)];
+    if is_root() {
+        checks.push(isolation(has_users()));
+        checks.push(user_numbers(&[read("/etc/subuid"), read("/etc/subgid")]));
+    }
+    if build {
+        checks.extend(behind_unshare().await);
+    }
+    for (what, dir) in [("store", store), ("cache", cache)] {
+        // What is to be made there may not be there yet.
+        let present = dir.ancestors().find(|dir| dir.exists());
+        let number = present.and_then(|dir| file_system(dir).ok());
+        checks.extend(number.and_then(|number| place(what, dir, number)));
+    }
+    checks.extend(clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")));
+    checks
+}
+
+fn read(file: &str) -> String {
+    std::fs::read_to_string(file).unwrap_or_default()
+}
+
+fn poor(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
+    Check { name, verdict: Verdict::Warning, found: found.into(), remedy: remedy.into() }
+}
+
+/// Judges whether machines outlive a logout.
+fn logout(lasting: Lasting) -> Check {
+    match lasting {
+        Lasting::Host => good(LOGOUT, "machines run on after you log out"),
+        Lasting::LastLogout => {
+            let found = "machines end without a shutdown when you log out of your last session";
+            poor(LOGOUT, found, "loginctl enable-linger")
+        }
+        Lasting::Session => {
+            let found = "machines end without a shutdown when you log out of this session";
+            poor(LOGOUT, found, "loginctl enable-linger")
+        }
+    }
+}
+
+/// Judges whether the QEMUs of root can be users of their own.
+fn isolation(has_users: bool) -> Check {
+    if has_users {
+        return good(ISOLATION, "each machine's QEMU is a user of its own");
+    }
+    let (first, last) = MACHINE_USERS;
+    let found = format!(
+        "QEMU stays root, as this container does not have the users {first} to {last}: a guest that breaks out of \
+         QEMU has all that is in this container"
+    );
+    let remedy = "run skep on the host itself, or give the container all users and groups (see: cat /proc/self/uid_map)";
+    poor(ISOLATION, found, remedy)
+}
+
+/// Judges whether the users of machines are given to somebody else, by the lines NAME:FIRST:COUNT of subuid(5).
+fn user_numbers(files: &[String]) -> Check {
+    const NAME: &str = "user numbers";
+    let (first, last) = (u64::from(MACHINE_USERS.0), u64::from(MACHINE_USERS.1));
+    let taken = files.iter().flat_map(|text| text.lines()).find(|line| {
+        let mut fields = line.split(':').skip(1).map(|field| field.trim().parse::<u64>());
+        let (Some(Ok(from)), Some(Ok(count))) = (fields.next(), fields.next()) else {
+            return false;
+        };
+        from <= last && from.saturating_add(count) > first
+    });
+    match taken {
+        None => good(NAME, "nobody else is given those of machines"),
+        Some(line) => poor(
+            NAME,
+            format!("/etc/subuid or /etc/subgid gives numbers of machines' users away: {line}"),
+            format!("give that user numbers that are not in {first} to {last}"),
+        ),
+    }
+}
+
+/// Checks whether programs behind unshare(1) have the rights that an image is built with.
+async fn behind_unshare() -> Option<Check> {
+    let look = Cmd::new("cat").arg("/proc/self/status").contained_root();
+    // Whether it runs at all is another check's matter.
+    let inside = look.run().await.ok()?.text();
+    Some(capabilities(effective(&read("/proc/self/status"))?, effective(&inside)?, is_root()))
+}
+
+/// Returns the effective capabilities in a process's status (`proc_pid_status(5)`).
+fn effective(status: &str) -> Option<u64> {
+    u64::from_str_radix(skep_sys::value_of(status, "CapEff")?, 16).ok()
+}
+
+/// Judges the capabilities of a program behind unshare(1) by our own; an ordinary user gets all in a namespace of users.
+fn capabilities(own: u64, inside: u64, root: bool) -> Check {
+    const NAME: &str = "unshare";
+    let needed = if root { own & NEEDED } else { NEEDED };
+    if inside & needed == needed {
+        return good(NAME, "programs keep their rights behind it");
+    }
+    let profile = "/etc/apparmor.d/unshare-userns-restrict";
+    let found = format!(
+        "a program behind unshare(1) has the capabilities {inside:#x} only, so no image can be built; AppArmor's profile \
+         {profile} does that"
+    );
+    let remedy = format!(
+        "sudo ln -s {profile} /etc/apparmor.d/disable/ && sudo apparmor_parser -R {profile}"
+    );
+    poor(NAME, found, remedy)
+}
+
+/// Judges a file system by its number; none if there is nothing to say.
+fn place(what: &str, dir: &Path, number: u64) -> Option<Check> {
+    let (_, kind) = POOR_FILE_SYSTEMS.iter().find(|(known, _)| *known == number)?;
+    let found = format!(
+        "the {what} {} is on {kind}: disks of nodes are slow there, and locks or owners may not work",
+        dir.display()
+    );
+    let variable = if what == "store" { "SKEP_HOME" } else { "XDG_CACHE_HOME" };
+    let remedy =
+        format!("export {variable}=DIRECTORY  # one on a disk of this host, before the first up");
+    Some(poor("file system", found, remedy))
+}
+
+/// Judges the host's clock source; none where there is none.
+fn clock(source: &str) -> Option<Check> {
+    const NAME: &str = "clock";
+    let source = source.trim();
+    match source {
+        "" => None,
+        source if QUICK_CLOCKS.contains(&source) => Some(good(NAME, source)),
+        source => Some(poor(
+            NAME,
+            format!(
+                "the clock source is {source}: each look at the time is a system call, here and in guests"
+            ),
+            "dmesg | grep -i -e tsc -e clocksource  # tells why the kernel does not use the processor's counter",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_logged_out_is_told_what_keeps_machines() {
+        assert_eq!(logout(Lasting::Host).verdict, Verdict::Ok);
+        for lasting in [Lasting::LastLogout, Lasting::Session] {
+            let check = logout(lasting);
+            assert_eq!(check.remedy, "loginctl enable-linger");
+            assert!(check.verdict == Verdict::Warning && check.is_said_by_up(), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_without_machines_users_is_announced() {
+        assert_eq!(isolation(true).verdict, Verdict::Ok);
+        let check = isolation(false);
+        assert!(check.verdict == Verdict::Warning && check.is_said_by_up(), "{check:?}");
+        assert!(check.found.contains("1879048192 to 1895825407"), "{}", check.found);
+    }
+
+    #[test]
+    fn numbers_that_are_given_to_others_are_found() {
+        let judged = |text: &str| user_numbers(&[String::new(), text.to_owned()]).verdict;
+        assert_eq!(judged("# none\nalice:100000:65536\nbob:1895825408:65536\n"), Verdict::Ok);
+        assert_eq!(judged("alice:1879000000:65536\n"), Verdict::Warning);
+        assert_eq!(judged("alice:100000:4294867295\n"), Verdict::Warning);
+        assert_eq!(judged("alice:1879048191:1\nbob:x:y"), Verdict::Ok);
+    }
+
+    #[test]
+    fn rights_that_are_lost_behind_unshare_are_found() {
+        let all = 0x1ff_ffff_ffff;
+        assert_eq!(capabilities(all, all, true).verdict, Verdict::Ok);
+        assert_eq!(capabilities(all, 0, true).verdict, Verdict::Warning);
+        assert_eq!(capabilities(0, all, false).verdict, Verdict::Ok);
+        assert_eq!(capabilities(0, 0, false).verdict, Verdict::Warning);
+        // A container's root may have few; unshare takes none of them away.
+        assert_eq!(capabilities(0xa804_25fb & !NEEDED, 0, true).verdict, Verdict::Ok);
+        assert_eq!(effective("CapPrm:\t0\nCapEff:\t000001ffffffffff\n"), Some(all));
+    }
+
+    #[test]
+    fn places_for_disks_and_clocks_are_judged() {
+        let dir = Path::new("/srv/skep");
+        assert_eq!(place("cache", dir, 0xef53), None, "ext4");
+        let nfs = place("store", dir, 0x6969).unwrap();
+        assert!(nfs.found.contains("NFS") && nfs.remedy.contains("SKEP_HOME="), "{nfs:?}");
+        assert_eq!(clock("tsc\n").unwrap().verdict, Verdict::Ok);
+        assert_eq!(clock("hpet\n").unwrap().verdict, Verdict::Warning);
+        assert_eq!(clock(""), None);
+    }
+}
