@@ -1,12 +1,13 @@
-//! The least of HTTP: is there a web server behind an address and a port?
+//! Is there a web server behind an address and a port?
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hyper::StatusCode;
 use tokio::time::Instant;
 
+use super::http;
 use skep_sys::dial;
 
 /// How soon another connection is begun while none has answered, and how long each may take.
@@ -14,9 +15,9 @@ const ANOTHER: Duration = Duration::from_millis(200);
 const EACH: Duration = Duration::from_secs(6);
 
 /// How much of an answer is read.
-const LIMIT: u64 = 64 << 10;
+const LIMIT: usize = 64 << 10;
 
-/// Fetches a page from a web server and returns the body (HTTP/1.0, RFC 1945).
+/// Fetches a page from a web server and returns the body.
 ///
 /// # Errors
 ///
@@ -28,16 +29,18 @@ async fn fetch(
     limit: Duration,
 ) -> std::io::Result<String> {
     let exchange = async {
-        let mut stream = dial(address, port).await?;
-        let request = format!("GET {path} HTTP/1.0\r\nHost: {address}:{port}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(LIMIT).read_to_end(&mut answer).await?;
-        Ok::<_, std::io::Error>(answer)
+        let stream = dial(address, port).await?;
+        http::get(stream, &format!("{address}:{port}"), path, LIMIT).await
     };
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    let answer = tokio::time::timeout(limit, exchange).await.map_err(late)??;
-    parse(&String::from_utf8_lossy(&answer))
+    let (status, body) = tokio::time::timeout(limit, exchange).await.map_err(late)??;
+    match status {
+        StatusCode::OK => Ok(String::from_utf8_lossy(&body).into_owned()),
+        status => {
+            let answer = format!("the answer is {status}");
+            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, answer))
+        }
+    }
 }
 
 /// Fetches `/` from a web server that may not be there yet, for `limit` at most.
@@ -77,25 +80,30 @@ pub async fn fetch_peers(address: Ipv4Addr, port: u16, limit: Duration) -> std::
     fetch(address, port, super::probe::PEERS, limit).await
 }
 
-fn parse(answer: &str) -> std::io::Result<String> {
-    let not_a_page = || {
-        let line = answer.lines().next().unwrap_or("nothing");
-        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("the answer is {line}"))
-    };
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(not_a_page)?;
-    let status = head.split_whitespace().nth(1).ok_or_else(not_a_page)?;
-    if status == "200" { Ok(body.to_owned()) } else { Err(not_a_page()) }
-}
-
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
-    #[test]
-    fn a_page_is_told_from_anything_else() {
-        assert_eq!(parse("HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello").unwrap(), "hello");
-        for other in ["", "HTTP/1.1 404 Not Found\r\n\r\nno", "SSH-2.0-OpenSSH\r\n"] {
-            assert!(parse(other).is_err(), "{other}");
+    async fn answered(answer: &'static str) -> std::io::Result<String> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        tokio::join!(server, fetch(Ipv4Addr::LOCALHOST, port, "/", Duration::from_secs(5))).1
+    }
+
+    #[tokio::test]
+    async fn a_page_is_told_from_anything_else() {
+        assert_eq!(answered("HTTP/1.1 200 OK\r\nX: y\r\n\r\nhello").await.unwrap(), "hello");
+        let error = answered("HTTP/1.1 404 Not Found\r\n\r\nno").await.unwrap_err();
+        assert_eq!(error.to_string(), "the answer is 404 Not Found");
+        for other in ["", "SSH-2.0-OpenSSH\r\n"] {
+            assert!(answered(other).await.is_err(), "{other}");
         }
     }
 

@@ -6,6 +6,7 @@
 mod api;
 mod connector;
 mod fetch;
+mod http;
 mod images;
 pub mod inside;
 mod probe;

@@ -6,18 +6,18 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::StatusCode;
 use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Error;
 use super::tls::{self, Files, tls_config};
+use super::{Error, http};
 use skep_store::dm::reason;
 use skep_store::pki::Credentials;
 
@@ -28,7 +28,7 @@ const CONNECT: Duration = Duration::from_secs(20);
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// How much of an answer is read.
-const LIMIT: u64 = 1 << 20;
+const LIMIT: usize = 1 << 20;
 
 /// Why an engine cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,32 +65,18 @@ pub async fn check(address: &str, credentials: &Credentials) -> Result<(), Remot
 /// As [`check`], and if the engine refuses or does not answer in time.
 pub async fn version(address: &str, credentials: &Credentials) -> Result<String, RemoteError> {
     let exchange = async {
-        let mut stream = connect(address, credentials).await?;
-        // HTTP/1.0 (RFC 1945): the answer ends with the connection. The path has no version, so that
-        // engines which have given up the old ones answer too.
-        let request = format!("GET /version HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        let mut answer = Vec::new();
-        let sent = async {
-            stream.write_all(request.as_bytes()).await?;
-            stream.flush().await?;
-            (&mut stream).take(LIMIT).read_to_end(&mut answer).await
-        };
-        match sent.await {
-            // Many servers close without saying so in TLS's own words.
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof && !answer.is_empty() => {}
-            sent => drop(sent.map_err(|error| described(address, &error))?),
-        }
-        parse(&String::from_utf8_lossy(&answer))
+        let stream = connect(address, credentials).await?;
+        // The path has no version, so that engines which have given up the old ones answer too.
+        let answer = http::get(stream, address, "/version", LIMIT).await;
+        let (status, body) = answer.map_err(|error| described(address, &error))?;
+        parse(status, &String::from_utf8_lossy(&body))
     };
     let late = |_| RemoteError::Other(format!("dial tcp {address}: i/o timeout"));
     timeout(ANSWER, exchange).await.map_err(late)?
 }
 
-fn parse(answer: &str) -> Result<String, RemoteError> {
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
-    let line = head.lines().next().unwrap_or_default();
-    let status = line.split_once(' ').map_or(line, |(_, status)| status);
-    if !status.starts_with("200") {
+fn parse(status: StatusCode, body: &str) -> Result<String, RemoteError> {
+    if status != StatusCode::OK {
         return Err(RemoteError::Other(format!("{status}: {}", body.trim_end())));
     }
     let document: Option<Value> = serde_json::from_str(body).ok();
@@ -171,12 +157,12 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_an_answer() {
-        let answer = |head: &str, body: &str| parse(&format!("{head}\r\n\r\n{body}"));
-        assert_eq!(answer("HTTP/1.0 200 OK", "{\"Version\": \"27.1\\n\"}").unwrap(), "27.1");
-        let error = answer("HTTP/1.1 400 Bad Request", "too old\n").unwrap_err();
+        let version = parse(StatusCode::OK, "{\"Version\": \"27.1\\n\"}");
+        assert_eq!(version.unwrap(), "27.1");
+        let error = parse(StatusCode::BAD_REQUEST, "too old\n").unwrap_err();
         assert_eq!(error.to_string(), "400 Bad Request: too old");
-        assert!(answer("HTTP/1.0 200 OK", "[]").is_err());
-        assert!(parse("").is_err());
+        assert!(parse(StatusCode::OK, "[]").is_err());
+        assert!(parse(StatusCode::OK, "").is_err());
     }
 
     #[test]
