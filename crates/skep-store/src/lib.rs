@@ -192,6 +192,13 @@ impl Store {
         self.root.join("forwarding.json")
     }
 
+    /// Returns the file in which skep logs what it does to a cluster. It is not in the cluster's directory, which goes
+    /// when an `up` fails that formed no swarm: the log is what tells why.
+    #[must_use]
+    pub fn log_file(&self, name: &ClusterName) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
     /// Refuses a store of somebody else.
     ///
     /// # Errors

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use super::COMMANDS;
+
 /// Runs a program with our own standard streams, in our own process group, to whatever end.
 ///
 /// # Errors
@@ -14,6 +16,7 @@ pub fn run_attached<S: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
 ) -> std::io::Result<ExitStatus> {
+    tracing::debug!(target: COMMANDS, "run on this terminal: {}", program.display());
     Command::new(program).args(args).status()
 }
 
@@ -27,6 +30,7 @@ pub fn run_with_our_input<S: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
 ) -> std::io::Result<(ExitStatus, Vec<u8>)> {
+    tracing::debug!(target: COMMANDS, "run with this input: {}", program.display());
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::inherit()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.spawn()?.wait_with_output()?;

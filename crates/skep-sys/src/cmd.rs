@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+
+use super::command_log::Logged;
 
 /// How much of a program's output is kept for an error message.
 const TAIL_LINES: usize = 12;
@@ -259,7 +261,22 @@ impl Cmd {
         &self,
         on_line: &mut (dyn FnMut(&str) + Send),
     ) -> Result<(ExitStatus, Output), CmdError> {
-        let started = Instant::now();
+        let mut logged = Logged::begin(self);
+        let result = self.capture_unlogged(on_line).await;
+        logged.end(&match &result {
+            Ok((status, output)) if status.success() || output.stderr.is_empty() => {
+                status.to_string()
+            }
+            Ok((status, output)) => format!("{status}: {}", tail(&output.stderr)),
+            Err(error) => super::chain(error),
+        });
+        result
+    }
+
+    async fn capture_unlogged(
+        &self,
+        on_line: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<(ExitStatus, Output), CmdError> {
         let start_error = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::NotFound if self.dir.as_ref().is_none_or(|dir| dir.exists()) => {
                 let program = if self.contained { CONTAINER[0].as_ref() } else { &*self.program };
@@ -309,7 +326,6 @@ impl Cmd {
             }
         };
         group.disarm();
-        tracing::debug!(command = %self, %status, took = ?started.elapsed(), "ran");
         Ok((status, output))
     }
 

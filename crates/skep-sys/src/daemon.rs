@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::{Child, Command};
 
 use super::cmd::{Cmd, CmdError, tail};
+use super::command_log::{COMMANDS, log_line};
 use super::process::ProcessId;
 
 /// A program that was started and goes on, in a session of its own.
@@ -65,6 +66,8 @@ impl Cmd {
         let fail = |source| CmdError::Start { command: self.to_string(), source };
         let child = self.prepared(log)?.spawn().map_err(fail)?;
         let process = child.id().and_then(ProcessId::of);
+        let pid = child.id().unwrap_or_default();
+        tracing::debug!(target: COMMANDS, "started as process {pid}: {}", log_line(self));
         Ok(Daemon { child, command: self.to_string(), log: log.to_owned(), process })
     }
 

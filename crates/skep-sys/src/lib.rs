@@ -4,10 +4,12 @@
 //! keep the others from it. Nothing here prints or reads the environment.
 
 mod attached;
+mod bounded_log;
 pub mod bundle;
 mod chain;
 mod checksum;
 mod cmd;
+mod command_log;
 mod daemon;
 mod descriptors;
 mod dial;
@@ -32,9 +34,11 @@ mod socket;
 pub mod umasks;
 
 pub use attached::{find_program, run_attached, run_with_our_input};
+pub use bounded_log::BoundedLog;
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
 pub use cmd::{Cmd, CmdError, Output, search_in, search_path, tail};
+pub use command_log::COMMANDS;
 pub use daemon::Daemon;
 pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
 pub use dial::{Dial, dial, dial_through};

@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::tail;
+use super::{COMMANDS, tail};
 
 /// Returns what this process was given to read.
 ///
@@ -34,6 +34,7 @@ impl ProgramOutput {
     ///
     /// If it cannot be started.
     pub fn of(program: &str, args: &[&str]) -> io::Result<Self> {
+        tracing::debug!(target: COMMANDS, "read the output of {program} {}", args.join(" "));
         let stderr = tempfile::tempfile()?;
         let mut child = Command::new(program)
             .args(args)

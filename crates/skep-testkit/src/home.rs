@@ -79,6 +79,7 @@ impl Home {
             .env("SKEP", &self.skep)
             .env("DOCKER_CONFIG", self.dir.path().join("docker"))
             .env_remove("SKEP_CLUSTER")
+            .env_remove("SKEP_LOG")
             .env_remove("SKEP_TEST_KVM_PATH")
             .envs(self.variables.iter().map(|(name, value)| (name, value)));
     }

@@ -27,6 +27,7 @@ use self::backends::Backends;
 use crate::cli::{Accel, Detail, Waiting};
 use crate::errln;
 use crate::error::{CliError, Context as _};
+use crate::logging;
 use crate::render::progress::Progress;
 
 /// The variable with which a test takes KVM's path while QEMU emulates; its value is the factor for KVM's time
@@ -235,7 +236,10 @@ impl Context {
         let waiting = |holder: &Holder| {
             errln!("waiting for cluster {name}, which {holder} changes");
         };
-        self.store.lock(name, waiting).await.context(format!("cluster {name}"))
+        let cluster = self.store.lock(name, waiting).await.context(format!("cluster {name}"))?;
+        // Whoever has the lock is the only one who writes it.
+        logging::write_to(&self.store.log_file(name));
+        Ok(cluster)
     }
 
     /// Returns the driver of machines, with what is to execute the guests if that was chosen.

@@ -10,7 +10,7 @@ use skep::errln;
 use skep::error::code;
 use skep::machine::{self, machines::Machines};
 use skep::render::streams;
-use skep::{background, privileged_helper};
+use skep::{background, logging, privileged_helper};
 
 fn main() -> ExitCode {
     let line = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -41,6 +41,11 @@ fn main() -> ExitCode {
         errln!("error: cannot read /proc: {error}");
         return ExitCode::from(code::HOST);
     }
+    if let Err(error) = logging::begin(cli.verbosity.debug) {
+        errln!("{error}");
+        return exit(error.code);
+    }
+    tracing::info!("skep {}: {}", env!("CARGO_PKG_VERSION"), line.join(" "));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime needs nothing but memory and descriptors");
     let result = runtime.block_on(skep::commands::run(cli));
@@ -49,7 +54,13 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => exit(code),
         Err(error) => {
+            let told = error.to_string().replace('\n', " | ");
+            tracing::error!("exit code {}: {told}", error.code);
             errln!("{error}");
+            // Wrong words need no log to be understood.
+            if let Some(log) = logging::path().filter(|_| error.code != code::USAGE) {
+                errln!("  log: {}", log.display());
+            }
             exit(error.code)
         }
     }

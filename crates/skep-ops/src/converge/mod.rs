@@ -291,6 +291,8 @@ fn drop_dependents(plan: &Plan, dropped: &mut [bool]) {
 
 async fn run_step(index: usize, step: &Step, context: &StepContext<'_>) -> Result<(), Failure> {
     let started = Instant::now();
+    let title = title(step);
+    tracing::info!("begin {title}");
     (context.events)(Event::StepStarted {
         step: index,
         node: step.node.clone(),
@@ -298,16 +300,26 @@ async fn run_step(index: usize, step: &Step, context: &StepContext<'_>) -> Resul
     });
     let result = context.perform(index, step).await;
     let took = started.elapsed();
+    let seconds = took.as_secs_f64();
     match result {
         Ok(()) => {
+            tracing::info!("done after {seconds:.3} s: {title}");
             (context.events)(Event::StepFinished { step: index, took });
             Ok(())
         }
         Err(error) => {
+            let reason = skep_sys::chain(&error);
+            tracing::error!("failed after {seconds:.3} s: {title}: {reason}");
             (context.events)(Event::StepFailed { step: index, took, error: error.to_string() });
             Err(context.failure(step, error))
         }
     }
+}
+
+/// Returns a step as it is logged.
+fn title(step: &Step) -> String {
+    let node = step.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+    format!("{node}{}", step.action)
 }
 
 /// Tells whether a step failed because machines cannot be forked here. That a state was loaded is no proof that the

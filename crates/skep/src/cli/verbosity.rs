@@ -11,6 +11,9 @@ pub struct Verbosity {
     /// Print every step, not just one line per phase.
     #[arg(long, short, global = true)]
     pub verbose: bool,
+    /// Print external commands and their durations on standard error.
+    #[arg(long, global = true)]
+    pub debug: bool,
 }
 
 /// How much progress is printed. Warnings and errors always are.

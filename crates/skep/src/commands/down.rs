@@ -12,6 +12,7 @@ use crate::cli::{ClusterArg, DryRun};
 use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
+use crate::logging;
 
 /// `skep down`.
 #[derive(Debug, Args)]
@@ -59,6 +60,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         return Ok(());
     }
     if plan.is_empty() {
+        logging::remove(&context.store.log_file(&name));
         if !context.is_quiet() {
             errln!("there is nothing of cluster {name}");
         }
@@ -80,6 +82,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
         let error = error.hint(format!("skep down {name}  # again, once that is mended"));
         if has_hosts { error.hint(forget) } else { error }
     })?;
+    logging::remove(&context.store.log_file(&name));
     if !context.is_quiet() {
         errln!("cluster {name} is gone");
     }

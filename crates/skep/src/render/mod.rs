@@ -41,7 +41,8 @@ pub fn write_raw(bytes: &[u8]) {
 
 /// Tells whether remarks go to a terminal whose lines can change.
 pub fn redraws() -> bool {
-    obeys(streams::shows_remarks())
+    // Lines of a log between them would tear them apart.
+    !crate::logging::prints() && obeys(streams::shows_remarks())
 }
 
 /// Tells whether a terminal, if it is one, may get control characters.

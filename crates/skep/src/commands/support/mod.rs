@@ -1,7 +1,5 @@
 //! `skep support-bundle`: what somebody who is to help asks for first, in one file and without secrets.
 
-mod redact;
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,13 +8,13 @@ use skep_driver::Driver as _;
 use skep_driver::qemu::console;
 use skep_ops::observe::Damage;
 use skep_store::{ClusterDir, Machine};
-use skep_sys::{Cmd, chain};
+use skep_sys::{BoundedLog, Cmd, chain};
 use time::OffsetDateTime;
 
-pub(super) use self::redact::Redactor;
 use crate::cli::SupportBundle;
 use crate::context::{Context, Machinery};
 use crate::error::{CliError, Context as _};
+use crate::redact::Redactor;
 use crate::{errln, outln};
 
 /// How much of the end of each log is taken, in bytes.
@@ -96,6 +94,9 @@ async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
     let mut parts = Vec::new();
     parts.push(("cluster.json".to_owned(), end_of(&dir.path().join("cluster.json"))));
     parts.push(("files.txt".to_owned(), names_below(dir.path())));
+    let log = BoundedLog::files(&context.store.log_file(dir.name()));
+    let log: String = log.iter().filter(|it| it.exists()).map(|it| end_of(it)).collect();
+    parts.push(("skep.log".to_owned(), log));
     let all = skep_store::pki::survey(dir.path()).unwrap_or_default();
     let list: Vec<_> = all.iter().map(super::certs::document).collect();
     let list = serde_json::Value::from(list);

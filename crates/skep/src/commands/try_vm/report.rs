@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::commands::support::Redactor;
+use crate::redact::Redactor;
 use crate::render::table::table;
 
 /// The number of the JSON output's format.
