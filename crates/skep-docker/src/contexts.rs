@@ -38,7 +38,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is no docker command to make one with.
-    #[error("there is no docker command on this host any more")]
+    #[error("the docker command is not installed on this host any more")]
     NoDocker,
 }
 

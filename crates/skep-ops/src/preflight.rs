@@ -115,7 +115,7 @@ async fn rights(needs: &Needs<'_>) -> Check {
     }
     let Some(helper) = needs.helper else {
         let remedy = format!(
-            "{}, once; or up --net user, which needs no root; or sudo -E with the same command",
+            "{}, once; or up --net user, which needs no root; or run the same command with sudo -E",
             setup::remedy()
         );
         return bad(NAME, "bridges and firewall rules need root", remedy);

@@ -181,7 +181,8 @@ impl Context {
         let exposed = [self.store.exposed(), cluster.exposed()].concat();
         let Some(first) = exposed.first() else { return Ok(()) };
         let (path, mode) = (first.path.display(), first.mode);
-        let error = CliError::failed(format!("others can get at {path} (mode {mode:04o})"));
+        let error =
+            CliError::failed(format!("{path} is accessible to other users (mode {mode:04o})"));
         Err(exposed.iter().fold(error, |error, it| error.hint(chmod(it))))
     }
 

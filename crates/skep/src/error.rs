@@ -110,7 +110,7 @@ fn describe(failure: &Failure) -> String {
     let place = failure.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
     let mut text = format!("{place}{}: {}", failure.title, skep_sys::chain(&failure.error));
     if !failure.console.is_empty() {
-        text.push_str("\n  the last lines of its console:\n");
+        text.push_str("\n  last lines of its console:\n");
         let lines: Vec<_> = failure.console.lines().map(|line| format!("    {line}")).collect();
         text.push_str(&lines.join("\n"));
     }
@@ -141,8 +141,10 @@ fn hints(failure: &Failure) -> Vec<String> {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
             let image = image.display();
             vec![
-                format!("a copy of {image} in its place, if there is one"),
-                format!("skep node rm --force {node}  # its data cannot be read without the image"),
+                format!("restore {image} from a backup, if you have one"),
+                format!(
+                    "skep node rm --force {node}  # deletes the node; without the image its data is unreadable"
+                ),
             ]
         }
         E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
@@ -152,7 +154,7 @@ fn hints(failure: &Failure) -> Vec<String> {
         E::Pki(error) => out_of_time(error),
         E::Clock { node, .. } => vec![
             IS_CLOCK_RIGHT.to_owned(),
-            format!("skep ssh {node} -- date  # and that of the node?"),
+            format!("skep ssh {node} -- date  # compare with the node's clock"),
         ],
         E::Late { limit, .. } => vec![longer(*limit)],
         E::Driver(skep_driver::Error::NoGuest { limit_s, .. }) => {
@@ -162,10 +164,10 @@ fn hints(failure: &Failure) -> Vec<String> {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
             vec![
                 format!(
-                    "skep logs {node}  # what its guest said last: it may have taken over its emulator"
+                    "skep logs {node}  # check its console: the guest may have compromised QEMU"
                 ),
                 format!(
-                    "skep node rm --force {node}  # then `skep up` makes another one; its data is lost"
+                    "skep node rm --force {node}  # then `skep up` creates a new one; its data is lost"
                 ),
             ]
         }
@@ -177,7 +179,7 @@ fn hints(failure: &Failure) -> Vec<String> {
 }
 
 /// What to type where a date is out of the question.
-pub const IS_CLOCK_RIGHT: &str = "date  # if that is not the time: sudo timedatectl set-ntp true";
+pub const IS_CLOCK_RIGHT: &str = "date  # if the clock is wrong: sudo timedatectl set-ntp true";
 
 /// Tells what to do about a certificate that a clock says is not valid: the clock may be wrong.
 fn out_of_time(error: &pki::Error) -> Vec<String> {
@@ -188,10 +190,12 @@ fn out_of_time(error: &pki::Error) -> Vec<String> {
     let is_authority = path.file_name().is_some_and(|name| name == "ca.pem");
     let anew = match (is_authority, begins > now) {
         (_, true) => {
-            format!("skep certs rotate {cluster}  # if it is: it was not when these were made")
+            format!(
+                "skep certs rotate {cluster}  # if the clock is right: it was wrong when these were created"
+            )
         }
-        (true, false) => format!("skep certs rotate {cluster}  # if it is"),
-        (false, false) => format!("skep certs renew {cluster}  # if it is"),
+        (true, false) => format!("skep certs rotate {cluster}  # if the clock is right"),
+        (false, false) => format!("skep certs renew {cluster}  # if the clock is right"),
     };
     vec![IS_CLOCK_RIGHT.to_owned(), anew]
 }
@@ -201,10 +205,10 @@ fn without_images(node: &NodeName, error: &converge::Error) -> Option<String> {
     use converge::Error as E;
     match error {
         E::Engine(error) if error.is_full() => Some(format!(
-            "skep docker --node {node} -- system prune  # makes room on its disk; then the same again"
+            "skep docker --node {node} -- system prune  # frees disk space; then run the command again"
         )),
         E::Driver(skep_driver::Error::Died(_)) => {
-            Some(format!("skep node start {node}  # then the same again"))
+            Some(format!("skep node start {node}  # then run the command again"))
         }
         E::Engine(
             engine::Error::Unreachable { .. }
@@ -212,13 +216,13 @@ fn without_images(node: &NodeName, error: &converge::Error) -> Option<String> {
             | engine::Error::Silent { .. }
             | engine::Error::Slow { .. }
             | engine::Error::Timeout { .. },
-        ) => Some(format!("skep node restart {node}  # then the same again")),
+        ) => Some(format!("skep node restart {node}  # then run the command again")),
         _ => None,
     }
 }
 
 fn longer(limit: Duration) -> String {
-    format!("the same with --timeout {}s", limit.as_secs() * 2)
+    format!("run the same command with --timeout {}s", limit.as_secs() * 2)
 }
 
 /// Turns any error of a library into one of the command line.
@@ -258,7 +262,7 @@ fn trust_hints(distrust: &Distrust) -> Vec<String> {
     let path = shell_quoted(&distrust.path.to_string_lossy());
     match distrust.why {
         Why::Link => vec![format!(
-            "ls -l {path}  # what it leads to has to be there itself; only the store as a whole may lie elsewhere"
+            "ls -l {path}  # replace the link by its target; only the whole store may be a link"
         )],
         Why::Writable(_) => vec![format!("chmod go-w {path}")],
         Why::Foreign { owner, caller } => {
@@ -266,14 +270,14 @@ fn trust_hints(distrust: &Distrust) -> Vec<String> {
             let by_sudo = std::env::var("SUDO_UID").is_ok_and(|it| it == owner.to_string());
             let mut hints = match by_sudo && caller == 0 {
                 true => vec![
-                    format!("the same without sudo  # as {user}, whose it is"),
-                    "sudo -H and the same  # for what is root's own".to_owned(),
+                    format!("run the same command without sudo  # as {user}, the owner"),
+                    "run the same command with sudo -H  # to use root's own store".to_owned(),
                 ],
-                false => vec![format!("sudo -u {user} and the same  # {user}'s it is")],
+                false => vec![format!("run the same command with sudo -u {user}  # the owner")],
             };
             if caller != 0 {
                 let own = user_name(caller);
-                hints.push(format!("sudo chown -R {own} {path}  # if it is to be {own}'s"));
+                hints.push(format!("sudo chown -R {own} {path}  # to make {own} the owner"));
             }
             hints
         }
@@ -305,9 +309,9 @@ mod tests {
         };
         insta::assert_snapshot!(CliError::from_failures(&[failure]), @r"
         error: load app.tar on node0, node1, node2: node0: the engine refuses: write /a: no space left on device; node1: the machine died; node2: the engine took nothing and said nothing for 80 s
-          try: skep docker --node node0 -- system prune  # makes room on its disk; then the same again
-          try: skep node start node1  # then the same again
-          try: skep node restart node2  # then the same again
+          try: skep docker --node node0 -- system prune  # frees disk space; then run the command again
+          try: skep node start node1  # then run the command again
+          try: skep node restart node2  # then run the command again
         ");
     }
 

@@ -248,7 +248,7 @@ fn machines_of_docker_machines_store_are_known_by_name() {
     // A node of a cluster goes before.
     put_cluster(&home);
     let said = skep("ssh node0 true");
-    assert!(said.stderr.contains("node0 does not run"), "{}", said.stderr);
+    assert!(said.stderr.contains("node0 is not running"), "{}", said.stderr);
     std::fs::remove_dir_all(home.cluster("demo")).unwrap();
     assert_eq!(skep("node rm node0 -y").code, 0);
     assert!(!store.join("machines/node0").exists());

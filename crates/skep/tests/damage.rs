@@ -108,7 +108,7 @@ fn a_store_of_somebody_else_is_refused_and_nothing_of_it_is_believed() {
         ] {
             let said = home.try_run(line);
             let wants =
-                [part.rsplit('/').next().unwrap(), "user 54321", "run skep as", "try: sudo -u"];
+                [part.rsplit('/').next().unwrap(), "user 54321", "run skep as", "with sudo -u"];
             let told = wants.iter().all(|want| said.stderr.contains(want));
             assert!(said.code == 1 && told, "{part}: skep {line}: {}{}", said.stdout, said.stderr);
         }
@@ -410,7 +410,7 @@ fn is_named(said: &Said, file: &Path) -> bool {
 
 /// Tells whether an answer says of a cluster that its own record is of no use.
 fn is_told(said: &Said) -> bool {
-    let words = ["a cluster whose record cannot be read: skep ", "its making was cut off"];
+    let words = ["a cluster (unreadable record): skep ", "creation was interrupted"];
     words.iter().any(|words| said.stdout.contains(words))
 }
 

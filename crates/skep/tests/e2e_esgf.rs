@@ -59,7 +59,7 @@ fn a_data_centre_comes_up_with_one_command() {
     a_drained_node_gives_its_services_away(&home);
 
     let said = home.try_run("stack rm esgf");
-    assert!(said.code == 0 && said.stderr.contains("is gone from all nodes"), "{}", said.stderr);
+    assert!(said.code == 0 && said.stderr.contains("is removed from all nodes"), "{}", said.stderr);
     assert_eq!(home.run("docker --node node5 -- ps -aq"), "");
     home.run("down esgf -y");
     host.assert_unchanged();

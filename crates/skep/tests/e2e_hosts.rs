@@ -192,7 +192,7 @@ fn what_cannot_be_a_node_is_told_before_anything_is_touched(home: &Home, host: &
     let nobody = host.address.replace(".200", ".201");
     let said = home.try_run(&format!("node add box --address {nobody}"));
     assert_eq!(said.code, 3, "{}", said.stderr);
-    assert!(said.stderr.contains("nothing was touched") && said.stderr.contains(&nobody));
+    assert!(said.stderr.contains("nothing was changed") && said.stderr.contains(&nobody));
 
     let other = host.dir.join("other");
     let mut keygen = Command::new("ssh-keygen");

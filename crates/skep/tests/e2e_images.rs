@@ -47,7 +47,11 @@ fn images_get_to_every_node_once() {
     assert!(!said.stderr.contains("8 MiB"), "{}", said.stderr);
     assert_eq!(nodes_with(&home, &second), ["node1"]);
     let said = home.try_run(&format!("image load {} --node node1", text("two.tar")));
-    assert!(said.code == 0 && said.stderr.contains("all nodes have it"), "{}", said.stderr);
+    assert!(
+        said.code == 0 && said.stderr.contains("all nodes have the images already"),
+        "{}",
+        said.stderr
+    );
 
     // Through a pipe, to all: node1 has it already, and takes it again.
     let mut piped = home.command(["image", "load", "-"]);

@@ -158,7 +158,7 @@ fn a_node_that_dies_meanwhile_is_named(home: &Home, mut deploying: Command) {
     stderr.read_to_string(&mut said).unwrap();
     let status = deploying.wait().unwrap();
     assert_eq!(status.code(), Some(4), "{said}");
-    for words in ["node1 is down", "dying_data: 0/1", "try: skep status; skep up brings back"] {
+    for words in ["node1 is down", "dying_data: 0/1", "try: skep status  # skep up starts"] {
         assert!(said.contains(words), "{words} is not in {said}");
     }
     home.run("up shop --no-verify");

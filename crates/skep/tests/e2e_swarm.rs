@@ -158,12 +158,12 @@ fn who_drops_a_packet_is_named(home: &Home) {
     let seen = home.run("status quickstart --verify");
     assert!(seen.contains(" by name, and reaches it"), "{seen}");
     let said = home.try_run("firewall check quickstart");
-    assert!(said.code == 0 && said.stdout.contains(" ways are open"), "{said:?}");
+    assert!(said.code == 0 && said.stdout.contains(" paths are open"), "{said:?}");
     let rule = "INPUT -p udp -m udp --dport 7946 -j DROP";
     home.run(&format!("ssh node1 sudo iptables -I {rule}"));
     let said = home.try_run("firewall check quickstart");
     home.run(&format!("ssh node1 sudo iptables -D {rule}"));
-    let named = format!("node0 to node1, udp 7946: node1 drops it, by iptables -A {rule}\n");
+    let named = format!("node0 to node1, udp 7946: dropped on node1 by iptables -A {rule}\n");
     assert!(said.code == 1 && said.stdout.contains(&named), "{said:?}");
 }
 
@@ -296,7 +296,7 @@ fn stop_and_start_bring_back_the_same(home: &Home, addresses: &[String]) {
     home.run("stop quickstart");
     assert_eq!(home.each_node("quickstart", "machine"), ["stopped", "stopped"]);
     let said = home.try_run("logs node0 --service docker");
-    assert!(said.code == 1 && said.stderr.contains("node0 does not run"), "{said:?}");
+    assert!(said.code == 1 && said.stderr.contains("node0 is not running"), "{said:?}");
     home.run("start quickstart --no-verify");
     assert_eq!(home.status("quickstart")["swarm_id"], before["swarm_id"]);
     assert_eq!(home.each_node("quickstart", "address"), addresses);

@@ -31,7 +31,7 @@ fn users_have_networks_of_their_own_and_no_others() {
         assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n");
 
         let said = well(host.skep("setup --undo --dry-run"));
-        assert!(said.contains("would take away  group skep"), "{said}");
+        assert!(said.contains("would remove  group skep"), "{said}");
         well(host.skep("setup --undo"));
         assert_eq!(host.files(), before, "all is as it was");
         assert_eq!(well(host.skep("setup --undo")), "nothing to do\n");

@@ -70,7 +70,7 @@ pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError
                 plan.push(Step::node(name, Action::PauseMachine, vec![]));
             }
             MachineState::Paused => {}
-            MachineState::Stopped => plan.warnings.push(format!("{name} does not run")),
+            MachineState::Stopped => plan.warnings.push(format!("{name} is not running")),
             MachineState::Crashed => {
                 plan.warnings.push(format!("{name} has crashed; skep up starts it again"));
             }

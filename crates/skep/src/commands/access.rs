@@ -52,7 +52,7 @@ pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
         }
     }
     if ways.is_empty() {
-        let message = "none of the paths is in a node; write NODE:PATH or CLUSTER/NODE:PATH";
+        let message = "no path is on a node: write NODE:PATH or CLUSTER/NODE:PATH";
         return Err(CliError::usage(message));
     }
     let mut words = options(&ways.iter().collect::<Vec<_>>());
@@ -122,9 +122,9 @@ async fn find_running(
     let name = record.name();
     if record.spec.host.is_some() {
         let address = record.address;
-        return Err(CliError::failed(format!("{name} ({address}) does not answer")));
+        return Err(CliError::failed(format!("{name} ({address}) does not respond")));
     }
-    Err(CliError::failed(format!("{name} does not run"))
+    Err(CliError::failed(format!("{name} is not running"))
         .hint(format!("skep node start {name} --cluster {}", cluster.name())))
 }
 
@@ -295,7 +295,8 @@ pub(super) fn docker_program(
     };
     let image = record.and_then(|record| context.cache.find(&record.image).ok().flatten());
     image.map(|image| image.docker_cli()).ok_or_else(|| {
-        CliError::host("there is no docker command on this host").hint("apt-get install docker-cli")
+        CliError::host("the docker command is not installed on this host")
+            .hint("apt-get install docker-cli")
     })
 }
 
@@ -328,7 +329,7 @@ pub(super) async fn running_manager(
             return Ok(record);
         }
     }
-    Err(CliError::failed(format!("no manager of cluster {} runs", cluster.name()))
+    Err(CliError::failed(format!("no manager of cluster {} is running", cluster.name()))
         .hint(format!("skep start {}", cluster.name())))
 }
 

@@ -18,10 +18,10 @@ pub struct InstallAlias {
 }
 
 pub(super) fn run(args: &InstallAlias) -> Result<(), CliError> {
-    let own = std::env::current_exe().context("cannot tell where skep is")?;
+    let own = std::env::current_exe().context("cannot find the path of skep")?;
     let beside = || own.parent().map(PathBuf::from).unwrap_or_default();
     let link = args.dir.clone().unwrap_or_else(beside).join(NAME);
-    ensure_link(&link, &own).context("cannot make the link")?;
+    ensure_link(&link, &own).context("cannot create the link")?;
     outln!("{}", link.display());
     Ok(())
 }

@@ -85,8 +85,7 @@ pub(crate) fn notices(dir: &ClusterDir) -> Vec<(String, String)> {
     let ending = all.iter().filter_map(|it| Some((it.warning(now)?, command(it))));
     let mut notices: Vec<_> = ending.collect();
     if rotation::stage(dir.path()).is_ok_and(|stage| stage != Rotation::Settled) {
-        let text =
-            "a change of the certificate authority was cut off, and the old one still opens all";
+        let text = "a CA rotation was interrupted; the old CA is still trusted";
         notices.push((text.to_owned(), format!("skep certs rotate {name}")));
     }
     notices
@@ -106,7 +105,7 @@ pub(crate) fn document(it: &Certificate) -> serde_json::Value {
 }
 
 fn stage(dir: &ClusterDir) -> Result<Rotation, CliError> {
-    rotation::stage(dir.path()).context("cannot tell which authority is in use")
+    rotation::stage(dir.path()).context("cannot determine which CA is in use")
 }
 
 /// Makes all certificates of a cluster anew by the same authority.
@@ -146,7 +145,7 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     let work = async {
         let seen = machinery.observe(&dir, Damage::Refuse).await?;
         let plan = plan(&dir, &seen, rotate)?;
-        let again = format!("skep certs {command} {}  # goes on from there", dir.name());
+        let again = format!("skep certs {command} {}  # continues from there", dir.name());
         let done = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
         done.map_err(|error| error.hint(again))
     };
@@ -155,8 +154,8 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
     result?;
     if !context.is_quiet() {
         match rotate {
-            true => errln!("certificates of the old authority open nothing any more"),
-            false => errln!("certificates are new"),
+            true => errln!("the CA was rotated; certificates of the old CA are revoked"),
+            false => errln!("certificates were renewed"),
         }
     }
     Ok(())
@@ -167,12 +166,12 @@ fn plan(dir: &ClusterDir, seen: &Observed, rotate: bool) -> Result<Plan, CliErro
     let planned = match (rotate, stage) {
         (true, stage) => {
             let out_of_time = rotation::is_out_of_time(dir.path())
-                .context("cannot tell until when the authority is valid")?;
+                .context("cannot read how long the CA is valid")?;
             plan_rotate(seen, stage, out_of_time)
         }
         (false, Rotation::Settled) => plan_renew(seen),
         (false, _) => {
-            let text = "a change of the certificate authority was cut off and comes first";
+            let text = "a CA rotation was interrupted and has to be completed first";
             return Err(CliError::failed(text).hint(format!("skep certs rotate {}", dir.name())));
         }
     };

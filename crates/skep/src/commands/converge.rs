@@ -19,18 +19,17 @@ use crate::error::CliError;
 pub(super) fn plan_error(error: PlanError) -> CliError {
     let text = error.to_string();
     match error {
-        PlanError::SubnetTaken { .. } | PlanError::NoFreeSubnet { .. } => {
-            CliError::usage(text).hint("--subnet with another one, such as --subnet 172.30.5.0/24")
-        }
+        PlanError::SubnetTaken { .. } | PlanError::NoFreeSubnet { .. } => CliError::usage(text)
+            .hint("run the same command with a free subnet, such as --subnet 172.30.5.0/24"),
         PlanError::SubnetFixed { cluster, recorded, .. } => CliError::usage(text)
-            .hint(format!("the same with the subnet that it has, {recorded}"))
-            .hint(format!("skep down {cluster}  # then up again: all its data is lost")),
+            .hint(format!("run the same command with its current subnet, {recorded}"))
+            .hint(format!("skep down {cluster}  # deletes all its data; then create it again")),
         PlanError::Registry(_) => CliError::usage(text)
             .hint("skep registry stop")
-            .hint("the same with --force, which loses what was pushed to it"),
+            .hint("run the same command with --force  # deletes the images that were pushed to it"),
         PlanError::RegistryElsewhere { there, .. } => CliError::usage(text)
             .hint(format!("skep registry stop  # {there} keeps its images until it is removed")),
-        PlanError::NoMember { .. } => CliError::failed(text).hint("skep up  # mends what it can"),
+        PlanError::NoMember { .. } => CliError::failed(text).hint("skep up  # repairs what it can"),
         PlanError::Quorum(_) => CliError::failed(text),
         _ => CliError::usage(text),
     }
@@ -113,7 +112,7 @@ pub(super) async fn converge(
         Err(Unsettled::Unplanned(error)) => error,
         Err(Unsettled::Failed(failures)) => CliError::from_failures(&failures),
         Err(Unsettled::Restless) => {
-            CliError::failed("the cluster does not settle: its engines do not stay reachable")
+            CliError::failed("the cluster does not converge: its engines do not stay reachable")
         }
     };
     Err(Shortfall { error, formed: formed.into_inner() })
@@ -124,7 +123,7 @@ pub(super) fn with_standing(mut error: CliError, seen: &Observed, again: &str) -
     let Some(standing) = Standing::of(seen) else { return error.hint(again) };
     error.message = format!("{}\n{standing}", error.message);
     let status = format!("skep status {}", standing.cluster);
-    error.hint(format!("{again}  # goes on from there")).hint(match standing.is_whole() {
+    error.hint(format!("{again}  # continues from there")).hint(match standing.is_whole() {
         true => format!("{status} --verify"),
         false => status,
     })

@@ -118,10 +118,11 @@ fn store(context: &Context) -> Vec<Finding> {
     let inner = clusters.iter().chain(&others).flat_map(ClusterDir::exposed);
     let exposed: Vec<_> = context.store.exposed().into_iter().chain(inner).collect();
     if exposed.is_empty() {
-        return vec![good(NAME, "keys are for their owner alone")];
+        return vec![good(NAME, "keys are readable by their owner only")];
     }
     let finding = |it: Exposed| {
-        let found = format!("others can get at {} (mode {:04o})", it.path.display(), it.mode);
+        let found =
+            format!("{} is accessible to other users (mode {:04o})", it.path.display(), it.mode);
         let (verdict, remedy) = (Verdict::Failed, chmod(&it));
         Finding { check: Check { name: NAME, verdict, found, remedy }, fix: Some(Fix::Close(it)) }
     };
@@ -144,7 +145,7 @@ fn certificates(context: &Context) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        findings.push(good(NAME, "none ends within 30 days"));
+        findings.push(good(NAME, "none expires within 30 days"));
     }
     findings
 }
@@ -168,7 +169,7 @@ async fn mend(context: &Context, fix: &Fix) -> Result<(), CliError> {
 
 /// Refuses to go on where something is missing that the host must have.
 pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), CliError> {
-    let build = context.cache.find(image).context("cannot look for the image")?.is_none();
+    let build = context.cache.find(image).context("cannot find the image")?.is_none();
     let checks = check(needs(context, build)).await;
     let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Failed).collect();
     if bad.is_empty() {

@@ -62,7 +62,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     if plan.is_empty() {
         logging::remove(&context.store.log_file(&name));
         if !context.is_quiet() {
-            errln!("there is nothing of cluster {name}");
+            errln!("cluster {name} does not exist");
         }
         return Ok(());
     }
@@ -76,15 +76,15 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let result =
         carry_out(&machinery, &cluster, &plan_down_parting(&seen, parting), OnFailure::GoOn).await;
     cluster.release();
-    let forget = format!("skep down {name} --force  # forgets hosts that cannot be reached");
+    let forget = format!("skep down {name} --force  # forgets unreachable hosts");
     let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());
     result.map_err(|error| {
-        let error = error.hint(format!("skep down {name}  # again, once that is mended"));
+        let error = error.hint(format!("skep down {name}  # run it again once that is fixed"));
         if has_hosts { error.hint(forget) } else { error }
     })?;
     logging::remove(&context.store.log_file(&name));
     if !context.is_quiet() {
-        errln!("cluster {name} is gone");
+        errln!("cluster {name} is removed");
     }
     Ok(())
 }

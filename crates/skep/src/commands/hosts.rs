@@ -109,7 +109,10 @@ async fn change(
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let mut record = seen.cluster.clone().ok_or_else(|| {
-        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
+        CliError::failed(format!(
+            "creating cluster {} was interrupted, and its record is incomplete",
+            dir.name()
+        ))
     })?;
     edit(&mut record, &seen)?;
     let plan = plan_hostnames(&seen, &record.hostnames).map_err(plan_error)?;
@@ -128,7 +131,7 @@ async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliErro
     let dir = context.existing(cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     if !context.is_quiet() {
-        errln!("following the nodes of cluster {} that are up; Ctrl-C ends it", dir.name());
+        errln!("following the running nodes of cluster {}; press Ctrl-C to stop", dir.name());
     }
     let mut pending = Plan::default();
     while dir.exists() {

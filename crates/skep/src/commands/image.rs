@@ -34,8 +34,10 @@ pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<(), 
 async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     if args.sources.iter().any(|source| source == "-") && std::io::stdin().is_terminal() {
-        return Err(CliError::usage("`-` reads an archive of images, and there is a terminal")
-            .hint("docker save IMAGE | skep image load -"));
+        return Err(CliError::usage(
+            "`-` reads an image archive from standard input, which is a terminal",
+        )
+        .hint("docker save IMAGE | skep image load -"));
     }
     let mut sets = Vec::new();
     for source in &args.sources {
@@ -49,7 +51,7 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
         .and_then(|names| plan_load(&seen, &sets, &names).map_err(plan_error));
     let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
     if plan.is_empty() && plan.warnings.is_empty() && !context.is_quiet() {
-        errln!("all nodes have it");
+        errln!("all nodes have the images already");
     }
     let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
     cluster.release();
@@ -129,7 +131,7 @@ fn nodes(
     }
     if !words.is_empty() && chosen.is_empty() {
         let words = words.join(",");
-        return Err(CliError::usage(format!("cluster {cluster} has no node that is {words}")));
+        return Err(CliError::usage(format!("cluster {cluster} has no node that matches {words}")));
     }
     chosen.sort();
     chosen.dedup();
@@ -154,12 +156,12 @@ async fn bake_for(
     let seen = machinery.observe_machines(dir, Damage::Refuse).await?;
     let sets = seen.cluster.as_ref().map(|record| record.images.as_slice()).unwrap_or_default();
     if sets.is_empty() {
-        return Err(CliError::usage(format!("cluster {} wants no images", dir.name()))
-            .hint("images: [IMAGE] in its file, and skep up -f FILE"));
+        return Err(CliError::usage(format!("the file of cluster {} lists no images", dir.name()))
+            .hint("add `images: [IMAGE]` to its file, then: skep up -f FILE"));
     }
     let plan = plan_bake(&seen).map_err(plan_error)?;
     if plan.is_empty() && !context.is_quiet() {
-        errln!("there are templates that have them");
+        errln!("templates with these images exist already");
     }
     carry_out(machinery, cluster, &plan, OnFailure::Stop).await
 }
@@ -197,7 +199,7 @@ async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<
             let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();
             out!("{}", table(&["IMAGE", "ID", "SIZE", "NODES"], &cells));
             for (node, reason) in &silent {
-                errln!("warning: what {node} has is not known: {reason}");
+                errln!("warning: cannot list the images of {node}: {reason}");
             }
         }
     }

@@ -89,7 +89,7 @@ async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
     };
     match dir.record() {
         Ok(Some(record)) => row.subnet = record.network.subnet.to_string(),
-        Ok(None) => row.error = "its making was cut off".to_owned(),
+        Ok(None) => row.error = "creation was interrupted".to_owned(),
         Err(error) => row.error = skep_sys::chain(&error),
     }
     for (name, record) in dir.nodes().unwrap_or_default() {

@@ -108,7 +108,7 @@ async fn run_in(context: &Context, command: Command) -> Result<u8, CliError> {
     tokio::select! {
         result = command => result,
         () = interrupted() => {
-            let message = "interrupted; run it again to go on, or `skep down` to take it away";
+            let message = "interrupted; run it again to continue, or `skep down` to remove the cluster";
             Err(CliError { code: code::INTERRUPTED, message: message.into(), hints: Vec::new() })
         }
     }
@@ -181,7 +181,9 @@ fn confirm(question: &str, yes: bool) -> Result<bool, CliError> {
         return Ok(true);
     }
     if !std::io::stdin().is_terminal() {
-        return Err(CliError::usage(format!("{question} There is no terminal to ask; say -y")));
+        return Err(CliError::usage(format!(
+            "{question} Standard input is not a terminal; confirm with -y"
+        )));
     }
     err!("{question} [y/N] ");
     let mut answer = String::new();

@@ -73,13 +73,16 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     let cluster = if dry_run { None } else { Some(context.lock(dir.name()).await?) };
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
-        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
-            .hint(format!("skep up {}", dir.name()))
+        CliError::failed(format!(
+            "creating cluster {} was interrupted, and its record is incomplete",
+            dir.name()
+        ))
+        .hint(format!("skep up {}", dir.name()))
     })?;
     let mut spec = record.spec(seen.nodes.values().map(|node| &node.record));
     let names = new_names(&args, &seen)?;
     if args.host.address.is_some() && names.len() > 1 {
-        return Err(CliError::usage("--address is one host's: name one node"));
+        return Err(CliError::usage("--address takes exactly one node name"));
     }
     for name in &names {
         spec.nodes.push(new_node(name, &args)?);
@@ -95,7 +98,7 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     result.map_err(|error| {
         let list = names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" ");
         let remove = format!("skep node rm {list} --cluster {}", dir.name());
-        error.hint(format!("{remove}  # gives up what was to be added"))
+        error.hint(format!("{remove}  # removes what was added"))
     })?;
     for name in names.iter().filter(|_| !context.prints_events) {
         outln!("{name}");
@@ -105,14 +108,14 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
 
 fn new_names(args: &NodeAdd, seen: &Observed) -> Result<Vec<NodeName>, CliError> {
     if let Some(name) = args.names.iter().find(|name| seen.nodes.contains_key(name)) {
-        return Err(CliError::usage(format!("there is a node {name} already")));
+        return Err(CliError::usage(format!("node {name} exists already")));
     }
     if !args.names.is_empty() {
         return Ok(args.names.clone());
     }
     let count = args.num_node.unwrap_or(1) as usize;
     if count == 0 {
-        return Err(CliError::usage("-n 0: that adds no node"));
+        return Err(CliError::usage("-n 0: the number of nodes to add is at least 1"));
     }
     let free = (0..).map(NodeName::numbered).filter(|name| !seen.nodes.contains_key(name));
     Ok(free.take(count).collect())
@@ -145,7 +148,7 @@ fn host(args: &Host) -> Result<Option<HostSpec>, CliError> {
     let Some(address) = args.address else { return Ok(None) };
     let absolute = |path: &PathBuf| match path.is_file() {
         true => Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone())),
-        false => Err(CliError::usage(format!("--key {}: there is no such file", path.display()))),
+        false => Err(CliError::usage(format!("--key {}: no such file", path.display()))),
     };
     let key = args.key.as_ref().map(absolute).transpose()?;
     Ok(Some(HostSpec {
@@ -169,7 +172,8 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
         return Ok(());
     }
     let list: Vec<_> = names.iter().map(NodeName::as_str).collect();
-    let question = format!("Remove {} of cluster {} with all data?", list.join(", "), dir.name());
+    let question =
+        format!("Remove {} of cluster {} and all their data?", list.join(", "), dir.name());
     if !confirm(&question, args.yes)? {
         return Ok(());
     }

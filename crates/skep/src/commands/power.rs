@@ -18,8 +18,11 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
-        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
-            .hint(format!("skep up {}", dir.name()))
+        CliError::failed(format!(
+            "creating cluster {} was interrupted, and its record is incomplete",
+            dir.name()
+        ))
+        .hint(format!("skep up {}", dir.name()))
     })?;
     let spec = record.spec(seen.nodes.values().map(|node| &node.record));
     // One node that does not come up is no reason to leave the others down.

@@ -19,8 +19,8 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let machinery = context.machinery(None);
     let swarm = machinery.swarm(&dir, patience(context, &dir));
-    let manager = swarm.manager().await.context("cannot look at the services")?;
-    let view = manager.view().await.context("cannot look at the services")?;
+    let manager = swarm.manager().await.context("cannot list the services")?;
+    let view = manager.view().await.context("cannot list the services")?;
     let chosen = choose(&view, &args.services)?;
     for spread in &chosen {
         outln!("{}: {}", spread.name, places(spread));
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
     for spread in &chosen {
         let call = ["service", "update", "--force", "--detach", "--quiet", spread.id.as_str()];
         docker.call(call, UPDATING).run().await.context(&spread.name)?;
-        machinery.progress.event(Event::Note(format!("{}: spreading it anew", spread.name)));
+        machinery.progress.event(Event::Note(format!("{}: redistributing its tasks", spread.name)));
     }
     if args.converging.detach {
         return Ok(0);
@@ -69,11 +69,7 @@ fn choose(view: &View, named: &[String]) -> Result<Vec<Spread>, CliError> {
     let (kept, moved): (Vec<_>, Vec<_>) = uneven.partition(|spread| spread.keep.is_some());
     for spread in kept {
         let why = spread.keep.unwrap_or_default();
-        errln!(
-            "warning: {} is left on {}: {why}; name it to move it",
-            spread.name,
-            places(&spread)
-        );
+        errln!("warning: {} stays on {}: {why}; name it to move it", spread.name, places(&spread));
     }
     Ok(moved)
 }

@@ -87,7 +87,7 @@ async fn distrust(context: &Context, at: &str, cluster: &ClusterOption) -> Resul
             let known: Vec<_> = trusted.iter().map(|it| it.at.as_str()).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             return Err(CliError::usage(format!(
-                "no registry {at} was named to be trusted; those that were: {known}"
+                "registry {at} is not among the trusted ones: {known}"
             )));
         }
         Ok(())
@@ -125,7 +125,7 @@ pub(super) fn take_from_file(
 }
 
 fn no_place() -> CliError {
-    CliError::usage("a registry is served by a virtual machine, and there is none")
+    CliError::usage("a registry needs a virtual machine, and this cluster has none")
 }
 
 /// Reads the certificates of an authority; `whose` begins what is said of a file that is wrong.
@@ -133,9 +133,9 @@ fn certificates(path: &Path, whose: &str) -> Result<String, CliError> {
     let wrong = |why: String| CliError::usage(format!("{whose} {}: {why}", path.display()));
     skep_store::pki::expiry(path).map_err(|error| wrong(skep_sys::chain(&error)))?;
     let text = skep_sys::read(path).map_err(|error| wrong(skep_sys::chain(&error)))?;
-    let text = String::from_utf8(text).map_err(|_| wrong("it is no text".to_owned()))?;
+    let text = String::from_utf8(text).map_err(|_| wrong("it is not text".to_owned()))?;
     match text.contains("PRIVATE KEY") {
-        true => Err(wrong("it has a private key in it, which no node is to have".to_owned())),
+        true => Err(wrong("it contains a private key, which nodes must not get".to_owned())),
         false => Ok(text),
     }
 }
@@ -169,8 +169,11 @@ async fn change(
     let cluster = context.lock(dir.name()).await?;
     let seen = machinery.observe(dir, Damage::Refuse).await?;
     let record = seen.cluster.as_ref().ok_or_else(|| {
-        CliError::failed(format!("cluster {} was never completely recorded", dir.name()))
-            .hint(format!("skep up {}", dir.name()))
+        CliError::failed(format!(
+            "creating cluster {} was interrupted, and its record is incomplete",
+            dir.name()
+        ))
+        .hint(format!("skep up {}", dir.name()))
     })?;
     let registry = wanted(record)?;
     let plan = plan_registry_change(&seen, &registry).map_err(plan_error)?;
@@ -194,16 +197,16 @@ fn address(dir: &ClusterDir, registry: &RegistrySpec) -> Result<SocketAddrV4, Cl
 /// Tells how images get there.
 fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     let name = dir.name();
-    errln!("all nodes pull {at}/IMAGE; from a node's engine:");
+    errln!("nodes pull {at}/IMAGE. To push from a node's engine:");
     errln!("  skep docker --cluster {name} -- push {at}/IMAGE");
     let here = SocketAddrV4::new(context.network().host_address(*at.ip()), at.port());
     let trusted = format!("/etc/docker/certs.d/{here}/ca.crt");
     if here.ip().is_loopback() {
-        errln!("or, as this host's docker trusts what is on the loopback, from here:");
+        errln!("or from this host, whose docker trusts loopback addresses:");
     } else if Path::new(&trusted).exists() {
-        errln!("or, as this host's docker trusts it:");
+        errln!("or from this host, whose docker trusts it:");
     } else {
-        errln!("or, once this host's docker trusts it, from here:");
+        errln!("or from this host, once its docker trusts it:");
         let ca = Credentials::of_store(dir.path()).ca;
         errln!("  install -D -m 644 {} {trusted}", ca.display());
     }
@@ -251,7 +254,7 @@ async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Resu
     }
     match (registry.runs, answer) {
         (true, Ok(_)) => Ok(()),
-        (true, Err(_)) => Err(CliError::failed("the registry does not answer")
+        (true, Err(_)) => Err(CliError::failed("the registry does not respond")
             .hint(format!("skep logs {} --service registry", registry.node))
             .hint(format!("skep up {}", dir.name()))),
         (false, _) => Err(CliError::failed("the registry is stopped")

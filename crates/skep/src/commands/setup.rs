@@ -18,11 +18,11 @@ const FORMAT: u32 = 1;
 
 pub(super) async fn run(args: Setup) -> Result<(), CliError> {
     if !skep_sys::is_root() {
-        let error = CliError::host("only root may change what users may do on this host");
+        let error = CliError::host("only root can change what users may do on this host");
         return Err(error.hint(setup::remedy()));
     }
     let state = Path::new(STATE);
-    let before = Grants::read(state).context("cannot read what was granted")?;
+    let before = Grants::read(state).context("cannot read the recorded permissions")?;
     let wanted = Wanted { users: users(&args), grants: grants(&args, before) };
     let seen = setup::look(&wanted, state).await.map_err(told)?;
     let mut told_of = Vec::new();
@@ -79,7 +79,7 @@ fn report(args: &Setup, parts: &[Part], wanted: &Wanted, after: &Seen) {
         (false, false) => "made",
         (false, true) => "would make",
         (true, false) => "took away",
-        (true, true) => "would take away",
+        (true, true) => "would remove",
     };
     if args.output != Output::Table {
         let changed: Vec<_> = after.record.parts.iter().map(ToString::to_string).collect();
@@ -105,15 +105,15 @@ fn report(args: &Setup, parts: &[Part], wanted: &Wanted, after: &Seen) {
     let names = if wanted.grants.hosts { "may" } else { "may not" };
     let (members, subnets) = (after.members.join(", "), subnets.join(", "));
     match after.members.is_empty() {
-        true => outln!("nobody may have clusters yet; try: {} --user NAME", setup::remedy()),
+        true => outln!("no user may create clusters yet; try: {} --user NAME", setup::remedy()),
         false => outln!(
-            "{members}: clusters with subnets in {subnets}; they {names} have names in /etc/hosts"
+            "{members} may create clusters with subnets in {subnets}; they {names} add names to /etc/hosts"
         ),
     }
     let new = |part: &&Part| matches!(part, Part::Member { group, .. } if group == GROUP);
     for part in parts.iter().filter(new) {
         if let Part::Member { user, .. } = part {
-            outln!("{user} has to log in again before that counts, or: newgrp {GROUP}");
+            outln!("{user} has to log in again for this to take effect, or run: newgrp {GROUP}");
         }
     }
 }

@@ -78,9 +78,9 @@ fn remedy(check: &Check, dir: &ClusterDir) -> Option<String> {
         ),
         // After a pause it sets itself; what somebody has set it to on purpose stays.
         (Subject::Clock, Some(node)) => format!(
-            "skep ssh {cluster}/{node} 'sudo date -s @'$(date +%s)  # if it is so in half a minute still"
+            "skep ssh {cluster}/{node} 'sudo date -s @'$(date +%s)  # if it persists for 30 s"
         ),
-        (Subject::Clock, None) => format!("skep status {cluster} --verify  # in half a minute"),
+        (Subject::Clock, None) => format!("skep status {cluster} --verify  # after 30 s"),
         (Subject::Certificate, _) => format!("skep certs renew {cluster}"),
     })
 }
@@ -155,7 +155,7 @@ fn print(dir: &ClusterDir, seen: &Observed) {
     }
     for (name, node) in &seen.nodes {
         if let EngineState::Unreachable(reason) = &node.engine {
-            outln!("problem   {name}: its engine does not answer: {reason}");
+            outln!("problem   {name}: its engine does not respond: {reason}");
         }
     }
 }
@@ -178,7 +178,7 @@ fn way_out(leftover: &Leftover, dir: &ClusterDir, seen: &Observed) -> String {
             format!("sudo nft delete table inet {table} removes it")
         }
         Leftover::Directory if seen.nodes.is_empty() && matches!(dir.record(), Ok(None)) => {
-            format!("skep up {name} goes on with it, skep down {name} removes it")
+            format!("skep up {name} continues it, skep down {name} removes it")
         }
         _ => format!(
             "skep support-bundle {name} collects what can be read; \
@@ -191,8 +191,8 @@ fn what(leftover: &Leftover) -> String {
     match leftover {
         Leftover::Link(name) => format!("interface {name}"),
         Leftover::FirewallTable(name) => format!("firewall table {name}"),
-        Leftover::Node(name) => format!("node {name}, whose record cannot be read"),
-        Leftover::Directory => "a cluster whose record cannot be read".to_owned(),
+        Leftover::Node(name) => format!("node {name} (unreadable record)"),
+        Leftover::Directory => "a cluster (unreadable record)".to_owned(),
     }
 }
 

@@ -38,8 +38,8 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
     plan_recover(&seen, &args.node).map_err(plan_error)?;
     let node = &args.node;
     let question = format!(
-        "Form the swarm of cluster {} anew from what {node} knows? What the other managers decided \
-         without it is lost, and its engine starts anew.",
+        "Recreate the swarm of cluster {} from the state of {node}? Changes that only the other managers \
+         know of are lost, and its engine restarts.",
         dir.name()
     );
     if !confirm(&question, args.yes)? {
@@ -57,7 +57,7 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
     cluster.release();
     result?;
     if !context.is_quiet() {
-        errln!("{node} is the only manager now; to let the others join again:");
+        errln!("{node} is the only manager now; to make the others join again:");
         errln!("  skep up {}", dir.name());
     }
     Ok(())

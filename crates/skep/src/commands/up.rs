@@ -201,9 +201,11 @@ async fn after_failure(
     };
     match plan_aftermath(attempt, &seen) {
         Aftermath::Remove(plan) => {
-            errln!("no swarm was formed: removing what was made");
+            errln!("no swarm was formed: rolling back");
             match carry_out(machinery, cluster, &plan, OnFailure::GoOn).await {
-                Ok(()) => error.hint("the same with --no-rollback, and look at what failed"),
+                Ok(()) => {
+                    error.hint("run the same command with --no-rollback to inspect what failed")
+                }
                 Err(second) => {
                     errln!("{second}");
                     error.hint(again).hint(format!("skep down {name}  # removes what is left"))
@@ -227,13 +229,13 @@ fn publishes(seen: &Observed, port: u16) -> bool {
 fn check_ports(spec: &ClusterSpec, seen: &Observed) -> Result<(), CliError> {
     let mut new = spec.access.ports.iter().filter(|port| !publishes(seen, **port));
     if let Some(port) = new.clone().find(|port| skep_net::network::listens(**port)) {
-        return Err(CliError::usage(format!("something on this host listens on port {port}"))
+        return Err(CliError::usage(format!("port {port} is already in use on this host"))
             .hint(format!("ss -ltnp 'sport = :{port}'  # shows it")));
     }
     let lowest = skep_net::network::lowest_port();
     match new.find(|port| **port < lowest && !skep_sys::is_root()) {
-        Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is root's"))
-            .hint(format!("a port from {lowest} on"))
+        Some(port) => Err(CliError::usage(format!("port {port} of 127.0.0.1 is privileged"))
+            .hint(format!("use a port of {lowest} or higher"))
             .hint(format!("sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}"))),
         None => Ok(()),
     }
@@ -254,27 +256,27 @@ fn check_userns(
     let cut_off: Vec<_> = cut_off.map(|node| node.record.name().as_str()).collect();
     if !cut_off.is_empty() {
         let names = cut_off.join(", ");
-        let message =
-            format!("{names}: no network any more, as the process that kept it has ended");
+        let message = format!("{names}: no network, as the process that provides it has ended");
         return Err(
             CliError::failed(message).hint(format!("skep stop {0} && skep up {0}", spec.name))
         );
     }
     let hosts = spec.nodes.iter().any(|node| node.host.is_some());
     if hosts && spec.has_machines() {
-        let message = "hosts cannot reach virtual machines in a network of their user's own";
-        return Err(CliError::usage(message).hint("sudo skep setup, and without --net user"));
+        let message = "hosts cannot be nodes together with virtual machines under --net user";
+        return Err(CliError::usage(message)
+            .hint("sudo skep setup  # then run the same command without --net user"));
     }
     if !spec.peers.is_empty() {
         let message = "clusters with --net user cannot be peers: their networks are in a namespace of the user's own";
         return Err(CliError::usage(message)
-            .hint("sudo skep setup, and without --net user")
-            .hint("--publish PORT, for http://localhost:PORT"));
+            .hint("sudo skep setup  # then run the same command without --net user")
+            .hint("run the same command with --publish PORT  # then open http://localhost:PORT"));
     }
     if !spec.hostnames.is_empty() && machinery.writes_own_names() {
-        let message =
-            "names in /etc/hosts lead nowhere with --net user: nodes are reached by the loopback";
-        return Err(CliError::usage(message).hint("--publish PORT, for http://localhost:PORT"));
+        let message = "--hostname does not work with --net user: nodes are reached through loopback addresses";
+        return Err(CliError::usage(message)
+            .hint("run the same command with --publish PORT  # then open http://localhost:PORT"));
     }
     Ok(())
 }
@@ -309,7 +311,7 @@ async fn check_hosts(
         return Ok(());
     }
     let all = problems.join("\n");
-    let error = CliError::host(format!("nothing was touched, as hosts are not ready\n{all}"));
+    let error = CliError::host(format!("hosts are not ready; nothing was changed\n{all}"));
     Err(hints.into_iter().fold(error, CliError::hint))
 }
 

@@ -89,13 +89,13 @@ fn print(report: &Report) {
         }
     }
     for (node, reason) in &report.silent {
-        outln!("{node} could not be asked: {reason}");
+        outln!("{node} could not be checked: {reason}");
     }
     let open = count(|it| *it == Verdict::Open);
     let unknown = count(|it| *it == Verdict::Unknown);
-    outln!("{open} of {} ways are open", report.paths.len() - unknown);
+    outln!("{open} of {} paths are open", report.paths.len() - unknown);
     if unknown > 0 {
-        outln!("{unknown} could not be tried: the kernels there make no ESP (encrypted overlays)");
+        outln!("{unknown} could not be tested: these kernels do not send ESP (encrypted overlays)");
     }
 }
 
@@ -104,15 +104,15 @@ fn words(path: &Path) -> String {
     match &path.verdict {
         Verdict::Open => "open".to_owned(),
         Verdict::Unknown => "not tried".to_owned(),
-        Verdict::Dropped { at, rule: Some(rule) } => format!("{at} drops it, by {rule}"),
-        Verdict::Dropped { at, rule: None } => format!("{at} drops it"),
+        Verdict::Dropped { at, rule: Some(rule) } => format!("dropped on {at} by {rule}"),
+        Verdict::Dropped { at, rule: None } => format!("dropped on {at}"),
         Verdict::Lost if from == HERE => {
-            format!("nobody answers; a firewall of {to} or between may be in the way")
+            format!("no answer; a firewall on {to} or in between may drop it")
         }
         Verdict::Lost => {
-            format!("it has left {from} and not arrived; what is between them drops it")
+            format!("it left {from} and did not arrive; something in between drops it")
         }
-        Verdict::Unanswered => format!("it came through, and the answer of {to} did not come back"),
+        Verdict::Unanswered => format!("it arrived, but the answer of {to} did not return"),
     }
 }
 

@@ -73,8 +73,8 @@ impl Place {
         }
         let (text, _) = self.run(DETECT).await?;
         Detected::parse(&text).map(|detected| detected.backend).ok_or_else(|| {
-            CliError::failed(format!("{}: which firewall is on cannot be told", self.name()))
-                .hint("the same with --backend")
+            CliError::failed(format!("{}: cannot determine the active firewall", self.name()))
+                .hint("run the same command with --backend")
         })
     }
 
@@ -89,8 +89,8 @@ impl Place {
         let scope = Scope { sources, interface: args.interface.clone() };
         Ruleset::node(&scope).map_err(|error| {
             CliError::usage(error.to_string())
-                .hint("the same with --source SUBNET, or --interface NAME")
-                .hint("the same with --node NODE, for a node of a cluster")
+                .hint("run the same command with --source SUBNET or --interface NAME")
+                .hint("run the same command with --node NODE  # for a node of a cluster")
         })
     }
 }
@@ -103,9 +103,9 @@ fn whose(args: &FirewallRules) -> Whose {
 fn places(context: &Context, args: &FirewallRules) -> Result<Vec<Place>, CliError> {
     let scoped = !args.source.is_empty() || args.interface.is_some();
     if whose(args) == Whose::Host && (scoped || !args.node.is_empty()) {
-        let message = "rules for a host are about the bridges of its clusters; --node, --source and \
+        let message = "rules for a host concern the bridges of its clusters; --node, --source and \
                        --interface are for nodes";
-        return Err(CliError::usage(message).hint("the same with --for node"));
+        return Err(CliError::usage(message).hint("run the same command with --for node"));
     }
     if args.node.is_empty() {
         return Ok(vec![Place { node: None, shell: None, others: Vec::new() }]);
@@ -133,9 +133,8 @@ async fn change(context: &Context, args: &FirewallRules, action: Action) -> Resu
     let mut scripts = Vec::new();
     for place in &places {
         if place.node.is_none() && !is_root() {
-            return Err(
-                CliError::host("firewall rules need root").hint("sudo -E with the same command")
-            );
+            return Err(CliError::host("firewall rules need root")
+                .hint("run the same command with sudo -E"));
         }
         let ruleset = match action {
             Action::Apply => place.ruleset(args)?,
@@ -158,7 +157,9 @@ async fn change(context: &Context, args: &FirewallRules, action: Action) -> Resu
 
 fn script(ruleset: &Ruleset, backend: Backend, action: Action) -> Result<String, CliError> {
     let script = ruleset.render(backend, action);
-    script.map_err(|error| CliError::usage(error.to_string()).hint("the same with --source SUBNET"))
+    script.map_err(|error| {
+        CliError::usage(error.to_string()).hint("run the same command with --source SUBNET")
+    })
 }
 
 async fn show(context: &Context, args: &FirewallShow) -> Result<(), CliError> {
@@ -215,9 +216,9 @@ async fn is_there(
 
 fn print(place: &Place, ruleset: &Ruleset, backend: Backend, is_there: Option<bool>) {
     let state = match is_there {
-        Some(true) => "the rules are there",
-        Some(false) => "the rules are not there",
-        None => "whether the rules are there can only root see",
+        Some(true) => "the rules are present",
+        Some(false) => "the rules are missing",
+        None => "only root can see whether the rules are present",
     };
     outln!("{}: {backend}, {state}", place.name());
     let cell = |value: &Value| match value {

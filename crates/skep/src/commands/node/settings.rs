@@ -52,7 +52,7 @@ async fn warn_about_services(context: &Context, dir: &ClusterDir) {
     let Ok(services) = glance(swarm, SETTLING).await else { return };
     for status in services.into_iter().filter(|it| it.standing != Standing::Converged) {
         if status.problem.is_some() {
-            errln!("warning: {} waits: {status}", status.name);
+            errln!("warning: {} is pending: {status}", status.name);
         }
     }
 }
@@ -110,7 +110,7 @@ fn wanted_labels(
 fn split<'a>(seen: &Observed, text: &'a str) -> Result<(&'a str, Vec<NodeName>), CliError> {
     let (what, nodes) = text
         .rsplit_once('@')
-        .ok_or_else(|| CliError::usage(format!("{text}: name the nodes, such as {text}@all")))?;
+        .ok_or_else(|| CliError::usage(format!("{text}: add the nodes, for example {text}@all")))?;
     let filters: Result<Vec<NodeFilter>, _> = nodes.split(',').map(str::parse).collect();
     let filters = filters.map_err(|error| CliError::usage(format!("{text}: {error}")))?;
     Ok((what, select(seen, &filters)?))
@@ -157,7 +157,7 @@ pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliEr
         carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
         settle(&machinery, &cluster, &look().await?, one, |_| ()).await?;
         if !context.is_quiet() {
-            errln!("{name} is back");
+            errln!("{name} is Ready again");
         }
     }
     cluster.release();

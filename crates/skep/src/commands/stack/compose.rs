@@ -60,7 +60,7 @@ impl Checked {
         let mut input = Vec::new();
         if files.iter().any(|file| file == Path::new("-")) {
             let mut standard_input = std::io::stdin().lock().take(INPUT);
-            standard_input.read_to_end(&mut input).context("cannot read the standard input")?;
+            standard_input.read_to_end(&mut input).context("cannot read standard input")?;
         }
         let checked = Self { files: files.to_vec(), env, input };
         let docker = DockerCommand::alone(context, cluster)?.with(&checked.env, &checked.input);

@@ -106,8 +106,10 @@ fn refused(name: &str, said: &str) -> CliError {
     let message = format!("stack {name}: {}", said.trim());
     let error = CliError { code: code::FAILED, message, hints: Vec::new() };
     let error = match said.contains("is already in use by service") {
-        true => error.hint("publish another port, or remove that service's stack: skep stack ls"),
+        true => {
+            error.hint("skep stack ls  # publish another port, or remove the stack that uses it")
+        }
         false => error,
     };
-    error.hint(format!("skep stack rm {name}  # removes what was made of it"))
+    error.hint(format!("skep stack rm {name}  # removes what was created of it"))
 }

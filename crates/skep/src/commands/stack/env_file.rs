@@ -48,7 +48,7 @@ fn entry(line: &str, known: impl Fn(&str) -> Option<String>) -> Result<Entry, St
     let named = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && key.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
     if !named {
-        return Err(format!("`{key}` is no name of a variable"));
+        return Err(format!("`{key}` is not a variable name"));
     }
     Ok(Some((key.to_owned(), read_value(value.trim(), &known)?)))
 }
@@ -185,7 +185,7 @@ H=$FROM_OUTSIDE
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         assert_eq!(parse("A=1\nB\n").unwrap_err(), "FILE:2: write KEY=VALUE, or # and a comment");
-        assert_eq!(parse("1A=1").unwrap_err(), "FILE:1: `1A` is no name of a variable");
+        assert_eq!(parse("1A=1").unwrap_err(), "FILE:1: `1A` is not a variable name");
         assert_eq!(parse("A=\"x").unwrap_err(), "FILE:1: a quote is not closed");
         assert_eq!(parse("A='x' y").unwrap_err(), "FILE:1: `y` stands after the quotes");
     }

@@ -8,8 +8,8 @@ use skep_docker::stack::{Ending, Report, Swarm, report};
 use crate::errln;
 use crate::error::{CliError, code};
 
-const LONGER: &str = "the same with a longer --timeout";
-const BRING_BACK: &str = "skep status; skep up brings back what is down";
+const LONGER: &str = "run the same command with a longer --timeout";
+const BRING_BACK: &str = "skep status  # skep up starts what is down";
 
 /// Turns the end of a watch into what the user is told.
 ///
@@ -24,7 +24,7 @@ pub(in crate::commands) async fn judge_ending(
 ) -> Result<(), CliError> {
     for status in ending.outcome.services.iter().filter(|it| it.wanted == 0) {
         if let Some(problem) = &status.problem {
-            errln!("warning: {} runs nowhere: {problem}", status.name);
+            errln!("warning: {} does not run on any node: {problem}", status.name);
         }
     }
     if !ending.late && ending.outcome.is_converged() {
@@ -76,10 +76,10 @@ fn explain(reports: &[Report], what: &str, late: Option<Duration>) -> CliError {
             message.push_str(&format!("; {problem}"));
         }
         if report.out_of_memory {
-            message.push_str("; it used more memory than it may");
+            message.push_str("; it exceeded its memory limit");
         }
         if !report.log.is_empty() {
-            message.push_str("\n    its last lines:");
+            message.push_str("\n    last lines of its log:");
         }
         for line in &report.log {
             message.push_str(&format!("\n      {line}"));
@@ -102,28 +102,29 @@ fn hint(report: &Report) -> Option<String> {
     let logs = format!("skep docker -- service logs {service}");
     Some(match &problem.cause {
         Cause::NoNode => {
-            "skep node label KEY=VALUE@NODE, or skep node activate NODE; skep status shows both"
-                .into()
+            "skep status  # then skep node label KEY=VALUE@NODE, or skep node activate NODE".into()
         }
         Cause::NodesDown => BRING_BACK.to_owned(),
         Cause::NoResources => {
-            "skep node add --memory 4GiB, or reserve less for the service".to_owned()
+            "skep node add --memory 4GiB  # or reserve less memory for the service".to_owned()
         }
         Cause::PortTaken => {
-            format!("skep ssh {node} -- sudo ss -ltnup  # who has the port; or publish another one")
+            format!(
+                "skep ssh {node} -- sudo ss -ltnup  # shows what uses the port; or publish another one"
+            )
         }
         Cause::NoImage(image) => format!(
-            "docker save {image} | skep docker --node {node} -- load  # on each node, if no registry has it"
+            "docker save {image} | skep docker --node {node} -- load  # on each node, if it is in no registry"
         ),
-        Cause::NoMount => format!("skep ssh {node}  # and make what is to be mounted"),
-        Cause::NoCommand => "look at the service's command and entrypoint".to_owned(),
+        Cause::NoMount => format!("skep ssh {node}  # and create the path to mount"),
+        Cause::NoCommand => "check the command and entrypoint of the service".to_owned(),
         Cause::Unhealthy => {
             format!("{logs}  # or give its health check a longer start_period")
         }
         Cause::Exits(_) if report.out_of_memory => {
             format!("give {service} a higher memory limit")
         }
-        Cause::NotRestarted => format!("{logs}  # or another restart_policy"),
+        Cause::NotRestarted => format!("{logs}  # or set another restart_policy"),
         Cause::Exits(_) | Cause::Update | Cause::Other => logs,
     })
 }
@@ -197,7 +198,7 @@ mod tests {
           web: 0/1; web.1 on node1: the node is down
           node1 is down
           at the end no manager answers (node0: it does not answer)
-          try: skep status; skep up brings back what is down
+          try: skep status  # skep up starts what is down
         ");
     }
 }

@@ -24,8 +24,8 @@ pub(super) async fn known(swarm: Swarm<'_>) -> Result<BTreeSet<String>, CliError
 }
 
 async fn view(swarm: Swarm<'_>) -> Result<View, CliError> {
-    let manager = swarm.manager().await.context("cannot look at the services")?;
-    manager.view().await.context("cannot look at the services")
+    let manager = swarm.manager().await.context("cannot list the services")?;
+    manager.view().await.context("cannot list the services")
 }
 
 pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, CliError> {

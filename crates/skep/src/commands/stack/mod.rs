@@ -112,7 +112,7 @@ impl DockerCommand {
         tokio::select! {
             done = call => Ok(done),
             node = ended => Err(CliError::failed(format!("{node} went down meanwhile"))
-                .hint("skep status; skep up brings back what is down; then the same again")),
+                .hint("skep status  # skep up starts what is down; then run the command again")),
         }
     }
 

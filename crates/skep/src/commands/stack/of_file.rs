@@ -23,7 +23,7 @@ pub(in crate::commands) async fn check_stacks(
     for (index, stack) in stacks.iter().enumerate() {
         let name = &stack.name;
         if stacks[..index].iter().any(|other| other.name == *name) {
-            return Err(CliError::usage(format!("two stacks are called {name}")));
+            return Err(CliError::usage(format!("two stacks are named {name}")));
         }
         let check = Checked::check(context, Some(dir), &stack.files, &options(stack)).await;
         checked.push(check.map_err(|wrong| match wrong {

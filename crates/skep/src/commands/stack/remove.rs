@@ -57,7 +57,7 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
         remove(&docker, &machinery, swarm, &dir, name, limit).await?;
         if !context.is_quiet() {
             let seconds = began.elapsed().as_secs_f64();
-            errln!("stack {name} is gone from all nodes after {seconds:.1} s");
+            errln!("stack {name} is removed from all nodes after {seconds:.1} s");
         }
     }
     Ok(0)
@@ -88,8 +88,11 @@ async fn remove(
     if left.is_empty() {
         return Ok(());
     }
-    let message =
-        format!("stack {name}: after {} s there is still {}", limit.as_secs(), left.join(", "));
+    let message = format!(
+        "stack {name}: timed out after {} s waiting for the removal of {}",
+        limit.as_secs(),
+        left.join(", ")
+    );
     let error = CliError { code: code::TIMEOUT, message, hints: Vec::new() };
     Err(error.hint(format!("skep stack rm {name}")).hint(format!("skep status {}", dir.name())))
 }

@@ -37,7 +37,7 @@ pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), Cl
     let title = dir.as_ref().map_or_else(|| "host".to_owned(), |dir| dir.name().to_string());
     let name = format!("skep-support-{title}-{stamp}");
     let path = args.output.unwrap_or_else(|| PathBuf::from(format!("{name}.tar.gz")));
-    let path = std::path::absolute(&path).context("no place for the bundle")?;
+    let path = std::path::absolute(&path).context("cannot create the archive")?;
 
     let mut parts = host(context).await;
     if let Some(dir) = &dir {
@@ -48,7 +48,7 @@ pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), Cl
     let texts: Vec<_> = parts.into_iter().map(clean).collect();
     skep_sys::bundle::write(&path, &texts).context("no bundle")?;
     if !context.is_quiet() {
-        errln!("keys, tokens and passwords were taken out; look at it before you hand it on:");
+        errln!("keys, tokens and passwords are redacted; review it before you share it:");
         errln!("  tar -xzOf {} | less", skep_sys::shell_quoted(&path.to_string_lossy()));
     }
     outln!("{}", path.display());
