@@ -123,7 +123,7 @@ fn set_up(host: &OwnHost) {
     assert!(said.code == 2 && said.stderr.contains("no user nobody-here"), "{said:?}");
 
     let would = well(host.skep("setup --user alice --dry-run"));
-    assert!(would.contains("would make  user alice in group skep"), "{would}");
+    assert!(would.contains("would create  user alice in group skep"), "{would}");
     let made = well(host.skep("setup --user alice"));
     assert!(made.contains("made  /etc/sudoers.d/skep"), "{made}");
     assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));

@@ -75,17 +75,17 @@ fn grants(args: &Setup, before: Grants) -> Grants {
 
 fn report(args: &Setup, parts: &[Part], wanted: &Wanted, after: &Seen) {
     let lines: Vec<_> = parts.iter().map(ToString::to_string).collect();
-    let verb = match (args.undo, args.dry_run) {
-        (false, false) => "made",
-        (false, true) => "would make",
-        (true, false) => "took away",
-        (true, true) => "would remove",
+    let (key, verb) = match (args.undo, args.dry_run) {
+        (false, false) => ("made", "created"),
+        (false, true) => ("would_make", "would create"),
+        (true, false) => ("took_away", "removed"),
+        (true, true) => ("would_take_away", "would remove"),
     };
     if args.output != Output::Table {
         let changed: Vec<_> = after.record.parts.iter().map(ToString::to_string).collect();
         let document = json!({
             "format": FORMAT,
-            verb.replace(' ', "_"): lines,
+            key: lines,
             "changed": changed,
             "members": after.members,
             "grants": after.grants,
