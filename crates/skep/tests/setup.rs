@@ -91,7 +91,7 @@ fn sudo_and_apparmor_get_what_they_take() {
         std::fs::write("/etc/sudoers.d/skep", full).unwrap();
         assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
         run("mount", &["--bind", "/run/visudo", visudo.to_str().unwrap()]);
-        assert!(well(host.skep("setup --user alice")).starts_with("made  /etc/sudoers.d/skep"));
+        assert!(well(host.skep("setup --user alice")).starts_with("created  /etc/sudoers.d/skep"));
         run("umount", &[visudo.to_str().unwrap()]);
 
         well(host.skep("setup --undo"));
@@ -125,7 +125,7 @@ fn set_up(host: &OwnHost) {
     let would = well(host.skep("setup --user alice --dry-run"));
     assert!(would.contains("would create  user alice in group skep"), "{would}");
     let made = well(host.skep("setup --user alice"));
-    assert!(made.contains("made  /etc/sudoers.d/skep"), "{made}");
+    assert!(made.contains("created  /etc/sudoers.d/skep"), "{made}");
     assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
 
     let said = host.skep_as("alice", "doctor");
