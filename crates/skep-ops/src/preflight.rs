@@ -93,6 +93,11 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     checks
 }
 
+/// Measures what makes clusters slow here. It takes a moment, so it is for who asks what could be better.
+pub async fn measure(needs: Needs<'_>) -> Vec<Check> {
+    conditions::measure(needs.store).await
+}
+
 fn good(name: &'static str, found: impl Into<String>) -> Check {
     Check { name, verdict: Verdict::Ok, found: found.into(), remedy: String::new() }
 }

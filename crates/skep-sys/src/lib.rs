@@ -30,6 +30,7 @@ mod scope;
 mod seclude;
 pub mod shell;
 mod socket;
+mod sync_time;
 #[cfg(any(test, feature = "test-support"))]
 pub mod umasks;
 
@@ -62,3 +63,4 @@ pub use random::fill_random;
 pub use scope::{Lasting, lasting, leave as leave_session, trouble as scope_trouble};
 pub use seclude::Bind;
 pub use socket::{connect_in, socket_in};
+pub use sync_time::sync_time;

@@ -179,6 +179,9 @@ fn explained(tail: &str) -> String {
         it if it.contains("permission denied") => {
             "; members of the group kvm may use it (sudo skep setup)"
         }
+        it if it.contains("operation not permitted") => {
+            "; `skep doctor` tells whether AppArmor takes rights away"
+        }
         _ => "",
     };
     said + helps
@@ -319,6 +322,9 @@ mod tests {
             "echo 'qemu: ioctl(KVM_CREATE_VM) failed: 16 Device or resource busy' >&2; exit 1";
         let Tried::Failed(reason) = try_under(busy).await.0 else { panic!("it failed") };
         assert!(reason.contains("KVM_CREATE_VM") && reason.contains("VirtualBox"), "{reason}");
+        let refused = "echo 'qemu: setgid: Operation not permitted' >&2; exit 1";
+        let Tried::Failed(reason) = try_under(refused).await.0 else { panic!("it failed") };
+        assert!(reason.contains("setgid") && reason.contains("skep doctor"), "{reason}");
         let Tried::Failed(reason) = try_under("exit 0").await.0 else { panic!("it failed") };
         assert_eq!(reason, "a guest that was tried under KVM ended without a word");
     }

@@ -3,14 +3,20 @@
 //! Each check is a pure judgment of what was read, and a function that reads it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Check, Verdict, good};
 use skep_driver::qemu::{MACHINE_USERS, has_users};
 use skep_sys::is_root;
-use skep_sys::{Cmd, Lasting, file_system, lasting};
+use skep_sys::{Cmd, Lasting, file_system, lasting, sync_time};
 
-/// CAP_SYS_ADMIN and CAP_CHOWN of linux/capability.h: to build an image takes at least these.
-const NEEDED: u64 = 1 << 21 | 1;
+/// CAP_SYS_ADMIN, CAP_CHOWN, CAP_SETGID and CAP_SETUID of linux/capability.h: to build an image, and to start QEMU as a
+/// user of its own, takes at least these.
+const NEEDED: u64 = 1 << 21 | 1 << 7 | 1 << 6 | 1;
+
+/// How long a write may take until it is on the disk. A manager answers when it has written (etcd's raft), and etcd's own
+/// advice is 10 ms.
+const SLOW_DISK: Duration = Duration::from_millis(20);
 
 /// File systems on which a machine's disk is slow or not safe, by their numbers of linux/magic.h.
 const POOR_FILE_SYSTEMS: [(u64, &str); 6] = [
@@ -35,7 +41,8 @@ pub(super) async fn check(store: &Path, cache: &Path, build: bool) -> Vec<Check>
         checks.push(isolation(has_users()));
         checks.push(user_numbers(&[read("/etc/subuid"), read("/etc/subgid")]));
     }
-    if build {
+    // Root's templates and trials of KVM run behind it, too.
+    if build || is_root() {
         checks.extend(behind_unshare().await);
     }
     for (what, dir) in [("store", store), ("cache", cache)] {
@@ -46,6 +53,48 @@ pub(super) async fn check(store: &Path, cache: &Path, build: bool) -> Vec<Check>
     }
     checks.extend(clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")));
     checks
+}
+
+/// Measures what takes a moment, and is only told to who asks.
+pub(super) async fn measure(store: &Path) -> Vec<Check> {
+    let mut checks = Vec::new();
+    // What is to be made there may not be there yet.
+    if let Some(dir) = store.ancestors().find(|dir| dir.is_dir()).map(Path::to_owned)
+        && let Ok(Ok(took)) = tokio::task::spawn_blocking(move || sync_time(&dir)).await
+    {
+        checks.push(disk(store, took));
+    }
+    checks.extend(nested(&read("/proc/cpuinfo"), Path::new("/dev/kvm").exists()));
+    checks
+}
+
+/// Judges how long a write takes until it is on the store's disk.
+fn disk(store: &Path, took: Duration) -> Check {
+    const NAME: &str = "disk";
+    let millis = took.as_secs_f64() * 1000.0;
+    let found = format!("a write to {} is on the disk after {millis:.1} ms", store.display());
+    match took > SLOW_DISK {
+        false => good(NAME, found),
+        true => poor(
+            NAME,
+            found
+                + ": managers of a swarm wait for each of theirs, so joins and deployments are slow",
+            "export SKEP_HOME=DIRECTORY  # one on a solid-state disk; or try again when this host is less busy",
+        ),
+    }
+}
+
+/// Judges whether guests would run in a guest, by /proc/cpuinfo; none where they do not.
+fn nested(cpuinfo: &str, has_kvm: bool) -> Option<Check> {
+    let flags = cpuinfo.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
+    let is_guest = flags.split_whitespace().any(|flag| flag == "hypervisor");
+    (is_guest && has_kvm).then(|| {
+        poor(
+            "nested",
+            "this host is a virtual machine, and those of nodes in it may be several times slower than on hardware",
+            "skep doctor --try-vm  # measures it; where nodes are late, --timeout 5m",
+        )
+    })
 }
 
 fn read(file: &str) -> String {
@@ -128,8 +177,8 @@ fn capabilities(own: u64, inside: u64, root: bool) -> Check {
     }
     let profile = "/etc/apparmor.d/unshare-userns-restrict";
     let found = format!(
-        "a program behind unshare(1) has the capabilities {inside:#x} only, so no image can be built; AppArmor's profile \
-         {profile} does that"
+        "a program behind unshare(1) has the capabilities {inside:#x} only, so no image can be built and KVM cannot \
+         be tried; AppArmor's profile {profile} does that"
     );
     let remedy = format!(
         "sudo ln -s {profile} /etc/apparmor.d/disable/ && sudo apparmor_parser -R {profile}"
@@ -196,6 +245,18 @@ mod tests {
         assert_eq!(judged("alice:1879000000:65536\n"), Verdict::Warning);
         assert_eq!(judged("alice:100000:4294867295\n"), Verdict::Warning);
         assert_eq!(judged("alice:1879048191:1\nbob:x:y"), Verdict::Ok);
+    }
+
+    #[test]
+    fn what_is_measured_is_judged() {
+        let dir = Path::new("/srv/skep");
+        assert_eq!(disk(dir, Duration::from_millis(3)).verdict, Verdict::Ok);
+        let slow = disk(dir, Duration::from_millis(35));
+        assert!(slow.verdict == Verdict::Warning && slow.found.contains("35.0 ms"), "{slow:?}");
+        let cpus = "processor: 0\nflags\t\t: fpu vmx hypervisor lahf_lm\n";
+        assert_eq!(nested(cpus, true).unwrap().verdict, Verdict::Warning);
+        assert_eq!(nested(cpus, false), None, "emulation is as slow anywhere");
+        assert_eq!(nested("flags\t\t: fpu vmx\n", true), None);
     }
 
     #[test]

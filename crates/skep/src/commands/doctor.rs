@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
-use skep_ops::preflight::{Check, Needs, Verdict, check};
+use skep_ops::preflight::{Check, Needs, Verdict, check, measure};
 use skep_store::{ClusterDir, Exposed};
 use skep_sys::{Cmd, shell_quoted};
 
@@ -79,7 +79,9 @@ pub(super) async fn document(context: &Context) -> Value {
 
 /// Makes all checks: of the host, and of what is kept on it.
 async fn look(context: &Context) -> Vec<Finding> {
-    let of_host = check(needs(context, true)).await.into_iter().map(|check| {
+    let mut checks = check(needs(context, true)).await;
+    checks.extend(measure(needs(context, true)).await);
+    let of_host = checks.into_iter().map(|check| {
         let install = check
             .remedy
             .strip_prefix("apt-get install ")
