@@ -14,6 +14,9 @@
 //! leaves the process as it was. Numbers of threads are other ones afterwards, and are set where that library remembers
 //! them; a process that remembers them elsewhere would not survive.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod descriptors;
 mod dump;
 mod filter;

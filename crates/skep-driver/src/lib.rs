@@ -1,5 +1,8 @@
 //! Machines: how one is made, started, stopped, removed and looked at.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod any;
 pub mod image;
 pub mod qemu;

@@ -1,5 +1,8 @@
 //! The programs that run in guests, and the page of the probe service, as `build.rs` has built them.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 /// The programs of every image, by their names: one makes a guest the node that it is to be, one keeps its clock, one
 /// asks its engine, one keeps runc in memory, one is what containerd knows as runc.
 pub const PROGRAMS: &[(&str, &[u8])] = &[

@@ -3,6 +3,9 @@
 //! [`network`] is the trait that clusters get theirs from. Root makes them itself; ordinary users ask the
 //! [`privileged_helper`], which [`setup`] installs, or have them in a user namespace of their own ([`userns`]).
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod firewall;
 pub mod forwarder;
 pub mod host_firewall;

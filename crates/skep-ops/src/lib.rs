@@ -4,6 +4,9 @@
 //! Nothing here prints, reads the environment or knows of flags: paths and choices come from the caller, progress
 //! goes to it as events.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod converge;
 pub mod observe;
 pub mod preflight;

@@ -21,6 +21,9 @@
 //!
 //! Only a [`LockedCluster`] writes. A file of a newer format is refused and never rewritten.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod cluster;
 pub mod dm;
 mod entries;

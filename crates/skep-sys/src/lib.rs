@@ -3,6 +3,9 @@
 //! The only crate that starts a program, renames a file or takes a lock: `clippy.toml` and `cargo xtask tidy`
 //! keep the others from it. Nothing here prints or reads the environment.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 mod attached;
 mod bounded_log;
 pub mod bundle;

@@ -1,5 +1,8 @@
 //! The skep command.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -3,7 +3,6 @@
 //! Each rule is a function from a file's text to the places that break it, so each is tested on
 //! snippets. [`check`] only finds the files and hands them round.
 
-mod arrows;
 mod manifest;
 mod named_tests;
 mod purity;
@@ -117,7 +116,6 @@ fn check_rust(path: &str, text: &str, report: &mut Report) {
             return;
         }
     };
-    report.violations.extend(arrows::check(&source));
     report.violations.extend(purity::check(&source));
     report.violations.extend(words::check(&source));
     report.violations.extend(shape::check(&source));

@@ -1,16 +1,26 @@
-//! What a crate does without: skep-core without the machine, what touches the machine without terminal and flags,
-//! the command without state of its own.
+//! What a crate does without. skep-core does without the machine; whole modules and `async` are no matter of
+//! clippy's. What the others do without is in their clippy.toml, and here only that they turn those lints on.
 
 use super::source::{Name, Source};
 use super::{HOST, Violation};
 
-const PRINT: [&str; 4] = ["print", "println", "eprint", "eprintln"];
+/// What turns them on, in each crate's `lib.rs`.
+const LINTS: [&str; 2] = [
+    "#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]",
+    "#![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]",
+];
 
 /// Returns what a crate's own code uses and may not. Tests are free.
 pub fn check(source: &Source) -> Vec<Violation> {
     let krate = source.krate();
-    let known = ["skep-core", "skep"].contains(&krate) || HOST.contains(&krate);
-    if !source.path.contains("/src/") || !known {
+    if source.path == format!("crates/{krate}/src/lib.rs")
+        && (krate == "skep" || HOST.contains(&krate))
+    {
+        let off = LINTS.iter().filter(|lint| !source.lines.iter().any(|line| line == *lint));
+        let report = |lint: &&str| Violation::new(&source.path, 1, format!("{lint} is missing"));
+        return off.map(report).collect();
+    }
+    if krate != "skep-core" || !source.path.contains("/src/") {
         return Vec::new();
     }
     let mut found = Vec::new();
@@ -18,22 +28,18 @@ pub fn check(source: &Source) -> Vec<Violation> {
         found.push(Violation::new(&source.path, line, format!("{what}: {rule}")));
     };
     for name in source.names.iter().filter(|name| !name.test) {
-        let rule = match krate {
-            "skep-core" => core_name(name),
-            "skep" => command_name(name),
-            _ => host_name(name),
-        };
-        if let Some(rule) = rule {
+        if let Some(rule) = core_name(name) {
             report(name.line, &name.text(), rule);
         }
     }
     for (index, token) in source.tokens.iter().enumerate().filter(|(_, token)| !token.test) {
         let is_macro = source.tokens.get(index + 1).is_some_and(|next| next.text == "!");
-        let word = token.text.as_str();
-        if is_macro && PRINT.contains(&word) && krate != "skep" {
-            report(token.line, word, "only the skep command prints");
-        } else if krate == "skep-core" && matches!(word, "async" | "await") {
-            report(token.line, word, "skep-core is synchronous");
+        match token.text.as_str() {
+            "print" | "println" | "eprint" | "eprintln" if is_macro => {
+                report(token.line, &token.text, "only the skep command prints");
+            }
+            "async" | "await" => report(token.line, &token.text, "skep-core is synchronous"),
+            _ => {}
         }
     }
     found
@@ -54,49 +60,6 @@ fn core_name(name: &Name) -> Option<&'static str> {
         Some("skep-core is pure, it has no clock")
     } else if has("collections", &["HashMap", "HashSet", "*"]) || has("hash", &["RandomState"]) {
         Some("skep-core is pure, and hash tables are in random order; use a BTreeMap")
-    } else {
-        None
-    }
-}
-
-fn host_name(name: &Name) -> Option<&'static str> {
-    let from_environment = [
-        "var",
-        "var_os",
-        "vars",
-        "vars_os",
-        "args",
-        "args_os",
-        "home_dir",
-        "temp_dir",
-        "set_var",
-        "remove_var",
-        "*",
-    ];
-    if name.has("env", &from_environment) {
-        Some("only the command reads the environment; the caller hands on what is needed")
-    } else if name.has("io", &["stdout", "stderr", "stdin"]) {
-        Some("only the command has a terminal; report an event")
-    } else {
-        None
-    }
-}
-
-fn command_name(name: &Name) -> Option<&'static str> {
-    let writing = [
-        "write",
-        "create_dir",
-        "create_dir_all",
-        "copy",
-        "hard_link",
-        "remove_file",
-        "remove_dir",
-        "remove_dir_all",
-        "set_permissions",
-        "OpenOptions",
-    ];
-    if name.has("fs", &writing) || name.has("File", &["create", "create_new", "options"]) {
-        Some("the skep command writes no state; skep-sys does")
     } else {
         None
     }
@@ -135,24 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn crates_of_the_host_have_no_terminal_and_no_environment() {
-        for wrong in [
-            "fn f() { eprintln!() }",
-            "fn f() { std::env::var(\"HOME\") }",
-            "use std::env::home_dir;",
-            "fn f() { std::io::stdout() }",
-        ] {
-            assert_eq!(rules("skep-net", wrong).len(), 1, "{wrong}");
+    fn a_crate_turns_the_lints_on() {
+        let on = format!("//! It.\n\n{}\n", LINTS.join("\n"));
+        let check = |path: &str, text: &str| check(&Source::parse(path, text).unwrap()).len();
+        for krate in ["skep", "skep-net"] {
+            let path = format!("crates/{krate}/src/lib.rs");
+            assert_eq!((check(&path, &on), check(&path, "//! It.\n")), (0, 2), "{krate}");
         }
-        assert!(rules("skep-net", "fn f() { std::env::current_exe() } async fn g() {}").is_empty());
-    }
-
-    #[test]
-    fn the_command_prints_and_writes_no_state() {
-        assert!(
-            rules("skep", "fn f() { println!(); std::env::var(\"HOME\"); fs::read(a) }").is_empty()
-        );
-        let rule = "std::fs::write: the skep command writes no state; skep-sys does";
-        assert_eq!(rules("skep", "fn f() { std::fs::write(a, b) }"), [rule]);
+        assert_eq!(check("crates/skep-net/src/other.rs", "//! It.\n"), 0);
+        assert_eq!(check("crates/skep-testkit/src/lib.rs", "//! It.\n"), 0);
     }
 }

@@ -54,11 +54,6 @@ impl Name {
         let mut pairs = self.parts.windows(2);
         pairs.any(|pair| pair[0] == first && second.contains(&pair[1].as_str()))
     }
-
-    /// Tells whether it begins with these parts.
-    pub fn begins(&self, parts: &[&str]) -> bool {
-        self.parts.len() >= parts.len() && self.parts.iter().zip(parts).all(|(a, b)| a == b)
-    }
 }
 
 impl Source {

@@ -1,4 +1,4 @@
-//! Words that do not belong in finished code: tests that do not run, holes, sleeps, `unsafe`.
+//! Words that do not belong in finished code: tests that do not run, sleeps, `unsafe`.
 //!
 //! Examples in documentation are among the tests that do not run: to build every crate once more for
 //! them costs most of a minute.
@@ -14,39 +14,17 @@ const UNSAFE: [&str; 3] = [
     "crates/skep-guest/guest/kernel.rs",
 ];
 
-/// The one file that prints: what it is given passed a filter, and it knows what to do where a stream is closed.
-const PRINTER: &str = "crates/skep/src/render/streams.rs";
-const PRINTS: &str =
-    "print with the macros of crates/skep/src/render, which make control characters visible";
-
-/// Tells whether a file may not write to the standard output and error itself.
-fn prints_nowhere(path: &str) -> bool {
-    let product = path.starts_with("crates/") && path.contains("/src/");
-    path != PRINTER
-        && product
-        && !["crates/skep-testkit/", "crates/test-skip/"].iter().any(|dir| path.starts_with(dir))
-}
-
 /// Returns the places of a file that use such a word.
 pub fn check(source: &Source) -> Vec<Violation> {
     let mut found = Vec::new();
     let mut report = |line, rule: String| found.push(Violation::new(&source.path, line, rule));
     for (index, token) in source.tokens.iter().enumerate() {
-        let next = source.tokens.get(index + 1).map(|next| next.text.as_str());
         match token.text.as_str() {
             "ignore" if is_in_attribute(source, index) => report(
                 token.line,
                 "#[ignore]: a test that cannot run here says so and returns; none is ignored"
                     .into(),
             ),
-            word @ ("todo" | "unimplemented" | "dbg") if next == Some("!") => {
-                report(token.line, format!("{word}!: finish it or leave it out"));
-            }
-            word @ ("print" | "println" | "eprint" | "eprintln")
-                if next == Some("!") && !token.test && prints_nowhere(&source.path) =>
-            {
-                report(token.line, format!("{word}!: {PRINTS}"));
-            }
             word @ ("unsafe" | "unsafe_code") if !UNSAFE.contains(&&*source.path) => {
                 report(token.line, format!("{word}: only {} may", UNSAFE.join(" and ")));
             }
@@ -57,9 +35,6 @@ pub fn check(source: &Source) -> Vec<Violation> {
         report(line, "```: say what it is, such as ```text; code that runs is a test".into());
     }
     for name in &source.names {
-        if name.has("io", &["stdout", "stderr"]) && prints_nowhere(&source.path) {
-            report(name.line, format!("{}: {PRINTS}", name.text()));
-        }
         let sleeps = name.has("thread", &["sleep", "park_timeout"])
             || name.has("time", &["sleep", "sleep_until", "interval", "interval_at"]);
         if sleeps && name.import {
@@ -142,15 +117,6 @@ mod tests {
     }
 
     #[test]
-    fn no_hole_is_left() {
-        for text in ["fn f() { todo!() }", "fn f() { unimplemented!(\"x\") }", "fn f() { dbg!(1) }"]
-        {
-            assert_eq!(rules("a.rs", text).len(), 1, "{text}");
-        }
-        assert!(rules("a.rs", "fn todo() { todo() } // todo!()").is_empty());
-    }
-
-    #[test]
     fn a_sleep_gives_its_reason() {
         let bare = "fn f() {\n    std::thread::sleep(a);\n}";
         assert_eq!(
@@ -182,25 +148,6 @@ mod tests {
         let rule = "```: say what it is, such as ```text; code that runs is a test";
         assert_eq!(rules("a.rs", "//! A.\n//! ```\n//! f();\n//! ```\n"), [format!("2: {rule}")]);
         assert_eq!(rules("a.rs", "/// ```rust,no_run\n/// ```\nfn f() {}"), [format!("1: {rule}")]);
-    }
-
-    #[test]
-    fn printing_has_one_place() {
-        for text in [
-            "fn f() { println!(\"x\") }",
-            "fn f() { std::eprintln!(\"x\") }",
-            "fn f() { eprint!(\"x\") }",
-            "fn f() { std::io::stdout().write_all(x) }",
-            "use std::io::{stderr, Write};",
-        ] {
-            assert_eq!(rules("crates/skep/src/main.rs", text).len(), 1, "{text}");
-            assert_eq!(rules("crates/skep-sys/src/cmd.rs", text).len(), 1, "{text}");
-            assert!(rules(PRINTER, text).is_empty(), "{text}");
-            assert!(rules("crates/skep/tests/cli.rs", text).is_empty(), "{text}");
-        }
-        assert!(
-            rules("crates/skep/src/main.rs", "fn f() { errln!(\"x\"); io::stdin() }").is_empty()
-        );
     }
 
     #[test]

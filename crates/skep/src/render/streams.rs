@@ -7,6 +7,8 @@
 //!
 //! So no write can panic or end a command in the midst, and machines are never left half made for want of a reader.
 
+#![allow(clippy::disallowed_methods, reason = "this is where everything is printed")]
+
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
