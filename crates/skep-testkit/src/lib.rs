@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod clock;
+pub mod daemons;
 pub mod damage;
 pub mod fakes;
 pub mod home;

@@ -5,14 +5,13 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 use skep_core::model::{Admits, NetworkRecord};
 use skep_net::firewall::{Frames, look};
 use skep_net::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_net::network::{LinuxNetwork, Network};
 use skep_store::Owner;
+use skep_testkit::daemons::{Running, firewalld, own_etc};
 use skep_testkit::host::{
     are_installed, can_run_machines, command, find, in_namespaces, run, skip,
 };
@@ -60,7 +59,7 @@ fn firewalld_lets_a_swarm_through() {
     host("firewalld_lets_a_swarm_through", &["firewalld", "dbus-daemon"], || Firewall {
         backend: Backend::Firewalld,
         reload: "firewall-cmd --reload",
-        _running: firewalld(),
+        _running: firewalld("drop"),
     });
 }
 
@@ -69,16 +68,6 @@ struct Firewall {
     backend: Backend,
     reload: &'static str,
     _running: Vec<Running>,
-}
-
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// Runs the story of a firewall, in namespaces of its own.
@@ -206,9 +195,7 @@ async fn script(text: &str) -> String {
 /// directories of which nothing is kept.
 fn prepare() {
     run("mount -t tmpfs none /run");
-    std::fs::create_dir_all("/run/upper").unwrap();
-    std::fs::create_dir_all("/run/work").unwrap();
-    run("mount -t overlay none -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work /etc");
+    own_etc();
     run("ip link set lo up");
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
     run("ip link add skep-test type bridge");
@@ -258,41 +245,6 @@ fn iptables(kind: &str) -> Firewall {
     let reload = "iptables-restore /etc/iptables/rules.v4";
     run(reload);
     Firewall { backend: Backend::Iptables, reload, _running: Vec::new() }
-}
-
-fn firewalld() -> Vec<Running> {
-    std::fs::create_dir_all("/run/dbus").unwrap();
-    let bus = r#"<busconfig>
-        <type>system</type>
-        <listen>unix:path=/run/dbus/system_bus_socket</listen>
-        <auth>EXTERNAL</auth>
-        <policy context="default">
-            <allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/>
-        </policy>
-    </busconfig>"#;
-    std::fs::write("/run/bus.conf", bus).unwrap();
-    let mut running = Vec::new();
-    running.push(start("dbus-daemon --nofork --config-file=/run/bus.conf"));
-    until("the bus", || Path::new("/run/dbus/system_bus_socket").exists());
-    running.push(start("firewalld --nofork --nopid"));
-    until("firewalld", || command("firewall-cmd --state").output().unwrap().status.success());
-    // A zone that drops, for whoever has none of its own.
-    run("firewall-cmd --set-default-zone=drop");
-    run("firewall-cmd --reload");
-    running
-}
-
-fn start(line: &str) -> Running {
-    Running(command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "{what} does not come up");
-        // wait: whether a program listens can only be tried
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// Sends one packet of each kind, and returns the kinds that got past the firewall of this host.

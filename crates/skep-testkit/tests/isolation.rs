@@ -17,6 +17,8 @@ use nets::{
 
 #[path = "isolation/nets.rs"]
 mod nets;
+#[path = "isolation/others.rs"]
+mod others;
 #[path = "isolation/peers.rs"]
 mod peers;
 

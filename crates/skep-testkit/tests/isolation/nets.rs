@@ -22,6 +22,8 @@ pub const OTHER_NODE: &str = "10.193.1.2";
 pub const THIRD_NODE: &str = "10.193.2.2";
 pub const CONTAINER: &str = "172.17.0.2";
 pub const PORT: u16 = 9999;
+/// Where what is sent comes back.
+pub const ECHO: u16 = 9998;
 pub const VXLAN: u16 = 4789;
 pub const SECRET: u16 = 8888;
 pub const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -91,6 +93,14 @@ impl Nets {
         let seen = self.tcp("node", LAN, PORT, LONG);
         assert_eq!(seen.as_deref(), Some(HOST), "{when}: a node is seen as the host");
         assert!(self.tcp("", NODE, PORT, LONG).is_some(), "{when}: this host reaches nodes");
+    }
+
+    /// Opens a connection over which what is sent comes back.
+    pub fn echo(&self, from: &'static str, to: &'static str) -> TcpStream {
+        let mut stream = within(from, move || TcpStream::connect((to, ECHO))).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        comes_back(&mut stream);
+        stream
     }
 
     /// Returns the attacks that succeed.
@@ -235,6 +245,14 @@ fn prepare() {
     run("ip -n node address add fd00::2/64 dev eth0 nodad");
 }
 
+/// Sends something, which has to come back.
+pub fn comes_back(stream: &mut TcpStream) {
+    let mut answer = [0; 4];
+    stream.write_all(b"word").unwrap();
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"word");
+}
+
 /// Puts a node's interface on a bridge, as QEMU's tap would be.
 pub fn attach(name: &str, bridge: &str) {
     let port = match name {
@@ -270,6 +288,15 @@ fn listen(arrived: &Arrived) {
             let mut stream = stream.unwrap();
             let Ok(peer) = stream.peer_addr() else { continue };
             let _ = write!(stream, "{}", peer.ip().to_canonical());
+        }
+    });
+    let echo = TcpListener::bind(("::", ECHO)).unwrap();
+    std::thread::spawn(move || {
+        for stream in echo.incoming() {
+            std::thread::spawn(move || {
+                let stream = stream.unwrap();
+                let _ = std::io::copy(&mut &stream, &mut &stream);
+            });
         }
     });
     let arrived = arrived.clone();
