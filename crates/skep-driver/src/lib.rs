@@ -68,7 +68,7 @@ pub enum Error {
     #[error("the machine died{}", said(.0))]
     Died(String),
     /// The guest did not come up in time.
-    #[error("the guest did not come up within {limit_s} s{}", said(.console))]
+    #[error("timed out after {limit_s} s waiting for the guest to boot{}", said(.console))]
     NoGuest {
         /// The limit in seconds.
         limit_s: u64,
@@ -84,19 +84,19 @@ pub enum Error {
         last_words: String,
     },
     /// The machine does not run.
-    #[error("the machine does not run")]
+    #[error("the machine is not running")]
     NotRunning,
     /// The machine did not end.
     #[error("process {0} did not end")]
     Immortal(u32),
     /// The monitor could not be reached.
-    #[error("the machine's monitor does not answer")]
+    #[error("QEMU's monitor does not respond")]
     Monitor(#[source] std::io::Error),
     /// The monitor broke off.
-    #[error("the machine's monitor broke off")]
+    #[error("the connection to QEMU's monitor broke")]
     Wire(#[from] WireError),
     /// The monitor refused.
-    #[error("the machine's monitor refused {command}: {reason}")]
+    #[error("QEMU's monitor refused {command}: {reason}")]
     Refused {
         /// The monitor's command.
         command: String,
@@ -255,14 +255,14 @@ pub trait Driver: Send + Sync {
     ///
     /// # Errors
     ///
-    /// If the machine does not run.
+    /// If the machine is not running.
     async fn pause(&self, machine: &Machine) -> Result<(), Error>;
 
     /// Lets a paused machine go on.
     ///
     /// # Errors
     ///
-    /// If the machine does not run.
+    /// If the machine is not running.
     async fn resume(&self, machine: &Machine) -> Result<(), Error>;
 
     /// Shuts the guest down, and ends the process if it does not follow in time. Returns whether

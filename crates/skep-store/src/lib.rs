@@ -76,7 +76,7 @@ pub enum Error {
     #[error(transparent)]
     Machines(#[from] dm::Error),
     /// A file was written by a newer skep.
-    #[error("{} has format {found}, and this skep knows formats up to {known}", .path.display())]
+    #[error("{} has format {found}; this skep reads formats up to {known}", .path.display())]
     Newer {
         /// The file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum Error {
         known: u64,
     },
     /// A file has what this skep does not know.
-    #[error("{} has the key `{key}`, which this skep does not know", .path.display())]
+    #[error("{} has the key `{key}`, which this version of skep does not know", .path.display())]
     UnknownKey {
         /// The file.
         path: PathBuf,

@@ -51,7 +51,7 @@ async fn a_newer_file_is_refused_and_left_as_it_is() {
     let path = cluster.dir().path().join("cluster.json");
     std::fs::write(&path, r#"{"format": 4, "news": true}"#).unwrap();
     let error = cluster.dir().record().unwrap_err();
-    assert!(error.to_string().ends_with("has format 4, and this skep knows formats up to 3"));
+    assert!(error.to_string().ends_with("has format 4; this skep reads formats up to 3"));
     assert!(cluster.write_cluster(&record()).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), r#"{"format": 4, "news": true}"#);
 }
@@ -110,7 +110,10 @@ async fn a_store_that_others_may_write_to_is_refused() {
     std::fs::create_dir(&home).unwrap();
     std::fs::set_permissions(&home, PermissionsExt::from_mode(0o777)).unwrap();
     let error = Store::new(home).lock(&"demo".parse().unwrap(), |_| ()).await.unwrap_err();
-    assert!(skep_sys::chain(&error).contains("others can write to it (mode 777)"), "{error}");
+    assert!(
+        skep_sys::chain(&error).contains("it is writable by other users (mode 777)"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -187,7 +190,7 @@ async fn keys_that_are_not_known_are_never_lost() {
     ] {
         let text = FIRST_CLUSTER.replacen(from, to, 1);
         std::fs::write(&path, &text).unwrap();
-        let told = format!("has the key `{key}`, which this skep does not know");
+        let told = format!("has the key `{key}`, which this version of skep does not know");
         let error = cluster.dir().record().unwrap_err();
         assert!(error.to_string().ends_with(&told) && error.is_newer(), "{error}");
         assert!(cluster.write_cluster(&record()).unwrap_err().to_string().ends_with(&told));

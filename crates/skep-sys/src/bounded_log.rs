@@ -25,7 +25,7 @@ impl BoundedLog {
     ///
     /// # Errors
     ///
-    /// If it cannot be, or a link stands in its place.
+    /// If it cannot be, or it is a symbolic link.
     pub fn open(path: &Path) -> Result<Self, FileError> {
         make_private_dir(path.parent().unwrap_or(Path::new(".")))?;
         let (file, size) = open(path)?;

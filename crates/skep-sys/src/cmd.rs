@@ -116,7 +116,7 @@ pub enum CmdError {
         tail: String,
     },
     /// The program did not end in time and was killed.
-    #[error("{command} did not end within {} s{}", .limit.as_secs(), said(.tail))]
+    #[error("{command} timed out after {} s{}", .limit.as_secs(), said(.tail))]
     Timeout {
         /// The command line.
         command: String,

@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(read(&link).unwrap(), b"text");
         assert_eq!(read_own(&file).unwrap(), b"text");
         let why = |path: &Path| read_own(path).unwrap_err().source.to_string();
-        assert_eq!(why(&link), "a link stands in its place");
+        assert_eq!(why(&link), "it is a symbolic link");
         assert_eq!(why(dir.path()), "it is not a plain file");
         assert_eq!(why(Path::new("/dev/zero")), "it is not a plain file");
         let pipe = dir.path().join("pipe");
@@ -483,7 +483,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         assert_eq!(why(&pipe), "it is not a plain file");
         set_mode(&file, 0o620).unwrap();
-        assert_eq!(why(&file), "others can write to it (mode 620); chmod go-w it");
+        assert_eq!(why(&file), "it is writable by other users (mode 620); chmod go-w it");
         set_mode(&file, 0o644).unwrap();
         let large = std::fs::File::create(&file).unwrap();
         large.set_len(LIMIT + 1).unwrap();

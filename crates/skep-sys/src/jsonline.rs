@@ -24,13 +24,13 @@ pub enum WireError {
     #[error("the connection was closed")]
     Closed,
     /// A line was longer than any answer can be.
-    #[error("an answer is longer than {LINE_LIMIT} bytes")]
+    #[error("a response is longer than {LINE_LIMIT} bytes")]
     TooLong,
     /// A line had more values than any answer can have.
-    #[error("an answer has more than {VALUE_LIMIT} values")]
+    #[error("a response has more than {VALUE_LIMIT} values")]
     TooMany,
     /// A line was not JSON.
-    #[error("an answer is not JSON")]
+    #[error("a response is not JSON")]
     NotJson(#[from] serde_json::Error),
 }
 

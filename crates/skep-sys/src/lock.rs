@@ -34,7 +34,7 @@ pub enum LockError {
         holder: Holder,
     },
     /// Another process did not release it in time.
-    #[error("timed out after {} s waiting for {}, which {holder} has locked", .limit.as_secs(), .path.display())]
+    #[error("timed out after {} s waiting for the lock of {}, which {holder} holds", .limit.as_secs(), .path.display())]
     TimedOut {
         /// The lock file.
         path: PathBuf,

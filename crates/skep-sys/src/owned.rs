@@ -41,10 +41,10 @@ pub enum Why {
         caller: u32,
     },
     /// It leads elsewhere.
-    #[error("a link stands in its place")]
+    #[error("it is a symbolic link")]
     Link,
     /// Somebody else may have written it.
-    #[error("others can write to it (mode {0:03o}); chmod go-w it")]
+    #[error("it is writable by other users (mode {0:03o}); chmod go-w it")]
     Writable(u32),
 }
 

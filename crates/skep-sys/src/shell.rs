@@ -26,7 +26,7 @@ pub struct NodeOutput {
 #[derive(Debug, Error)]
 pub enum Error {
     /// Nothing answers for the node.
-    #[error("the node's agent does not answer")]
+    #[error("the node's agent does not respond")]
     Unreachable(#[source] std::io::Error),
     /// The connection broke.
     #[error("the connection to the node's agent broke")]
@@ -40,7 +40,7 @@ pub enum Error {
         reason: String,
     },
     /// The host's ssh server could not be reached.
-    #[error("{host} cannot be reached: {reason}")]
+    #[error("{host} is unreachable: {reason}")]
     NoHost {
         /// The host.
         host: String,
@@ -67,7 +67,7 @@ pub enum Error {
     #[error(transparent)]
     Ssh(CmdError),
     /// It took too long.
-    #[error("{what} did not end within {} s", .limit.as_secs())]
+    #[error("{what} timed out after {} s", .limit.as_secs())]
     Timeout {
         /// What was run.
         what: String,

@@ -167,7 +167,7 @@ impl Home {
 
 /// Returns the line in which skep says that it does not use KVM, or that machines boot that were to be copies.
 fn fell_back(said: &str) -> Option<&str> {
-    let signs = ["software emulation, ", "machines are booted, as they cannot be forked"];
+    let signs = ["software emulation, ", "booting machines, as they cannot be forked"];
     said.lines().find(|line| signs.iter().any(|sign| line.contains(sign)))
 }
 
@@ -269,9 +269,10 @@ mod tests {
 
     #[test]
     fn what_falls_back_is_seen_in_what_is_said() {
-        let emulated = "node0: software emulation, 5 to 20 times slower (/dev/kvm: No such file)";
+        let emulated =
+            "node0: software emulation, 5 to 20 times slower than KVM (/dev/kvm: No such file)";
         assert_eq!(fell_back(&format!("trying a guest under KVM\n{emulated}\n")), Some(emulated));
-        let booted = "cluster: machines are booted, as they cannot be forked: it ended";
+        let booted = "cluster: booting machines, as they cannot be forked: it ended";
         assert_eq!(fell_back(booted), Some(booted));
         assert_eq!(fell_back("node0: fork machine: done in 0.1 s\ncluster is up\n"), None);
     }

@@ -308,7 +308,7 @@ mod tests {
             forking: false,
         };
         insta::assert_snapshot!(CliError::from_failures(&[failure]), @r"
-        error: load app.tar on node0, node1, node2: node0: the engine refuses: write /a: no space left on device; node1: the machine died; node2: the engine took nothing and said nothing for 80 s
+        error: load app.tar on node0, node1, node2: node0: the engine refuses: write /a: no space left on device; node1: the machine died; node2: Docker Engine not responding for 80 s
           try: skep docker --node node0 -- system prune  # frees disk space; then run the command again
           try: skep node start node1  # then run the command again
           try: skep node restart node2  # then run the command again
@@ -329,7 +329,7 @@ mod tests {
     fn a_time_limit_is_the_code_only_where_nothing_else_went_wrong() {
         let late = || {
             failure(converge::Error::Late {
-                what: "it did not join the swarm".to_owned(),
+                what: "for it to join the swarm".to_owned(),
                 limit: Duration::from_secs(90),
                 last: "its engine is joining".to_owned(),
             })

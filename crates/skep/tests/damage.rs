@@ -144,7 +144,7 @@ fn a_link_in_the_place_of_any_directory_of_a_store_is_refused() {
         let lines = ["up demo --dry-run", "status demo"];
         for line in &lines[..if part.ends_with("node0") { 1 } else { 2 }] {
             let said = home.try_run(line);
-            let told = said.stderr.contains("a link stands in its place")
+            let told = said.stderr.contains("it is a symbolic link")
                 && said.stderr.contains(part.rsplit('/').next().unwrap())
                 && said.stderr.contains("try: ");
             assert!(said.code != 0 && told, "{part}: skep {line}: {}{}", said.stdout, said.stderr);
@@ -201,7 +201,7 @@ fn a_record_of_a_newer_skep_is_refused_and_an_older_one_is_read() {
     for (record, told) in [
         (
             text.replacen(format, "\"format\": 4", 1),
-            "has format 4, and this skep knows formats up to 3",
+            "has format 4; this skep reads formats up to 3",
         ),
         (text.replacen(format, "\"format\": 3, \"later\": 1", 1), "has the key `later`"),
     ] {

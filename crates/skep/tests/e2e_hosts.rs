@@ -247,7 +247,7 @@ fn it_is_a_node_like_any_other(home: &Home, host: &PlainHost) {
     let said = ask(&[]);
     assert!(said.code != 0 && !said.stdout.contains("OK"), "{said:?}");
     let said = home.try_run("node stop box");
-    assert!(said.code != 0 && said.stderr.contains("host of its own"), "{}", said.stderr);
+    assert!(said.code != 0 && said.stderr.contains("is an existing host"), "{}", said.stderr);
 }
 
 fn another_host_key_is_refused(home: &Home, host: &PlainHost) {

@@ -174,7 +174,7 @@ async fn networks(host: &OwnHost) {
     let there = async |name| HostNetwork::look_around().await.unwrap().has_link(name);
     assert!(there("skt0ac10002").await);
     let again = alice.tap("skt0ac10002", &hers, &of_alice).await;
-    assert!(refusal(again).contains("is there already"));
+    assert!(refusal(again).contains("exists already"));
     drop(tap);
     assert!(!there("skt0ac10002").await, "it goes with whoever has it");
     drop(alice.detached_tap().await.unwrap());

@@ -187,7 +187,7 @@ pub enum SpecError {
     #[error("a swarm needs at least one manager")]
     NoManager,
     /// Two nodes have one name.
-    #[error("two nodes are called `{0}`")]
+    #[error("two nodes are named `{0}`")]
     DuplicateNode(NodeName),
     /// One name is to point at two nodes.
     #[error("the hostname `{0}` is given twice")]
@@ -211,7 +211,7 @@ pub enum SpecError {
         node: NodeName,
     },
     /// The subnet has too few addresses.
-    #[error("the subnet {subnet} has room for {room} nodes, and {nodes} are wanted")]
+    #[error("the subnet {subnet} has room for {room} nodes; {nodes} are requested")]
     SubnetTooSmall {
         /// The subnet.
         subnet: Ipv4Net,
@@ -221,13 +221,13 @@ pub enum SpecError {
         nodes: usize,
     },
     /// More ports than can be told of.
-    #[error("{0} ports of this host are wanted, and a cluster can have {most}", most = Publication::MOST)]
+    #[error("{0} published ports are requested; a cluster can have {most}", most = Publication::MOST)]
     TooManyPorts(usize),
     /// A cluster is its own peer.
     #[error("the cluster {0} is named as a peer of itself")]
     OwnPeer(ClusterName),
     /// More peers than can be opened to.
-    #[error("{0} peers are named, and a cluster can have {most}", most = Admits::MOST_PEERS)]
+    #[error("{0} peers are requested; a cluster can have {most}", most = Admits::MOST_PEERS)]
     TooManyPeers(usize),
     /// The registry could not be served.
     #[error("{0}")]

@@ -110,7 +110,7 @@ pub fn plan_load(
 ///
 /// # Errors
 ///
-/// If nothing is written down of the cluster.
+/// If the cluster has no record.
 pub fn plan_bake(seen: &Observed) -> Result<Plan, PlanError> {
     let record = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
     let mut plan = Plan::default();

@@ -111,7 +111,7 @@ impl fmt::Display for Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
     /// The specification contradicts itself.
-    #[error("the cluster cannot be made as it is described: {}", join(.0))]
+    #[error("the cluster specification is invalid: {}", join(.0))]
     Spec(Vec<SpecError>),
     /// The subnet that was asked for is in use.
     #[error("the subnet {subnet} overlaps {used}, which {by} uses")]
@@ -124,7 +124,7 @@ pub enum PlanError {
         by: String,
     },
     /// Another cluster has a port of the host's loopback.
-    #[error("port {port} of this host leads to {by} already")]
+    #[error("port {port} of this host is already published by {by}")]
     PortTaken {
         /// The port.
         port: u16,
@@ -141,7 +141,7 @@ pub enum PlanError {
     },
     /// All subnets that skep chooses from are in use.
     #[error("no free subnet in {}{}", joined(.pools), match .granted {
-        true => ", which ordinary users may have; sudo skep setup --subnets SUBNET allows others",
+        true => ", the range for non-root users; sudo skep setup --subnets SUBNET allows others",
         false => "; name one that nothing uses with --subnet",
     })]
     NoFreeSubnet {
@@ -191,7 +191,7 @@ pub enum PlanError {
         wanted: String,
     },
     /// A host is not ours to switch on and off.
-    #[error("{0} is a host of its own, which skep does not switch on or off")]
+    #[error("{0} is an existing host, which skep does not start or stop")]
     Host(NodeName),
     /// There is no such node.
     #[error("cluster {cluster} has no node {node}; it has {known}")]
@@ -204,7 +204,7 @@ pub enum PlanError {
         known: String,
     },
     /// An engine that is to be given something does not answer.
-    #[error("the engine of {node} cannot be reached: {reason}")]
+    #[error("the engine of {node} is unreachable: {reason}")]
     NoEngine {
         /// The node.
         node: NodeName,
@@ -212,7 +212,7 @@ pub enum PlanError {
         reason: String,
     },
     /// A node can be told nothing, and would go on with what it has.
-    #[error("{node} cannot be given a certificate: {reason}")]
+    #[error("cannot install a certificate on {node}: {reason}")]
     Deaf {
         /// The node.
         node: NodeName,
@@ -220,10 +220,10 @@ pub enum PlanError {
         reason: String,
     },
     /// A node that is to go serves the registry.
-    #[error("{0} serves the registry, and has its images")]
+    #[error("{0} runs the registry and stores its images")]
     Registry(NodeName),
     /// The registry is somewhere else.
-    #[error("the registry is on {there}, with its images, and not on {wanted}")]
+    #[error("the registry and its images are on {there}, not on {wanted}")]
     RegistryElsewhere {
         /// The node that serves it.
         there: NodeName,
@@ -231,10 +231,10 @@ pub enum PlanError {
         wanted: NodeName,
     },
     /// There is no cluster, or only the beginnings of one.
-    #[error("nothing is written down of the cluster")]
+    #[error("the cluster has no record")]
     NotRecorded,
     /// A node runs and cannot be told what it is to be.
-    #[error("{node} runs, and its engine is in no swarm or does not answer")]
+    #[error("the engine of {node} is in no swarm, or does not respond")]
     NoMember {
         /// The node.
         node: NodeName,

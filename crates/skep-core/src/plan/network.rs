@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(subnet(&["172.20.0.0/16"]).unwrap().to_string(), "172.30.0.0/26");
         assert_eq!(
             subnet(&["172.16.0.0/12"]).unwrap_err().to_string(),
-            "no free subnet in 172.20.0.0/23, 172.30.0.0/26, which ordinary users may have; \
+            "no free subnet in 172.20.0.0/23, 172.30.0.0/26, the range for non-root users; \
              sudo skep setup --subnets SUBNET allows others"
         );
     }

@@ -63,7 +63,7 @@ fn peers_that_cannot_be_are_refused() {
     };
     assert!(peers(vec!["demo".into()]).ends_with("the cluster demo is named as a peer of itself"));
     let many = peers((0..17).map(|number| format!("c{number}")).collect());
-    assert!(many.ends_with("17 peers are named, and a cluster can have 16"), "{many}");
+    assert!(many.ends_with("17 peers are requested; a cluster can have 16"), "{many}");
 }
 
 #[test]
@@ -73,5 +73,5 @@ fn a_port_that_another_cluster_has_is_refused() {
     let mut seen = Observed::default();
     seen.host.ports = vec![(80, "cluster other".to_owned())];
     let error = plan_up(&spec, &seen, UpOptions::default()).unwrap_err();
-    assert_eq!(error.to_string(), "port 80 of this host leads to cluster other already");
+    assert_eq!(error.to_string(), "port 80 of this host is already published by cluster other");
 }

@@ -74,11 +74,11 @@ fn what_cannot_be_told_is_named_before_anything_is_touched() {
     let refused = |seen| plan_rotate(&seen, Rotation::Settled, false).unwrap_err().to_string();
     assert_eq!(
         refused(with(MachineState::Paused, 1)),
-        "node1 cannot be given a certificate: it is paused (skep node resume node1)"
+        "cannot install a certificate on node1: it is paused (skep node resume node1)"
     );
     assert_eq!(
         refused(with(MachineState::Stopped, 2)),
-        "node2 cannot be given a certificate: the host does not answer \
+        "cannot install a certificate on node2: the host does not answer \
          (skep node rm --force node2 forgets it)"
     );
 }

@@ -151,7 +151,7 @@ impl ApiEngine {
         let mut tries = 0;
         loop {
             let node =
-                self.call("tell of a node", |docker| async move { docker.inspect_node(id).await });
+                self.call("inspect a node", |docker| async move { docker.inspect_node(id).await });
             let node = node.await?;
             let mut spec = node.spec.unwrap_or_default();
             let before = spec.clone();
@@ -162,7 +162,7 @@ impl ApiEngine {
             let version = node.version.and_then(|version| version.index).unwrap_or(0);
             let options =
                 UpdateNodeOptionsBuilder::default().version(version.cast_signed()).build();
-            let update = self.call("change a node", |docker| async move {
+            let update = self.call("update a node", |docker| async move {
                 docker.update_node(id, spec, options).await
             });
             match update.await {
@@ -220,7 +220,8 @@ impl Engine for ApiEngine {
     }
 
     async fn state(&self) -> Result<EngineState, Error> {
-        let info = self.call("tell its state", |docker| async move { docker.info().await }).await?;
+        let info =
+            self.call("report its state", |docker| async move { docker.info().await }).await?;
         Ok(engine_state(info))
     }
 
@@ -242,13 +243,13 @@ impl Engine for ApiEngine {
         let request =
             SwarmInitRequest { force_new_cluster: Some(true), ..inside::init_request(advertise) };
         let init = self
-            .call("form the swarm anew", |docker| async move { docker.init_swarm(request).await });
+            .call("re-create the swarm", |docker| async move { docker.init_swarm(request).await });
         init.await.map(|_| ())
     }
 
     async fn join_token(&self, role: Role) -> Result<String, Error> {
         let swarm =
-            self.call("tell of its swarm", |docker| async move { docker.inspect_swarm().await });
+            self.call("inspect its swarm", |docker| async move { docker.inspect_swarm().await });
         let tokens = swarm.await?.join_tokens.unwrap_or_default();
         let token = match role {
             Role::Manager => tokens.manager,
@@ -299,7 +300,7 @@ impl Engine for ApiEngine {
 
     async fn swarm(&self) -> Result<ObservedSwarm, Error> {
         let id = self
-            .call("tell of its swarm", |docker| async move { docker.inspect_swarm().await })
+            .call("inspect its swarm", |docker| async move { docker.inspect_swarm().await })
             .await?;
         let members = self.members().await?;
         let probed = probe::exists(self, PROBE).await?;
@@ -337,7 +338,7 @@ impl Engine for ApiEngine {
 
     async fn forget_member(&self, id: &str, force: bool) -> Result<(), Error> {
         let options = DeleteNodeOptionsBuilder::default().force(force).build();
-        let delete = self.call("forget a node", |docker| async move {
+        let delete = self.call("remove a node", |docker| async move {
             docker.delete_node(id, Some(options)).await
         });
         match delete.await {
@@ -358,7 +359,7 @@ impl Engine for ApiEngine {
 
     async fn has_image(&self, id: &str) -> Result<bool, Error> {
         let inspect =
-            self.call("look for an image", |docker| async move { docker.inspect_image(id).await });
+            self.call("inspect an image", |docker| async move { docker.inspect_image(id).await });
         match inspect.await {
             Ok(_) => Ok(true),
             Err(Error::Refused { status: 404, .. }) => Ok(false),

@@ -63,7 +63,7 @@ pub(super) async fn list(engine: &ApiEngine) -> Result<Vec<EngineImage>, Error> 
 
 pub(super) async fn layers(engine: &ApiEngine, id: &str) -> Result<Vec<String>, Error> {
     let inspect =
-        engine.call("tell of an image", |docker| async move { docker.inspect_image(id).await });
+        engine.call("inspect an image", |docker| async move { docker.inspect_image(id).await });
     let image = match inspect.await {
         // It went since it was listed.
         Err(Error::Refused { status: 404, .. }) => return Ok(Vec::new()),

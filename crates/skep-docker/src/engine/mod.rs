@@ -63,7 +63,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The cluster's registry does not answer as one.
-    #[error("the registry at {at} does not answer")]
+    #[error("the registry at {at} does not respond")]
     NoRegistry {
         /// Where it should be.
         at: SocketAddrV4,
@@ -80,10 +80,10 @@ pub enum Error {
         message: String,
     },
     /// The engine answered what cannot be understood.
-    #[error("the engine's answer cannot be understood")]
+    #[error("the response of Docker Engine cannot be parsed")]
     Garbled(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The connection broke in the midst of an archive of images.
-    #[error("the connection to the engine at {address} broke off")]
+    #[error("the connection to the engine at {address} broke")]
     BrokenOff {
         /// The engine's address.
         address: Ipv4Addr,
@@ -92,13 +92,13 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// It has taken and said nothing for too long while it was given images.
-    #[error("the engine took nothing and said nothing for {} s", .limit.as_secs())]
+    #[error("Docker Engine not responding for {} s", .limit.as_secs())]
     Silent {
         /// The limit.
         limit: Duration,
     },
     /// It goes on taking or saying something, and comes to no end.
-    #[error("the engine was given {mib} MiB and was not done after {} s", .limit.as_secs())]
+    #[error("Docker Engine did not finish loading {mib} MiB within {} s", .limit.as_secs())]
     Slow {
         /// What it was given, in MiB.
         mib: u64,
@@ -106,7 +106,7 @@ pub enum Error {
         limit: Duration,
     },
     /// It took too long.
-    #[error("the engine at {address} did not {what} within {} s", .limit.as_secs())]
+    #[error("timed out after {} s waiting for the engine at {address} to {what}", .limit.as_secs())]
     Timeout {
         /// The engine's address.
         address: Ipv4Addr,

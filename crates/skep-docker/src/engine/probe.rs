@@ -77,7 +77,7 @@ pub(super) async fn widen(engine: &ApiEngine, name: &str) -> Result<(), Error> {
     let options = UpdateServiceOptionsBuilder::default()
         .version(i32::try_from(version).unwrap_or_default())
         .build();
-    let updated = engine.call("change a service", |docker| async move {
+    let updated = engine.call("update a service", |docker| async move {
         docker.update_service(name, spec, options, None).await
     });
     updated.await.map(|_| ())
@@ -92,7 +92,7 @@ async fn is_prepared(engine: &ApiEngine, service: &str) -> Result<bool, Error> {
 
 /// Returns where in its swarm an engine is.
 pub(super) async fn place(engine: &ApiEngine) -> Result<Place, Error> {
-    let info = engine.call("tell its state", |docker| async move { docker.info().await }).await?;
+    let info = engine.call("report its state", |docker| async move { docker.info().await }).await?;
     let member = info.swarm.and_then(|swarm| swarm.node_id).unwrap_or_default();
     Ok(Place { member, architecture: info.architecture.unwrap_or_default() })
 }
@@ -116,7 +116,7 @@ pub(super) async fn published(engine: &ApiEngine, name: &str) -> Result<ProbeSer
 }
 
 async fn service(engine: &ApiEngine, name: &str) -> Result<Service, Error> {
-    let told = engine.call("tell of a service", |docker| async move {
+    let told = engine.call("inspect a service", |docker| async move {
         docker.inspect_service(name, None::<InspectServiceOptions>).await
     });
     told.await
@@ -201,7 +201,7 @@ fn spec(name: &str, image: &str, at: ProbeAt<'_>) -> ServiceSpec {
 }
 
 pub(super) async fn remove(engine: &ApiEngine, name: &str) -> Result<(), Error> {
-    let service = engine.call("look for a service", |docker| async move {
+    let service = engine.call("inspect a service", |docker| async move {
         docker.inspect_service(name, None::<InspectServiceOptions>).await
     });
     let id = match service.await {
@@ -215,7 +215,7 @@ pub(super) async fn remove(engine: &ApiEngine, name: &str) -> Result<(), Error> 
         Ok(()) | Err(Error::Refused { status: 404, .. }) => {}
         Err(error) => return Err(error),
     }
-    let wait = engine.wait_for("end a service");
+    let wait = engine.wait_for("remove a service");
     while tasks(engine, &id).await? > 0 {
         wait.pause().await?;
     }

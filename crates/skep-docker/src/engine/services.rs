@@ -227,7 +227,7 @@ pub(super) async fn task_log(
 ) -> Result<Vec<String>, Error> {
     let tail = lines.to_string();
     let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
-    let log = engine.call("hand out a log", |docker| async move {
+    let log = engine.call("return a log", |docker| async move {
         let mut text = Vec::new();
         let mut stream = docker.task_logs(task, Some(options));
         while let Some(output) = stream.try_next().await? {
@@ -246,7 +246,7 @@ pub(super) async fn task_log(
 }
 
 pub(super) async fn ran_out_of_memory(engine: &ApiEngine, container: &str) -> Result<bool, Error> {
-    let inspect = engine.call("tell of a container", |docker| async move {
+    let inspect = engine.call("inspect a container", |docker| async move {
         docker.inspect_container(container, None::<InspectContainerOptions>).await
     });
     Ok(inspect.await?.state.and_then(|state| state.oom_killed).unwrap_or(false))

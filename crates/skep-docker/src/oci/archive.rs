@@ -392,14 +392,14 @@ mod tests {
             (&archive[..archive.len() / 2], "it ends in the midst of a file"),
             (&tar_of(&[("a", b"b")]), "it has neither manifest.json nor index.json"),
         ] {
-            let expected = format!("it is no archive of container images: {why}");
+            let expected = format!("it is not an archive of container images: {why}");
             assert_eq!(contents("it", input(bytes)).unwrap_err().to_string(), expected);
             let streamed = stream("it", input(bytes), &mut |_| Ok(())).unwrap_err();
             assert_eq!(streamed.to_string(), expected);
         }
         let text = vec![b'x'; 4096];
         let error = contents("it", input(&text)).unwrap_err().to_string();
-        assert_eq!(error, "it is no archive of container images: it is no tar file");
+        assert_eq!(error, "it is not an archive of container images: it is no tar file");
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// What is read is no archive of images.
-    #[error("{source_name} is no archive of container images: {why}")]
+    #[error("{source_name} is not an archive of container images: {why}")]
     NotImages {
         /// The source.
         source_name: String,

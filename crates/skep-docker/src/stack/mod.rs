@@ -27,7 +27,7 @@ pub enum Error {
     #[error(transparent)]
     Engine(#[from] engine::Error),
     /// No manager could be asked.
-    #[error("no manager answers ({0})")]
+    #[error("no manager responds ({0})")]
     NoManager(String),
 }
 

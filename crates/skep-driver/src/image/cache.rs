@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((found.kernel(), found.id.len()), (dir.join("kernel"), 16));
         std::fs::remove_file(dir.join("kernel")).unwrap();
         let error = cache.with_root_disk(&dir.join("root.img")).unwrap_err().to_string();
-        assert!(error.contains("is gone or damaged"), "{error}");
+        assert!(error.contains("is missing or damaged"), "{error}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub enum Error {
     #[error("{0} is needed to build the image and is not installed")]
     Missing(String),
     /// The build needs root, or a namespace in which files can have many owners.
-    #[error("building the image needs root, or a namespace of users")]
+    #[error("building the image needs root or user namespaces")]
     NoOwners(#[source] CmdError),
     /// There is not enough room.
     #[error("{} has {free_mib} MiB free, and building the image takes {needed_mib} MiB", .path.display())]
@@ -56,7 +56,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] FileError),
     /// The image under a disk is not there any more.
-    #[error("the image {} on which the disk stands is gone or damaged", .0.display())]
+    #[error("the image {}, the backing file of the disk, is missing or damaged", .0.display())]
     Gone(PathBuf),
     /// The lock could not be had.
     #[error(transparent)]

@@ -223,7 +223,7 @@ impl Qemu {
                             return Err(program::only_kvm(&reason, &program::program()));
                         }
                         say(Remark::Warning(&format!(
-                            "software emulation, 5 to 20 times slower ({reason})"
+                            "software emulation, 5 to 20 times slower than KVM ({reason})"
                         )));
                     }
                     found.accelerator

@@ -371,7 +371,7 @@ mod tests {
         );
         assert_eq!(
             said("ssh: connect to host 192.0.2.7 port 2222: No route to host"),
-            "192.0.2.7, port 2222 cannot be reached: ssh: connect to host 192.0.2.7 port 2222: \
+            "192.0.2.7, port 2222 is unreachable: ssh: connect to host 192.0.2.7 port 2222: \
              No route to host"
         );
     }

@@ -26,7 +26,7 @@ pub enum Error {
     #[error(transparent)]
     Cmd(#[from] CmdError),
     /// A program said what cannot be understood.
-    #[error("the output of nft cannot be understood")]
+    #[error("the output of nft cannot be parsed")]
     Parse(#[source] serde_json::Error),
 }
 

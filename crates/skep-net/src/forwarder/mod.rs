@@ -54,7 +54,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The process does not listen.
-    #[error("the forwarder does not listen on {at}{}", if .said.is_empty() { String::new() } else { format!(": {}", .said) })]
+    #[error("the port forwarder is not listening on {at}{}", if .said.is_empty() { String::new() } else { format!(": {}", .said) })]
     Deaf {
         /// The address.
         at: std::net::SocketAddrV4,

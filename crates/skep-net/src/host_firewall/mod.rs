@@ -123,7 +123,7 @@ pub struct Interface(String);
 
 /// A name that no interface can have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is no name of an interface")]
+#[error("{0:?} is not an interface name")]
 pub struct InterfaceError(String);
 
 impl FromStr for Interface {
@@ -151,10 +151,10 @@ pub struct Scope {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Error {
     /// Everybody would be let in.
-    #[error("neither a source nor an interface says whom the node is to let in")]
+    #[error("name the source or interface that the node accepts traffic from")]
     Unscoped,
     /// The firewall has no such rules.
-    #[error("firewalld lets in by source, or by zone, and not by interface")]
+    #[error("firewalld accepts traffic by source or zone, not by interface")]
     Interface,
 }
 

@@ -36,7 +36,7 @@ pub enum Error {
     #[error(transparent)]
     Cmd(#[from] CmdError),
     /// A program said what cannot be understood.
-    #[error("the output of {program} cannot be understood")]
+    #[error("the output of {program} cannot be parsed")]
     Parse {
         /// The program.
         program: &'static str,
@@ -66,10 +66,10 @@ pub enum Error {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// What acts as root for ordinary users cannot be used.
-    #[error("skep-net, which makes networks for ordinary users, cannot be used")]
+    #[error("skep-net, which creates networks for non-root users, cannot be used")]
     NoHelper(#[source] CmdError),
     /// A user's own network is not to be had.
-    #[error("this host gives its users no network of their own")]
+    #[error("this host does not allow networks in user namespaces")]
     NoNamespace(#[source] CmdError),
     /// That may not be done for this user.
     #[error("refused: {0}")]

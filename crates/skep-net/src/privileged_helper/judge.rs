@@ -51,38 +51,35 @@ pub(super) enum Refusal {
     TapName(String),
     #[error("{0} belongs to another user or cluster")]
     NotYours(String),
-    #[error("{0} is another subnet than the network has")]
+    #[error("{0} is not the subnet of the network")]
     OtherSubnet(Ipv4Net),
     #[error("{subnet} is not in {pool}; sudo skep setup --subnets allows others")]
     NotInPool { subnet: Ipv4Net, pool: String },
     #[error("{subnet} overlaps {used}, which {by} uses")]
     SubnetTaken { subnet: Ipv4Net, used: Ipv4Net, by: String },
-    #[error("{NETWORKS} networks are as many as one user may have")]
+    #[error("one user can have {NETWORKS} networks at most")]
     TooMany,
-    #[error("{subnet} is larger than a user's network may be, which is a /{LARGEST}")]
+    #[error("{subnet} is too large: a user's network is /{LARGEST} at most")]
     TooLarge { subnet: Ipv4Net },
-    #[error("{ADDRESSES} addresses are as many as one user's networks may have together")]
+    #[error("one user's networks can have {ADDRESSES} addresses at most")]
     TooManyAddresses,
-    #[error(
-        "{} taps that are connected to nothing are as many as one user may have",
-        HostNetwork::LOOSE_TAPS
-    )]
+    #[error("one user can have {} unconnected taps at most", HostNetwork::LOOSE_TAPS)]
     TooManyLooseTaps,
-    #[error("an interface {0} is there already")]
+    #[error("an interface {0} exists already")]
     LinkTaken(String),
-    #[error("there is no bridge {0} yet")]
+    #[error("bridge {0} does not exist yet")]
     NoBridge(String),
     #[error("{0} is no node's address in that network")]
     NoNode(Ipv4Addr),
-    #[error("names in /etc/hosts are not for ordinary users; sudo skep setup --hosts allows them")]
+    #[error("users may not add names to /etc/hosts; sudo skep setup --hosts allows it")]
     NoNames,
     #[error("a cluster has at most {HOSTS} hosts")]
     TooManyHosts,
     #[error("a cluster has at most {} peers", Admits::MOST_PEERS)]
     TooManyPeers,
-    #[error("{NAMES} names are as many as one user may have")]
+    #[error("one user can have {NAMES} names at most")]
     TooManyNames,
-    #[error("{0:?} is no host name")]
+    #[error("{0:?} is not a host name")]
     BadName(String),
     #[error("{0} is in /etc/hosts already, or is this host's own")]
     NameTaken(String),

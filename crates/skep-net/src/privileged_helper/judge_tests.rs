@@ -157,7 +157,7 @@ fn subnets_are_from_the_pool_and_nobodys() {
         refused(&Act::EnsureBridge(place("skep-new", subnet)), MALLORY, reason);
     }
     let act = Act::EnsureBridge(place("skep-alice", "10.193.7.0/24"));
-    refused(&act, ALICE, "is another subnet than the network has");
+    refused(&act, ALICE, "is not the subnet of the network");
     let act = Act::EnsureBridge(place("skep-new", "10.193.3.0/24"));
     let nothing = judged_with(&Grants::default(), &act, ALICE).unwrap_err();
     assert!(nothing.contains("sudo skep setup --subnets"), "{nothing}");
@@ -186,9 +186,9 @@ fn taps_are_of_nodes_in_the_network() {
         refused(&tap(name, "skep-alice", "10.193.1.0/24"), ALICE, "no name of a tap");
     }
     let there = tap("skt0ac10107", "skep-alice", "10.193.1.0/24");
-    refused(&there, ALICE, "is there already");
+    refused(&there, ALICE, "exists already");
     let asleep = tap("skt0ac10202", "skep-asleep", "10.193.2.0/24");
-    refused(&asleep, ALICE, "there is no bridge skep-asleep yet");
+    refused(&asleep, ALICE, "bridge skep-asleep does not exist yet");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn names_are_new_and_lead_to_own_nodes() {
     refused(&names("taken.example", [10, 193, 1, 2]), ALICE, "is in /etc/hosts already");
     refused(&names("this-host", [10, 193, 1, 2]), ALICE, "is in /etc/hosts already");
     for bad in ["", "localhost", "a b", "a\n127.0.0.1 b", "# END skep:x", "a/b"] {
-        refused(&names(bad, [10, 193, 1, 2]), ALICE, "no host name");
+        refused(&names(bad, [10, 193, 1, 2]), ALICE, "not a host name");
     }
     let without = Grants { hosts: false, ..grants() };
     let error = judged_with(&without, &fine, ALICE).unwrap_err();

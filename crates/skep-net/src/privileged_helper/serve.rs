@@ -68,7 +68,7 @@ impl Grants {
 enum Undone {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("it is no request of skep's")]
+    #[error("it is not a request of skep")]
     Unread(#[source] serde_json::Error),
     #[error("it was not done within {} s", WORK.as_secs())]
     Slow,

@@ -47,19 +47,19 @@ const SUBIDS: u32 = 65536;
 #[derive(Debug, Error)]
 pub enum Error {
     /// Only root may change a host.
-    #[error("only root may change what users may do")]
+    #[error("only root can change what users may do")]
     NotRoot,
     /// There is no such user.
     #[error("there is no user {0}")]
     NoUser(String),
     /// There is no sudo.
-    #[error("sudo is not installed, through which skep acts as root for others")]
+    #[error("sudo is not installed; non-root users need it to run skep-net")]
     NoSudo,
     /// sudo does not take the file that it would be given.
-    #[error("sudo would not take {SUDOERS}, so it was not put in place")]
+    #[error("sudo rejects {SUDOERS}; it was not installed")]
     Sudoers(#[source] CmdError),
     /// AppArmor does not take the profile that lets skep have namespaces of users.
-    #[error("{} was not put in place or not loaded", apparmor::PROFILE)]
+    #[error("{} was not installed or not loaded", apparmor::PROFILE)]
     Profile(#[source] CmdError),
     /// Users have clusters.
     #[error("users have clusters on this host")]

@@ -48,7 +48,7 @@ impl StepContext<'_> {
         limit: Duration,
     ) -> Result<(), Error> {
         let address = self.record(node)?.address;
-        let what = format!("port {} did not answer through {node} ({address})", probe.port);
+        let what = format!("for port {} to respond on {node} ({address})", probe.port);
         self.poll(&what, limit, async || {
             let answer = fetch_soon(address, probe.port, limit.min(FETCH_ROUND)).await;
             Ok(answer.map(|_| ()).map_err(|error| error.to_string()))
@@ -64,7 +64,7 @@ impl StepContext<'_> {
     ) -> Result<String, Error> {
         let limit = self.verification_limit(Some(node));
         let address = self.record(node)?.address;
-        let what = "two nodes did not find each other on an overlay network";
+        let what = "for two nodes to find each other on an overlay network";
         self.poll(what, limit, async || {
             let page = fetch_peers(address, probe.port, limit).await;
             let seen = page.map_err(|error| error.to_string());

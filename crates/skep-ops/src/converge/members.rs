@@ -29,7 +29,7 @@ enum Stage {
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Outside => "its engine did not begin to join",
+            Self::Outside => "its engine has not started to join",
             Self::Asked => "its engine is joining",
             Self::Listed => "the managers know it, and its engine is still joining",
             Self::Joined => "it has joined",
@@ -65,7 +65,7 @@ impl StepContext<'_> {
         let mut pause = Duration::from_millis(50);
         let mut told = String::new();
         let limit = self.limit_from(Some(node), Duration::from_secs(20), Duration::from_secs(90));
-        self.poll_moving("it did not join the swarm", limit, async |moved| {
+        self.poll_moving("for it to join the swarm", limit, async |moved| {
             let now = match self.advance_join(node, role, through).await {
                 Ok(Stage::Joined) => return Ok(Ok(())),
                 Ok(now) => Ok(now),
@@ -209,7 +209,7 @@ impl StepContext<'_> {
         let id = self.member_id(node).await?;
         let limit = self.limit(Some(node), Duration::from_secs(30)).max(Duration::from_secs(60));
         let mut told = 0;
-        self.poll("the node's tasks did not stop", limit, async || {
+        self.poll("for the node's tasks to stop", limit, async || {
             let manager = match self.manager(through).await {
                 Ok(manager) => manager,
                 Err(error) => return Ok(Err(error.to_string())),
@@ -268,7 +268,7 @@ impl StepContext<'_> {
     async fn drain(&self, node: &NodeName, id: &str, manager: &dyn Engine) -> Result<(), Error> {
         manager.set_availability(id, "drain").await?;
         let limit = self.stop_limit(node);
-        let moved = self.poll("the node's tasks did not stop", limit, async || {
+        let moved = self.poll("for the node's tasks to stop", limit, async || {
             match manager.running_tasks(id).await? {
                 0 => Ok(Ok(())),
                 count => Ok(Err(format!("{count} still run"))),
@@ -283,7 +283,7 @@ impl StepContext<'_> {
 
     async fn forget(&self, manager: &dyn Engine, id: &str) -> Result<(), Error> {
         let limit = self.limit(None, Duration::from_secs(30)).max(Duration::from_secs(60));
-        self.poll("the swarm did not forget the node", limit, async || {
+        self.poll("for the swarm to remove the node", limit, async || {
             match manager.forget_member(id, true).await {
                 Ok(()) => Ok(Ok(())),
                 // A manager that was demoted a moment ago still counts for one.
@@ -303,7 +303,7 @@ impl StepContext<'_> {
             self.limit_from(nodes.first(), Duration::from_secs(20), Duration::from_secs(60));
         let mut told = String::new();
         let mut fewest = nodes.len();
-        self.poll_moving("not all nodes became Ready", limit, async |moved| {
+        self.poll_moving("for all nodes to be Ready", limit, async |moved| {
             let swarm = match self.manager(through).await {
                 Ok(manager) => manager.members().await,
                 Err(error) => return Ok(Err(error.to_string())),

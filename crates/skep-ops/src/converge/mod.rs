@@ -162,7 +162,7 @@ pub enum Error {
     #[error(transparent)]
     File(#[from] skep_sys::FileError),
     /// Something did not happen in time.
-    #[error("{what} within {} s: {last}", .limit.as_secs())]
+    #[error("timed out after {} s waiting {what}: {last}", .limit.as_secs())]
     Late {
         /// What did not happen.
         what: String,
@@ -182,7 +182,7 @@ pub enum Error {
         reason: String,
     },
     /// What a step acts on is not written down.
-    #[error("{0} is not written down")]
+    #[error("{0} has no record")]
     NoRecord(String),
     /// A file in the node does not hold what it should.
     #[error("{file} in the node is damaged")]
@@ -203,7 +203,7 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] skep_docker::oci::Error),
     /// No manager could be asked.
-    #[error("no manager answers ({0})")]
+    #[error("no manager responds ({0})")]
     NoManager(String),
 }
 

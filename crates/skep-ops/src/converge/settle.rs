@@ -56,7 +56,7 @@ pub async fn settle<E>(
             Ok(()) => {}
             Err(failures) => match reason_to_boot(&failures) {
                 Some(reason) if birth != Birth::Boot => {
-                    tell(format!("machines are booted, as they cannot be forked: {reason}"));
+                    tell(format!("booting machines, as they cannot be forked: {reason}"));
                     birth = Birth::Boot;
                 }
                 _ => {

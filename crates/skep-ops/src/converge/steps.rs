@@ -375,7 +375,7 @@ impl StepContext<'_> {
         let engine = self.engine(node)?;
         let limit = self.limit(Some(node), Duration::from_secs(20));
         let mut refused = None;
-        self.poll("the engine did not answer", limit, async || match engine.part().await {
+        self.poll("for the engine to respond", limit, async || match engine.part().await {
             Ok(Part::Unsettled(state)) => Ok(Err(format!("its part in the swarm is {state}"))),
             Ok(_) => Ok(Ok(())),
             Err(error) => {

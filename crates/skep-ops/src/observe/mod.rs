@@ -32,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] skep_store::Error),
     /// Nodes are written down, and the cluster that they belong to is not.
-    #[error("{} has nodes and no cluster.json, without which their network is not known", .0.display())]
+    #[error("{} has nodes but no cluster.json, which records their network", .0.display())]
     NoRecord(PathBuf),
     /// The host's network cannot be looked at.
     #[error(transparent)]
@@ -279,7 +279,7 @@ impl Observer<'_> {
                 MachineState::Running => self.images_of(dir, &node.record).await,
                 MachineState::Paused => Err("the machine is paused".to_owned()),
                 MachineState::Crashed => Err("the machine has crashed".to_owned()),
-                MachineState::Stopped => Err("the machine does not run".to_owned()),
+                MachineState::Stopped => Err("the machine is not running".to_owned()),
             };
             (name.clone(), images)
         });

@@ -88,7 +88,7 @@ pub enum Error {
         now: OffsetDateTime,
     },
     /// A certificate could not be made.
-    #[error("cannot make a certificate")]
+    #[error("cannot create a certificate")]
     Make(#[from] rcgen::Error),
 }
 

@@ -32,7 +32,7 @@ async fn where_machines_cannot_be_forked_they_are_booted_and_it_is_told_once() {
     let host = host().await;
     host.forbid_forks();
     let told = settled(&host, &spec(1, 1)).await;
-    assert_eq!(told, ["machines are booted, as they cannot be forked: it is forbidden"]);
+    assert_eq!(told, ["booting machines, as they cannot be forked: it is forbidden"]);
     assert_whole(&host, &spec(1, 1), "booted").await;
     // Those that can be are not talked of.
     let host = super::host().await;
@@ -47,7 +47,7 @@ async fn copies_that_run_and_hang_are_booted() {
         // Several hang at the same time.
         let told = settled(&host, &spec(1, 3)).await;
         assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].starts_with("machines are booted, as they cannot be forked: "), "{told:?}");
+        assert!(told[0].starts_with("booting machines, as they cannot be forked: "), "{told:?}");
         assert_whole(&host, &spec(1, 3), "booted").await;
     }
 }

@@ -69,7 +69,7 @@ async fn a_node_that_dies_or_is_full_while_it_is_given_images_gets_them_at_the_n
     for (upload, words) in [
         (Upload::Dies, "the machine died"),
         (Upload::Full, "no space left on device"),
-        (Upload::Deaf, "took nothing and said nothing"),
+        (Upload::Deaf, "Docker Engine not responding"),
     ] {
         let host = host().await;
         let (wanted, _dir) = with_images(1, 2).await;

@@ -66,7 +66,7 @@ pub(super) async fn bring_up(context: &Context, args: Up) -> Result<Option<Done>
         // Nothing came of it, and why is told before what is wrong with the rest.
         let ended = userns.end_if_unused().await;
         return result
-            .and_then(|done| ended.map(|()| done).context("the network of this user's own"));
+            .and_then(|done| ended.map(|()| done).context("the network in a user namespace"));
     }
     result
 }

@@ -71,7 +71,7 @@ impl Context {
             (Net::Bridge, None) => Ok(told),
             (Net::Bridge, Some(_)) => Err(other("of their user's own (--net user)")),
             (Net::User, None) if skep_sys::is_root() => {
-                Err(CliError::usage("--net user is for ordinary users: root needs nobody's leave"))
+                Err(CliError::usage("--net user is for non-root users"))
             }
             (Net::User, None) if !there.is_empty() => Err(other("of this host (--net bridge)")),
             (Net::User, None) => {

@@ -197,7 +197,7 @@ mod tests {
         error: stack shop did not converge within 60 s
           web: 0/1; web.1 on node1: the node is down
           node1 is down
-          at the end no manager answers (node0: it does not answer)
+          at the end no manager responds (node0: it does not answer)
           try: skep status  # skep up starts what is down
         ");
     }
