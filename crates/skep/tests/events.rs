@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 use skep_testkit::home::{Home, Said};
 use skep_testkit::records::put_cluster;
+use skep_testkit::schema::assert_described;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 
 /// Returns the lines, each of which is an object with a time; what differs from run to run is blanked.
 fn objects(said: &Said) -> Vec<Value> {
     let parse = |line: &str| {
-        let mut object: Value = serde_json::from_str(line).unwrap();
+        let mut object = assert_described("event", line);
         assert!(object["event"].is_string() && object["time"].is_string(), "{line}");
         object["time"] = json!("TIME");
         if object.get("seconds").is_some() {

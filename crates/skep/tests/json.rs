@@ -33,6 +33,8 @@ fn what_commands_print_fits_its_schema() {
         ("certs-show", "certs show -o json"),
         ("doctor", "doctor -o json"),
         ("image-ls", "image ls -o json"),
+        ("node-ls", "node ls -o json"),
+        ("node-ls", "node inspect worker"),
         ("registry-status", "registry status -o json"),
         (
             "firewall-show",
@@ -47,6 +49,20 @@ fn what_commands_print_fits_its_schema() {
         println!("{line}: {}", said.stderr);
         assert_described(schema, &said.stdout);
     }
+}
+
+#[test]
+fn inspect_prints_the_nodes_that_are_meant() {
+    let home = home();
+    let workers = assert_described("node-ls", &home.run("node inspect worker"));
+    let names: Vec<_> = workers["nodes"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+    assert_eq!(names, ["node1"]);
+    let said = home.try_run("node inspect node7");
+    assert_eq!((said.code, &*said.stdout), (2, ""));
+    assert!(said.stderr.contains("demo has no node node7; it has node0, node1"), "{}", said.stderr);
+    let table = home.run("node ls");
+    assert!(table.starts_with("NODE    ROLE"), "{table}");
+    assert_eq!(table.lines().count(), 3);
 }
 
 #[test]
@@ -88,7 +104,9 @@ fn every_schema_is_documented_and_says_what_each_key_means() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let schema: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        let format = schema["properties"]["format"]["const"].as_u64().unwrap();
+        // Of events the first has it.
+        let of = schema.get("oneOf").map_or(&schema, |kinds| &kinds[0]);
+        let format = of["properties"]["format"]["const"].as_u64().unwrap();
         assert_eq!(schema["$id"], format!("urn:skep:schema:{name}:{format}"));
         let row = page.lines().find(|line| line.contains(&format!("(schemas/{name}.json)")));
         let row = row.unwrap_or_else(|| panic!("docs/json.md does not name {name}"));
@@ -105,6 +123,9 @@ fn describes(schema: &serde_json::Value, path: &str) {
         let about = below["description"].as_str().unwrap_or_default();
         assert!(!about.is_empty(), "{path}.{key} has no description");
         describes(below, &format!("{path}.{key}"));
+    }
+    for either in schema["oneOf"].as_array().into_iter().flatten() {
+        describes(either, path);
     }
     for step in ["items", "additionalProperties"] {
         if let Some(below) = schema.get(step) {

@@ -15,6 +15,11 @@ Nodes are named by NAME, `worker:0` (the first worker), `manager:0-2`, `worker:*
 /// `skep node`.
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
+    /// List nodes.
+    Ls(crate::commands::NodeList),
+    /// Print all that is known of nodes.
+    #[command(after_help = FILTERS)]
+    Inspect(crate::commands::NodeInspect),
     /// Add nodes to a cluster.
     Add(NodeAdd),
     /// Remove nodes and their data; tasks move away first.

@@ -46,6 +46,7 @@ pub use down::Down;
 pub use hosts::HostsCommand;
 pub use init::Init;
 pub use man::Man;
+pub use node::{NodeInspect, NodeList};
 pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};

@@ -1,6 +1,9 @@
 //! `skep node`.
 
+mod list;
 mod settings;
+
+pub use list::{NodeInspect, NodeList};
 
 use std::path::PathBuf;
 
@@ -26,6 +29,8 @@ use crate::outln;
 
 pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), CliError> {
     match command {
+        NodeCommand::Ls(args) => list::list(context, &args).await,
+        NodeCommand::Inspect(args) => list::inspect(context, &args).await,
         NodeCommand::Add(args) => add(context, args).await,
         NodeCommand::Rm(args) => remove(context, args).await,
         NodeCommand::Start(args) => start(context, &args).await,

@@ -127,11 +127,16 @@ fn is_well(node: &ObservedNode, seen: &Observed) -> bool {
     member(node, seen).is_some_and(|member| member.ready)
 }
 
-fn print(dir: &ClusterDir, seen: &Observed) {
+/// Returns the nodes for people.
+pub(super) fn node_table(seen: &Observed) -> String {
     let header =
         ["NODE", "ROLE", "MACHINE", "ADDRESS", "SWARM", "AVAILABILITY", "ENGINE", "LABELS"];
     let rows: Vec<_> = seen.nodes.iter().map(|(name, node)| cells(name, node, seen)).collect();
-    out!("{}", table(&header, &rows));
+    table(&header, &rows)
+}
+
+fn print(dir: &ClusterDir, seen: &Observed) {
+    out!("{}", node_table(seen));
     outln!();
     let yes = |there: bool, text: String| if there { text } else { format!("{text} (missing)") };
     if let Some(cluster) = &seen.cluster {
@@ -234,31 +239,33 @@ fn swarm(node: &ObservedNode, member: Option<&Member>) -> &'static str {
     }
 }
 
-pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {
-    let node = |(name, node): (&NodeName, &ObservedNode)| {
-        let member = member(node, seen);
-        let spec = &node.record.spec;
-        let problem = match &node.engine {
-            EngineState::Unreachable(reason) => reason.as_str(),
-            _ => "",
-        };
-        json!({
-            "name": name,
-            "role": member.map_or(spec.role, |member| member.role),
-            "leader": member.is_some_and(|member| member.leader),
-            "machine": node.machine,
-            "address": node.record.address,
-            "mac": node.record.mac,
-            "cpus": spec.cpus,
-            "memory": spec.memory,
-            "disk": spec.disk,
-            "swarm": swarm(node, member),
-            "availability": member.map(|member| member.availability.as_str()),
-            "engine": node.engine.version(),
-            "labels": member.map_or(&spec.labels, |member| &member.labels),
-            "problem": problem,
-        })
+/// Returns one node for programs.
+pub(super) fn node_document(node: &ObservedNode, seen: &Observed) -> Value {
+    let member = member(node, seen);
+    let spec = &node.record.spec;
+    let problem = match &node.engine {
+        EngineState::Unreachable(reason) => reason.as_str(),
+        _ => "",
     };
+    json!({
+        "name": node.record.name(),
+        "role": member.map_or(spec.role, |member| member.role),
+        "leader": member.is_some_and(|member| member.leader),
+        "machine": node.machine,
+        "address": node.record.address,
+        "mac": node.record.mac,
+        "cpus": spec.cpus,
+        "memory": spec.memory,
+        "disk": spec.disk,
+        "swarm": swarm(node, member),
+        "availability": member.map(|member| member.availability.as_str()),
+        "engine": node.engine.version(),
+        "labels": member.map_or(&spec.labels, |member| &member.labels),
+        "problem": problem,
+    })
+}
+
+pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {
     let network = seen.cluster.as_ref().map(|cluster| &cluster.network);
     let managers = seen.nodes.values().filter(|node| node.record.spec.role == Role::Manager);
     json!({
@@ -274,6 +281,6 @@ pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {
         "hosts": seen.hosts_entries.iter().map(|entry| &entry.name).collect::<Vec<_>>(),
         "leftovers": seen.leftovers,
         "warnings": super::certs::warnings(dir),
-        "nodes": seen.nodes.iter().map(node).collect::<Vec<_>>(),
+        "nodes": seen.nodes.values().map(|node| node_document(node, seen)).collect::<Vec<_>>(),
     })
 }

@@ -130,6 +130,7 @@ fn seconds(took: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use skep_core::model::NodeName;
+    use skep_testkit::schema::assert_described;
 
     use super::*;
 
@@ -175,6 +176,12 @@ mod tests {
         {"event":"ended","ok":true,"code":0,"seconds":1.5}
         {"event":"ended","ok":false,"code":1,"seconds":1.5,"message":"no swarm","hints":["skep up demo"]}
         "#);
+        let started = [started("up").to_string()];
+        for line in started.iter().chain(&told).chain(&ends) {
+            let mut object: Value = serde_json::from_str(line).unwrap();
+            object["time"] = json!("2026-01-02T03:04:05.678Z");
+            assert_described("event", &object.to_string());
+        }
     }
 
     #[test]
