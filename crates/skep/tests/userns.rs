@@ -91,6 +91,105 @@ async fn story() {
     userns.end_if_unused().await.unwrap();
 }
 
+/// Nodes of two clusters, as namespaces of their own on the bridges; then without rules, where each attack has to succeed.
+const TWO_CLUSTERS: &str = r#"
+set -eu
+node() {
+    unshare --net sleep 300 &
+    pid=$!
+    pids="$pids $pid"
+    until [ "$(readlink /proc/$pid/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+    ip link add "to-$1" type veth peer name eth0 netns "$pid"
+    ip link set "to-$1" master "skep-$1" up
+    for words in "address add $2.2/24 dev eth0" "link set eth0 up" "route add default via $2.1"; do
+        nsenter --net="/proc/$pid/ns/net" ip $words
+    done
+}
+# Nobody listens, and a node's kernel says so.
+reaches() {
+    for attempt in $4; do
+        if nsenter --net="/proc/$2/ns/net" timeout 5 bash -c ": </dev/tcp/$3/9" 2>&1 | grep -q refused; then
+            echo "$1: yes"
+            return
+        fi
+    done
+    echo "$1: no"
+}
+attacks() {
+    reaches "one to the other" "$one" 10.193.67.2 "$1"
+    reaches "the other to one" "$other" 10.193.66.2 "$1"
+}
+pids=
+trap 'kill $pids' EXIT
+node a 10.193.66
+one=$pid
+node b 10.193.67
+other=$pid
+reaches "namespace to one" self 10.193.66.2 "1 2 3"
+reaches "namespace to the other" self 10.193.67.2 "1 2 3"
+reaches "one to its gateway" "$one" 10.193.66.1 "1 2 3"
+attacks 1
+nft flush ruleset
+echo flushed
+attacks 1
+ip rule flush
+ip rule add pref 32766 lookup main
+echo without rules
+attacks "1 2 3"
+"#;
+
+#[test]
+fn two_clusters_in_a_users_own_namespace_are_apart() {
+    if !can_run_machines() {
+        return;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = tempfile::tempdir().unwrap();
+        let program = env!("CARGO_BIN_EXE_skep");
+        let userns = UsernsNetwork::for_store(store.path(), program.into()).unwrap();
+        let bridges = [("a", "10.193.66.0/24"), ("b", "10.193.67.0/24")];
+        for (name, subnet) in bridges {
+            let bridge = format!("skep-{name}");
+            let network = NetworkRecord { subnet: subnet.parse().unwrap(), bridge };
+            let owner =
+                Owner { cluster: name.parse().unwrap(), store: store.path().into(), user: 7 };
+            userns.ensure_bridge(&network, &owner).await.unwrap();
+            userns.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
+        }
+        let words = userns.entering();
+        let mut inside = Command::new(&words[0]);
+        inside.args(&words[1..]).args(["bash", "-c", TWO_CLUSTERS]);
+        let path = std::env::var("PATH").unwrap_or_default();
+        let said = inside.env("PATH", format!("{path}:/usr/sbin:/sbin")).output().unwrap();
+        let text = String::from_utf8_lossy(&said.stdout);
+        assert_eq!(
+            text.lines().collect::<Vec<_>>(),
+            [
+                "namespace to one: yes",
+                "namespace to the other: yes",
+                "one to its gateway: yes",
+                "one to the other: no",
+                "the other to one: no",
+                "flushed",
+                "one to the other: no",
+                "the other to one: no",
+                "without rules",
+                "one to the other: yes",
+                "the other to one: yes",
+            ],
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
+        for (name, _) in bridges {
+            userns.remove_firewall(&format!("skep-{name}")).await.unwrap();
+            userns.remove_link(&format!("skep-{name}")).await.unwrap();
+        }
+        userns.end_if_unused().await.unwrap();
+        assert!(UsernsNetwork::of_store(store.path(), program.into()).is_none());
+    });
+}
+
 fn start_server(userns: &UsernsNetwork) -> Child {
     let words = userns.entering();
     let mut server = Command::new(&words[0]);

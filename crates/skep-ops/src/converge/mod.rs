@@ -13,6 +13,7 @@ mod patience;
 mod provision;
 mod ready;
 mod registry;
+mod reserve;
 mod settle;
 mod steps;
 mod verify;
@@ -31,6 +32,7 @@ use ready::Ready;
 
 pub use options::EngineSetup;
 pub use provision::{Delivery, Identity, PROGRAM, render};
+pub use reserve::reserve;
 pub use settle::{Unsettled, settle};
 
 use skep_docker::contexts;

@@ -110,6 +110,8 @@ pub(crate) struct State {
     pub tables: BTreeMap<String, Table>,
     /// Whose the networks are.
     pub claims: Claims,
+    /// How many more bridges somebody else makes a moment before, with the same subnet.
+    pub rivals: usize,
     /// Where ports of the loopback lead, by table.
     pub published: BTreeMap<String, String>,
     pub forwarding: bool,
@@ -227,6 +229,11 @@ impl FakeHost {
             Some(upload) => drop(uploads.insert(dir, upload)),
             None => drop(uploads.remove(&dir)),
         }
+    }
+
+    /// Lets somebody else be quicker to take the next subnets that are chosen.
+    pub fn set_rivals(&self, rivals: usize) {
+        self.state().rivals = rivals;
     }
 
     /// Sets how long anything that is waited for may take: longer than usual where it succeeds in the end.

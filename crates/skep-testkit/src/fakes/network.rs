@@ -20,6 +20,14 @@ fn injected() -> Error {
 impl Network for FakeHost {
     async fn ensure_bridge(&self, network: &NetworkRecord, owner: &Owner) -> Result<(), Error> {
         self.act(injected, |state| {
+            if state.rivals > 0 {
+                state.rivals -= 1;
+                let rival = Owner { user: 1000, ..owner.clone() };
+                let bridge = format!("skep-rival-{}", state.rivals);
+                state.claims.insert(bridge, Claim::of(&rival, network.subnet));
+                let reason = format!("{} overlaps what a rival has", network.subnet);
+                return Err(Error::Taken(reason));
+            }
             state.bridges.insert(network.bridge.clone(), (network.clone(), owner.clone()));
             Ok(())
         })

@@ -6,6 +6,7 @@ mod forks;
 mod images;
 mod joins;
 mod machines;
+mod reserve;
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;

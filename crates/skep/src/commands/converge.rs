@@ -107,15 +107,19 @@ pub(super) async fn converge(
         async || machinery.observe(cluster.dir(), Damage::Refuse).await,
         |text| machinery.progress.event(Event::Warning(text)),
     );
-    let error = match settled.await {
-        Ok(()) => return Ok(()),
-        Err(Unsettled::Unplanned(error)) => error,
-        Err(Unsettled::Failed(failures)) => CliError::from_failures(&failures),
-        Err(Unsettled::Restless) => {
+    let Err(unsettled) = settled.await else { return Ok(()) };
+    Err(Shortfall { error: told(unsettled), formed: formed.into_inner() })
+}
+
+/// Returns what the user is told of what did not settle.
+pub(super) fn told(unsettled: Unsettled<CliError>) -> CliError {
+    match unsettled {
+        Unsettled::Unplanned(error) => error,
+        Unsettled::Failed(failures) => CliError::from_failures(&failures),
+        Unsettled::Restless => {
             CliError::failed("the cluster does not converge: its engines do not stay reachable")
         }
-    };
-    Err(Shortfall { error, formed: formed.into_inner() })
+    }
 }
 
 /// Adds to an error which nodes work and what is wrong with the others, and how to go on.

@@ -31,8 +31,6 @@ mod try_vm;
 mod up;
 mod version;
 
-pub use up::CHOICES;
-
 use std::time::{Instant, SystemTime};
 
 use clap::{Args, CommandFactory};

@@ -11,13 +11,13 @@ use skep_core::plan::{
     Aftermath, Attempt, Birth, Change, UpOptions, Verify, plan_aftermath, plan_reservation, plan_up,
 };
 use skep_driver::ssh::{self, Checked};
-use skep_ops::converge::{Failure, OnFailure};
+use skep_ops::converge::{OnFailure, reserve as reserve_network};
 use skep_ops::observe::Damage;
 use skep_store::LockedCluster;
 use skep_store::pki::rotation;
 use skep_sys::shell_quoted;
 
-use super::converge::{Shortfall, carry_out, converge, plan_error, try_out, with_standing};
+use super::converge::{Shortfall, carry_out, converge, plan_error, told, try_out, with_standing};
 use super::dry_run::Preview;
 use super::image;
 use super::registry;
@@ -28,9 +28,6 @@ use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, sorted};
 use crate::render::progress::Progress;
-
-/// How often a subnet is chosen before an `up` gives up. Each time somebody else took the one that was chosen.
-pub const CHOICES: u32 = 5;
 
 /// A cluster that was brought up.
 pub(super) struct Done {
@@ -86,6 +83,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     // A host without its tools cannot even be looked at.
     let recorded = dir.record().ok().flatten();
     let asked = file.clone().unwrap_or_default().with_flags(&args.wanted)?.spec(name.clone());
+    refuse_peers(context.userns().is_some(), &asked)?;
     let has_machines = asked.has_machines()
         || recorded.as_ref().is_some_and(|it| it.nodes.iter().any(|node| node.host.is_none()));
     if !args.dry_run.dry_run && has_machines {
@@ -267,18 +265,24 @@ fn check_userns(
         return Err(CliError::usage(message)
             .hint("sudo skep setup  # then run the same command without --net user"));
     }
-    if !spec.peers.is_empty() {
-        let message = "clusters with --net user cannot be peers: their networks are in a namespace of the user's own";
-        return Err(CliError::usage(message)
-            .hint("sudo skep setup  # then run the same command without --net user")
-            .hint("run the same command with --publish PORT  # then open http://localhost:PORT"));
-    }
+    refuse_peers(true, spec)?;
     if !spec.hostnames.is_empty() && machinery.writes_own_names() {
         let message = "--hostname does not work with --net user: nodes are reached through loopback addresses";
         return Err(CliError::usage(message)
             .hint("run the same command with --publish PORT  # then open http://localhost:PORT"));
     }
     Ok(())
+}
+
+/// Refuses peers where networks are in a user's namespace: there are no claims there, by which two clusters are opened.
+fn refuse_peers(userns: bool, spec: &ClusterSpec) -> Result<(), CliError> {
+    if !userns || spec.peers.is_empty() {
+        return Ok(());
+    }
+    let message = "clusters with --net user cannot be peers: their networks are in a namespace of the user's own";
+    Err(CliError::usage(message)
+        .hint("sudo skep setup  # then run the same command without --net user")
+        .hint("run the same command with --publish PORT  # then open http://localhost:PORT"))
 }
 
 /// Looks whether hosts that are to become nodes can, before anything is touched.
@@ -322,18 +326,15 @@ async fn reserve(
     cluster: &LockedCluster,
     spec: &ClusterSpec,
 ) -> Result<Observed, CliError> {
-    let mut choices = 0;
-    loop {
-        let mut seen = machinery.observe(cluster.dir(), Damage::Refuse).await?;
-        // A choice that was taken is in the record already, and is replaced.
-        seen.cluster = None;
-        let plan = plan_reservation(spec, &seen).map_err(plan_error)?;
-        choices += 1;
-        match try_out(machinery, cluster, &plan, OnFailure::Stop, &|_| ()).await {
-            Ok(()) => return machinery.observe(cluster.dir(), Damage::Refuse).await,
-            Err(failures) if choices < CHOICES && failures.iter().any(Failure::is_taken) => {}
-            Err(failures) => return Err(CliError::from_failures(&failures)),
-        }
+    let look = async || machinery.observe(cluster.dir(), Damage::Refuse).await;
+    let reserved = reserve_network(
+        |seen| plan_reservation(spec, seen).map_err(plan_error),
+        async |plan| try_out(machinery, cluster, plan, OnFailure::Stop, &|_| ()).await,
+        look,
+    );
+    match reserved.await {
+        Ok(()) => look().await,
+        Err(unsettled) => Err(told(unsettled)),
     }
 }
 
@@ -422,4 +423,20 @@ pub(super) fn options(waiting: &Waiting) -> UpOptions {
         Verification::None => Verify::Nothing,
     };
     UpOptions { birth, wait: !waiting.no_wait, verify }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_are_refused_with_networks_of_a_users_own() {
+        let wanted = Wanted { peer: vec!["b".parse().unwrap()], ..Wanted::default() };
+        let file = ClusterFile::default().with_flags(&wanted).unwrap();
+        let spec = file.spec("a".parse().unwrap());
+        assert!(refuse_peers(false, &spec).is_ok());
+        let error = refuse_peers(true, &spec).unwrap_err();
+        assert!(error.message.contains("--net user cannot be peers"), "{}", error.message);
+        assert!(refuse_peers(true, &ClusterSpec { peers: Vec::new(), ..spec }).is_ok());
+    }
 }

@@ -13,7 +13,7 @@ use skep_core::plan::{
     plan_machines_up, plan_stop, reservation,
 };
 use skep_driver::Driver as _;
-use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, settle};
+use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, reserve, settle};
 use skep_ops::observe::Damage;
 use skep_store::dm::{Config, Error, MachineStore};
 use skep_store::{ClusterDir, LockedCluster, Machine};
@@ -26,7 +26,6 @@ use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
 use super::wanted::node_spec;
 use crate::cli::{Accel, Verification, Waiting};
-use crate::commands::CHOICES;
 use crate::context::{Context, Machinery};
 use crate::error::CliError;
 
@@ -101,6 +100,14 @@ fn waiting_options() -> Result<Waiting, String> {
     })
 }
 
+fn unsettled(why: Unsettled<String>) -> String {
+    match why {
+        Unsettled::Unplanned(error) => error,
+        Unsettled::Failed(failures) => told(&CliError::from_failures(&failures)),
+        Unsettled::Restless => "the engine does not stay reachable".to_owned(),
+    }
+}
+
 fn told(error: &CliError) -> String {
     let hints = error.hints.iter().map(|hint| format!("\n  try: {hint}"));
     error.message.clone() + &hints.collect::<String>()
@@ -150,16 +157,9 @@ impl Store<'_> {
         plan: &(dyn Fn(&Observed) -> Result<Plan, String> + Sync),
         tell: Tell<'_>,
     ) -> Result<(), String> {
-        let mut choices = 0;
-        loop {
-            // A choice that was taken is in the record already, and is replaced.
-            let seen = Observed { cluster: None, ..self.look().await? };
-            choices += 1;
-            match self.try_out(&plan(&seen)?, OnFailure::Stop, tell).await {
-                Err(failures) if choices < CHOICES && failures.iter().any(Failure::is_taken) => {}
-                done => return done.map_err(|it| told(&CliError::from_failures(&it))),
-            }
-        }
+        let carry_out = async |plan: &Plan| self.try_out(plan, OnFailure::Stop, tell).await;
+        let reserved = reserve(plan, carry_out, async || self.look().await).await;
+        reserved.map_err(unsettled)
     }
 
     /// Brings a machine up to an engine that answers. One that cannot be forked is booted.
@@ -189,11 +189,7 @@ impl Store<'_> {
             async || self.look().await,
             |text| tell(&format!("({names}) {text}")),
         );
-        settled.await.map_err(|unsettled| match unsettled {
-            Unsettled::Unplanned(error) => error,
-            Unsettled::Failed(failures) => told(&CliError::from_failures(&failures)),
-            Unsettled::Restless => "the engine does not stay reachable".to_owned(),
-        })
+        settled.await.map_err(unsettled)
     }
 
     fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
