@@ -10,6 +10,7 @@ mod firewall;
 mod image;
 mod net;
 mod node;
+mod parse;
 mod registry;
 mod setup;
 mod stack;
@@ -34,6 +35,7 @@ pub use node::{
     Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, Nodes,
     SwarmCommand, SwarmRecover,
 };
+pub use parse::Refusal;
 pub use registry::{RegistryCommand, RegistryStart, RegistryTrust};
 pub use setup::Setup;
 pub use stack::{
@@ -72,10 +74,13 @@ State is stored in $SKEP_HOME, else $XDG_DATA_HOME/skep; images in $XDG_CACHE_HO
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Create a cluster, or reconcile it with its file (idempotent).
+    #[command(alias = "create")]
     Up(Box<Up>),
     /// Remove a cluster and all its data.
+    #[command(aliases = ["delete", "destroy", "remove", "rm"])]
     Down(crate::commands::Down),
     /// List clusters.
+    #[command(alias = "list")]
     Ls(List),
     /// Show a cluster's nodes and its resources on this host; exit code 1 unless all nodes are
     /// Ready.

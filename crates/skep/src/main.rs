@@ -6,8 +6,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
-use skep::cli::{Cli, Command, Detail};
+use skep::cli::{Cli, Command, Detail, Refusal};
 use skep::context::Context;
 use skep::errln;
 use skep::error::code;
@@ -29,9 +28,14 @@ fn main() -> ExitCode {
         let vms = Machines::new(Context::from_env(Detail::Quiet));
         return exit(machine::run(line, Arc::new(vms)));
     }
-    let cli = match Cli::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match Cli::read(&words, &|name| std::env::var_os(name)) {
         Ok(cli) => cli,
-        Err(said) => return say_usage(&said),
+        Err(Refusal::Said(said)) => return say_usage(&said),
+        Err(Refusal::Told(error)) => {
+            errln!("{error}");
+            return exit(error.code);
+        }
     };
     if let Ok(context) = Context::from_env(Detail::Quiet)
         && let Some(line) = machine::by_name::line_for(&cli, &context)

@@ -100,6 +100,31 @@ fn wrong_words_are_told_before_anything_is_touched() {
 }
 
 #[test]
+fn a_variable_that_is_set_and_empty_counts_as_unset() {
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    for line in ["config", "up demo --dry-run"] {
+        let mut command = home.command(line.split(' '));
+        for name in ["SKEP_CLUSTER", "SKEP_NET", "SKEP_ACCEL"] {
+            command.env(name, "");
+        }
+        let said = finish(&mut command);
+        assert_eq!(said.code, 0, "{line}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_command_of_another_tool_leads_to_the_one_that_is_meant() {
+    let home = Home::new(SKEP);
+    let mut text = String::new();
+    for line in ["ps", "inspect", "info", "exec node0 ls", "stop demo node1", "crate", "node ps"] {
+        record(&mut text, line, &home.try_run(line), &home);
+    }
+    insta::assert_snapshot!(text);
+    assert_eq!(home.run("list"), home.run("ls"));
+}
+
+#[test]
 fn an_even_number_of_managers_is_allowed_with_the_reason_why_not() {
     let home = Home::new(SKEP);
     let said = home.try_run("up --managers 2 --workers 0 --dry-run");

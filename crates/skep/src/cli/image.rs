@@ -12,6 +12,7 @@ pub enum ImageCommand {
     /// Create templates that contain the images of the cluster file, for future nodes.
     Bake(ImageBake),
     /// List the images and the nodes that have them.
+    #[command(alias = "list")]
     Ls {
         #[command(flatten)]
         cluster: ClusterArg,

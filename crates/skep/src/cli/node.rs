@@ -16,6 +16,7 @@ Nodes are named by NAME, `worker:0` (the first worker), `manager:0-2`, `worker:*
 #[derive(Debug, Subcommand)]
 pub enum NodeCommand {
     /// List nodes.
+    #[command(alias = "list")]
     Ls(crate::commands::NodeList),
     /// Print all that is known of nodes.
     #[command(after_help = FILTERS)]
@@ -23,6 +24,7 @@ pub enum NodeCommand {
     /// Add nodes to a cluster.
     Add(NodeAdd),
     /// Remove nodes and their data; tasks move away first.
+    #[command(aliases = ["delete", "remove"])]
     Rm(NodeRemove),
     /// Start nodes.
     #[command(after_help = FILTERS)]

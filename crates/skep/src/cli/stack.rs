@@ -14,8 +14,10 @@ pub enum StackCommand {
     /// Deploy a stack (with docker stack deploy) and wait until all its services have converged.
     Deploy(StackDeploy),
     /// Remove stacks and wait until nothing of them is left on any node.
+    #[command(aliases = ["delete", "remove"])]
     Rm(StackRemove),
     /// List stacks.
+    #[command(alias = "list")]
     Ls(StackList),
     /// List the tasks of a stack.
     Ps(StackTasks),

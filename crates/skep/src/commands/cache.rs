@@ -20,6 +20,7 @@ const FORMAT: u32 = 2;
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
     /// List images and templates.
+    #[command(alias = "list")]
     Ls {
         /// Output format.
         #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]

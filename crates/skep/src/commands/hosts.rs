@@ -44,6 +44,7 @@ pub enum HostsCommand {
         cluster: ClusterOption,
     },
     /// Remove names.
+    #[command(aliases = ["delete", "remove"])]
     Rm {
         #[command(flatten)]
         cluster: ClusterOption,
@@ -52,6 +53,7 @@ pub enum HostsCommand {
         names: Vec<Hostname>,
     },
     /// List names.
+    #[command(alias = "list")]
     Ls {
         #[command(flatten)]
         cluster: ClusterOption,
