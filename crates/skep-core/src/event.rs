@@ -63,6 +63,8 @@ pub enum Event {
         /// Why.
         error: String,
     },
+    /// A round of steps is over, whatever came of them.
+    PlanFinished,
     /// A service that is watched changed.
     Service {
         /// Its name.
@@ -78,4 +80,6 @@ pub enum Event {
     Warning(String),
     /// Something that the user may want to know.
     Note(String),
+    /// Something that the user has to know even if asked for nothing but results, such as why nothing happens.
+    Notice(String),
 }

@@ -10,3 +10,9 @@
 pub mod converge;
 pub mod observe;
 pub mod preflight;
+mod session;
+
+pub use session::{
+    Backends, Config, Error, Events, Failed, Fate, Look, NetworkMode, NotReady, Refusal, Run,
+    RunOptions, Session, Up, refuse_peers,
+};

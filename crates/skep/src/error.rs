@@ -1,5 +1,7 @@
 //! What a user is told when something fails: what, where, why, and what to type next.
 
+mod session;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use skep_ops::converge::{self, Failure};
 use skep_store::pki;
 use skep_sys::shell;
 use skep_sys::{Distrust, Why, shell_quoted, user_name};
+
+pub use session::failed;
 
 /// The exit codes.
 pub mod code {

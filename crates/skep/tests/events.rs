@@ -31,7 +31,8 @@ fn down_prints_its_events_and_how_it_ended() {
     // Steps that do not need each other run at the same time.
     let last = objects.len() as u64;
     objects.sort_by_key(|object| match object["event"].as_str() {
-        Some("ended") => last,
+        Some("plan-finished") => last,
+        Some("ended") => last + 1,
         _ => object["step"].as_u64().unwrap_or(0),
     });
     let lines: Vec<_> = objects.iter().map(Value::to_string).collect();
@@ -48,6 +49,7 @@ fn down_prints_its_events_and_how_it_ended() {
     {"event":"step-finished","step":4,"phase":"network","node":null,"title":"remove interface skep-demo","seconds":0,"time":"TIME"}
     {"event":"step-started","step":5,"phase":"records","node":null,"title":"remove cluster","time":"TIME"}
     {"event":"step-finished","step":5,"phase":"records","node":null,"title":"remove cluster","seconds":0,"time":"TIME"}
+    {"event":"plan-finished","time":"TIME"}
     {"event":"ended","ok":true,"code":0,"seconds":0,"time":"TIME"}
     "#);
     assert!(!home.cluster("demo").exists());

@@ -21,7 +21,8 @@ fn what_is_real_is_read_and_what_is_damaged_is_read_or_refused() {
         let mut random = Random(0x5eed);
         let began = Instant::now();
         let mut tried = 0;
-        while tried < TRIES && began.elapsed() < LIMIT {
+        // A busy host gets fewer inputs done, but never few.
+        while tried <= 100 || tried < TRIES && began.elapsed() < LIMIT {
             let real = target.real[tried % target.real.len()].as_bytes();
             let (mut bytes, other) = (real.to_vec(), target.real[0].as_bytes());
             for _ in 0..=random.below(4) {
@@ -33,7 +34,6 @@ fn what_is_real_is_read_and_what_is_damaged_is_read_or_refused() {
             tried += 1;
         }
         skep_testkit::home::say(&format!("{}: {tried} inputs", target.name));
-        assert!(tried > 100, "{}: only {tried} inputs", target.name);
     }
 }
 

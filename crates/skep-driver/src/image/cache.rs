@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -16,11 +16,11 @@ use skep_sys::{Lock, read_own};
 pub(super) const FORMAT: u32 = 1;
 
 /// A directory of images.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
     /// Keep those that this process uses from being removed.
-    used: Mutex<BTreeMap<String, Lock>>,
+    used: Arc<Mutex<BTreeMap<String, Lock>>>,
 }
 
 /// One entry of the cache, for a listing.
@@ -41,7 +41,7 @@ impl Cache {
     /// Creates a cache in a directory, which need not exist yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, used: Mutex::default() }
+        Self { root, used: Arc::default() }
     }
 
     /// Returns the cache's directory.

@@ -175,7 +175,7 @@ fn quoted(path: &Path) -> OsString {
 
 /// Becomes a program that connects to nodes by their addresses.
 fn handed_over(context: &Context, program: &str, words: Vec<OsString>) -> u8 {
-    let entering = context.userns().map(UsernsNetwork::entering).unwrap_or_default();
+    let entering = context.session.userns().map(UsernsNetwork::entering).unwrap_or_default();
     let mut all = entering.into_iter().map(OsString::from).chain([program.into()]).chain(words);
     let first = all.next().expect("the program is one");
     let error = exec(first, all, &[]);
@@ -206,7 +206,7 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
     }
     let values = [
         "1".to_owned(),
-        format!("tcp://{}:2376", context.host_address(&node)),
+        format!("tcp://{}:2376", context.session.host_address(&node)),
         cluster.machine_dir(node.name()).display().to_string(),
         node.name().to_string(),
     ];
@@ -222,7 +222,10 @@ fn of_all(context: &Context, nodes: &[NodeRecord]) -> Vec<(String, String)> {
     let names: Vec<_> = nodes.iter().map(|node| node.name().as_str()).collect();
     let host = |node: &NodeRecord| {
         let name = node.name().as_str().to_uppercase().replace(['-', '.'], "_");
-        (format!("DOCKER_HOST_{name}"), format!("tcp://{}:2376", context.host_address(node)))
+        (
+            format!("DOCKER_HOST_{name}"),
+            format!("tcp://{}:2376", context.session.host_address(node)),
+        )
     };
     let all = ("SKEP_NODES".to_owned(), names.join(" "));
     [all].into_iter().chain(nodes.iter().map(host)).collect()
@@ -274,7 +277,7 @@ pub(super) fn docker_environment(
 ) -> [(&'static str, OsString); 4] {
     [
         ("DOCKER_TLS_VERIFY", "1".into()),
-        ("DOCKER_HOST", format!("tcp://{}:2376", context.host_address(node)).into()),
+        ("DOCKER_HOST", format!("tcp://{}:2376", context.session.host_address(node)).into()),
         ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
         // A context of the user's own would win over the variables' host.
         ("DOCKER_CONTEXT", "".into()),
@@ -286,14 +289,14 @@ pub(super) fn docker_program(
     context: &Context,
     cluster: Option<&ClusterDir>,
 ) -> Result<PathBuf, CliError> {
-    if let Some(own) = context.docker() {
+    if let Some(own) = context.session.config().docker.as_deref() {
         return Ok(own.to_owned());
     }
     let record = match cluster {
         Some(cluster) => cluster.record().context(format!("cluster {}", cluster.name()))?,
         None => None,
     };
-    let image = record.and_then(|record| context.cache.find(&record.image).ok().flatten());
+    let image = record.and_then(|record| context.session.cache.find(&record.image).ok().flatten());
     image.map(|image| image.docker_cli()).ok_or_else(|| {
         CliError::host("the docker command is not installed on this host")
             .hint("apt-get install docker-cli")

@@ -81,7 +81,7 @@ enum What {
 
 pub(super) async fn run(context: &Context, args: Bench) -> Result<(), CliError> {
     let name: ClusterName = CLUSTER.parse().expect("it is a name");
-    if context.store.cluster(&name).exists() {
+    if context.session.store.cluster(&name).exists() {
         let message = format!("there is a cluster {name}, of an interrupted run or of yours");
         return Err(CliError::usage(message).hint(format!("skep down {name}")));
     }
@@ -163,7 +163,7 @@ impl Measuring<'_> {
 
     /// Makes a directory for what is to be sent. It goes with the cluster, also after an interruption.
     fn work_dir(&self) -> Result<PathBuf, CliError> {
-        let dir = self.context.store.cluster(&self.name).path().join("bench");
+        let dir = self.context.session.store.cluster(&self.name).path().join("bench");
         make_private_dir(&dir).context("no room for what is to be sent")?;
         Ok(dir)
     }
@@ -199,7 +199,7 @@ impl Measuring<'_> {
     }
 
     fn machine(&self, index: u32) -> PathBuf {
-        self.context.store.cluster(&self.name).path().join(format!("machines/node{index}"))
+        self.context.session.store.cluster(&self.name).path().join(format!("machines/node{index}"))
     }
 
     /// Looks at machines that have nothing to do.
@@ -218,7 +218,7 @@ impl Measuring<'_> {
 /// Returns what the numbers depend on, a line each; `machine` is the directory of one of the nodes.
 pub(super) fn environment(context: &Context, machine: &Path) -> Vec<(&'static str, String)> {
     let emulator = template_of(machine).and_then(|id| {
-        let entries = Qemu::templates(context.cache.root()).list().ok()?;
+        let entries = Qemu::templates(context.session.cache.root()).list().ok()?;
         let manifest = Qemu::template(entries.iter().find(|entry| entry.id == id)?)?;
         Some(format!("{}, {}", manifest.emulator.accelerator.as_str(), manifest.emulator.build))
     });

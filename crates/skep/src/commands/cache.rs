@@ -40,8 +40,9 @@ pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliErr
         }
         CacheCommand::Ls { output: Output::Table } => print(&entries),
         CacheCommand::Prune => {
-            let images = context.cache.prune(&used.images).context("cannot prune the cache")?;
-            let templates = Qemu::templates(context.cache.root());
+            let images =
+                context.session.cache.prune(&used.images).context("cannot prune the cache")?;
+            let templates = Qemu::templates(context.session.cache.root());
             let templates = templates
                 .prune::<skep_driver::Error>(&used.templates)
                 .context("cannot prune the cache")?;
@@ -78,7 +79,7 @@ enum Kind {
 }
 
 fn entries(context: &Context, used: &InUse) -> Result<Vec<Entry>, CliError> {
-    let images = context.cache.list().context("cannot list the cache")?;
+    let images = context.session.cache.list().context("cannot list the cache")?;
     let images = images.into_iter().map(|image| Entry {
         used: used.images.contains(&image.id),
         id: image.id,
@@ -86,7 +87,7 @@ fn entries(context: &Context, used: &InUse) -> Result<Vec<Entry>, CliError> {
         of: image.suite,
         bytes: image.bytes,
     });
-    let templates = Qemu::templates(context.cache.root());
+    let templates = Qemu::templates(context.session.cache.root());
     let templates = templates.list().context("cannot list the cache")?;
     let templates = templates.into_iter().map(|entry| Entry {
         used: used.templates.contains(&entry.id),
@@ -123,9 +124,9 @@ struct InUse {
 /// cluster needs is not known.
 fn in_use(context: &Context) -> Result<InUse, CliError> {
     let mut used = InUse::default();
-    let templates = Qemu::templates(context.cache.root());
-    let clusters = context.store.clusters().context("cannot list clusters")?;
-    for cluster in clusters.into_iter().chain(context.registry().list()) {
+    let templates = Qemu::templates(context.session.cache.root());
+    let clusters = context.session.store.clusters().context("cannot list clusters")?;
+    for cluster in clusters.into_iter().chain(context.session.registry().list()) {
         add_nodes(&cluster, &mut used)?;
         match cluster.record() {
             Ok(Some(record)) => {
@@ -133,7 +134,7 @@ fn in_use(context: &Context) -> Result<InUse, CliError> {
             }
             Ok(None) => {}
             Err(_) => {
-                let images = context.cache.list().context("cannot list the cache")?;
+                let images = context.session.cache.list().context("cannot list the cache")?;
                 used.images.extend(images.into_iter().map(|image| image.id));
                 let templates = templates.list().context("cannot list the cache")?;
                 used.templates.extend(templates.into_iter().map(|entry| entry.id));

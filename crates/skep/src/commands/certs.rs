@@ -3,6 +3,7 @@
 use serde_json::json;
 use skep_core::observed::{Observed, Rotation};
 use skep_core::plan::{Plan, plan_renew, plan_rotate};
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
@@ -10,7 +11,6 @@ use skep_store::pki::{Certificate, rotation, survey, time_text};
 use time::OffsetDateTime;
 
 use super::confirm;
-use super::converge::{carry_out, plan_error};
 use super::dry_run::Preview;
 use crate::cli::{Certs, CertsChange, CertsCommand, Output};
 use crate::context::Context;
@@ -110,19 +110,15 @@ fn stage(dir: &ClusterDir) -> Result<Rotation, CliError> {
 
 /// Makes all certificates of a cluster anew by the same authority.
 pub(super) async fn renew(context: &Context, dir: &ClusterDir) -> Result<(), CliError> {
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(dir, Damage::Refuse).await?;
-    let plan = plan(dir, &seen, false)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
-    cluster.release();
-    result
+    let run = context.run(None);
+    let plan = |seen: &Observed| plan(dir, seen, false);
+    run.change(dir.name(), Look::All, OnFailure::Stop, plan).await.map(|_| ())
 }
 
 async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let run = context.run(None);
+    let seen = run.observe(&dir, Damage::Refuse).await?;
     let first = plan(&dir, &seen, rotate)?;
     if args.dry_run.dry_run {
         Preview::of(dir.name(), &seen, &first).print(context, args.dry_run);
@@ -141,17 +137,10 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
         }
     }
     let command = if rotate { "rotate" } else { "renew" };
-    let cluster = context.lock(dir.name()).await?;
-    let work = async {
-        let seen = machinery.observe(&dir, Damage::Refuse).await?;
-        let plan = plan(&dir, &seen, rotate)?;
-        let again = format!("skep certs {command} {}  # continues from there", dir.name());
-        let done = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
-        done.map_err(|error| error.hint(again))
-    };
-    let result = work.await;
-    cluster.release();
-    result?;
+    let again = format!("skep certs {command} {}  # continues from there", dir.name());
+    let plan = |seen: &Observed| plan(&dir, seen, rotate);
+    let done = run.change(dir.name(), Look::All, OnFailure::Stop, plan).await;
+    done.map_err(|error: CliError| error.hint(again))?;
     if !context.is_quiet() {
         match rotate {
             true => errln!("the CA was rotated; certificates of the old CA are revoked"),
@@ -175,5 +164,5 @@ fn plan(dir: &ClusterDir, seen: &Observed, rotate: bool) -> Result<Plan, CliErro
             return Err(CliError::failed(text).hint(format!("skep certs rotate {}", dir.name())));
         }
     };
-    planned.map_err(plan_error)
+    Ok(planned?)
 }

@@ -88,7 +88,7 @@ async fn look(context: &Context) -> Vec<Finding> {
             .map(|rest| Fix::Install(rest.split_whitespace().map(str::to_owned).collect()));
         Finding { fix: install.filter(|_| check.verdict != Verdict::Ok), check }
     });
-    let of_host = of_host.chain(names(context.hosts_file()));
+    let of_host = of_host.chain(names(&context.session.config().hosts_file));
     of_host.chain(store(context)).chain(certificates(context)).collect()
 }
 
@@ -108,7 +108,7 @@ fn names(file: &Path) -> Option<Finding> {
 /// Checks that keys, and what has them, are their owner's alone.
 fn store(context: &Context) -> Vec<Finding> {
     const NAME: &str = "store";
-    let clusters = match context.store.clusters().context("clusters") {
+    let clusters = match context.session.store.clusters().context("clusters") {
         Ok(clusters) => clusters,
         Err(CliError { message: found, hints, .. }) => {
             let (verdict, remedy) = (Verdict::Failed, hints.into_iter().next().unwrap_or_default());
@@ -116,9 +116,9 @@ fn store(context: &Context) -> Vec<Finding> {
             return vec![Finding { check, fix: None }];
         }
     };
-    let others = context.registry().list();
+    let others = context.session.registry().list();
     let inner = clusters.iter().chain(&others).flat_map(ClusterDir::exposed);
-    let exposed: Vec<_> = context.store.exposed().into_iter().chain(inner).collect();
+    let exposed: Vec<_> = context.session.store.exposed().into_iter().chain(inner).collect();
     if exposed.is_empty() {
         return vec![good(NAME, "keys are readable by their owner only")];
     }
@@ -134,7 +134,7 @@ fn store(context: &Context) -> Vec<Finding> {
 /// Checks when certificates end, and that no change of the authority was cut off.
 fn certificates(context: &Context) -> Vec<Finding> {
     const NAME: &str = "certificates";
-    let clusters = context.store.clusters().unwrap_or_default();
+    let clusters = context.session.store.clusters().unwrap_or_default();
     let mut findings = Vec::new();
     for dir in &clusters {
         for (what, remedy) in certs::notices(dir) {
@@ -171,7 +171,7 @@ async fn mend(context: &Context, fix: &Fix) -> Result<(), CliError> {
 
 /// Refuses to go on where something is missing that the host must have.
 pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), CliError> {
-    let build = context.cache.find(image).context("cannot find the image")?.is_none();
+    let build = context.session.cache.find(image).context("cannot find the image")?.is_none();
     let checks = check(needs(context, build)).await;
     let bad: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Failed).collect();
     if bad.is_empty() {
@@ -189,8 +189,14 @@ pub(crate) async fn require(context: &Context, image: &ImageSpec) -> Result<(), 
 }
 
 fn needs(context: &Context, build: bool) -> Needs<'_> {
-    let (store, cache) = (context.store.root(), context.cache.root());
-    Needs { store, cache, build, helper: context.privileged_helper(), userns: context.userns() }
+    let (store, cache) = (context.session.store.root(), context.session.cache.root());
+    Needs {
+        store,
+        cache,
+        build,
+        helper: context.session.privileged_helper(),
+        userns: context.session.userns(),
+    }
 }
 
 fn line(check: &Check) -> String {

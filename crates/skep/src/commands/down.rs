@@ -1,12 +1,13 @@
 //! `skep down`.
 
 use clap::Args;
+use skep_core::observed::Observed;
 use skep_core::plan::{Parting, plan_down_parting};
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
 use super::confirm;
-use super::converge::carry_out;
 use super::dry_run::Preview;
 use crate::cli::{ClusterArg, DryRun};
 use crate::context::Context;
@@ -46,21 +47,21 @@ impl Down {
 }
 
 pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
-    let machinery = context.machinery(None);
+    let run = context.run(None);
     let name = match &args.cluster.cluster {
         Some(name) => name.clone(),
         None => context.existing(None)?.name().clone(),
     };
-    let dir = context.store.cluster(&name);
+    let dir = context.session.store.cluster(&name);
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
-    let seen = machinery.observe_machines(&dir, Damage::ListAll).await?;
+    let seen = run.observe_machines(&dir, Damage::ListAll).await?;
     let plan = plan_down_parting(&seen, parting);
     if args.dry_run.dry_run {
         Preview::of(&name, &seen, &plan).print(context, args.dry_run);
         return Ok(());
     }
     if plan.is_empty() {
-        logging::remove(&context.store.log_file(&name));
+        logging::remove(&context.session.store.log_file(&name));
         if !context.is_quiet() {
             errln!("cluster {name} does not exist");
         }
@@ -71,18 +72,15 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     if !confirm(&question, args.yes)? {
         return Ok(());
     }
-    let cluster = context.lock(&name).await?;
-    let seen = machinery.observe_machines(&dir, Damage::ListAll).await?;
-    let result =
-        carry_out(&machinery, &cluster, &plan_down_parting(&seen, parting), OnFailure::GoOn).await;
-    cluster.release();
+    let plan = |seen: &Observed| Ok(plan_down_parting(seen, parting));
+    let result = run.change(&name, Look::Remains, OnFailure::GoOn, plan).await;
     let forget = format!("skep down {name} --force  # forgets unreachable hosts");
     let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());
-    result.map_err(|error| {
+    result.map_err(|error: CliError| {
         let error = error.hint(format!("skep down {name}  # run it again once that is fixed"));
         if has_hosts { error.hint(forget) } else { error }
     })?;
-    logging::remove(&context.store.log_file(&name));
+    logging::remove(&context.session.store.log_file(&name));
     if !context.is_quiet() {
         errln!("cluster {name} is removed");
     }

@@ -7,10 +7,10 @@ use serde_json::json;
 use skep_core::model::{ClusterRecord, Hostname, HostnameSpec, NodeName};
 use skep_core::observed::{HostsEntry, Observed};
 use skep_core::plan::{Plan, plan_follow, plan_hostnames};
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
-use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterOption, Output};
 use crate::context::Context;
 use crate::error::CliError;
@@ -93,8 +93,8 @@ pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), 
         }
         HostsCommand::Ls { cluster, output } => {
             let dir = context.existing(cluster.cluster.as_ref())?;
-            let machinery = context.machinery(None);
-            let entries = machinery.hosts_entries(&dir)?;
+            let run = context.run(None);
+            let entries = run.hosts_entries(&dir)?;
             print(&entries, output);
             Ok(())
         }
@@ -107,20 +107,18 @@ async fn change(
     edit: impl Fn(&mut ClusterRecord, &Observed) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let mut record = seen.cluster.clone().ok_or_else(|| {
-        CliError::failed(format!(
-            "creating cluster {} was interrupted, and its record is incomplete",
-            dir.name()
-        ))
-    })?;
-    edit(&mut record, &seen)?;
-    let plan = plan_hostnames(&seen, &record.hostnames).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await;
-    cluster.release();
-    result
+    let plan = |seen: &Observed| {
+        let mut record = seen.cluster.clone().ok_or_else(|| {
+            CliError::failed(format!(
+                "creating cluster {} was interrupted, and its record is incomplete",
+                dir.name()
+            ))
+        })?;
+        edit(&mut record, seen)?;
+        Ok(plan_hostnames(seen, &record.hostnames)?)
+    };
+    let run = context.run(None);
+    run.change(dir.name(), Look::All, OnFailure::Stop, plan).await.map(|_: Observed| ())
 }
 
 /// How often nodes are looked at, and how long one may take to answer: three looks in a row that a node does
@@ -131,20 +129,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Lets names and ports lead to a node that is up, until it is interrupted.
 async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
+    let run = context.run(None);
     if !context.is_quiet() {
         errln!("following the running nodes of cluster {}; press Ctrl-C to stop", dir.name());
     }
     let mut pending = Plan::default();
     while dir.exists() {
-        let seen = machinery.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
+        let seen = run.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
         let plan = plan_follow(&seen);
         // Only what two looks agree on, and what is still so while nobody else changes the cluster.
         if !plan.is_empty() && plan == pending {
             let cluster = context.lock(dir.name()).await?;
-            let seen = machinery.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
-            let result =
-                carry_out(&machinery, &cluster, &plan_follow(&seen), OnFailure::GoOn).await;
+            let seen = run.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
+            let result = run.execute(&cluster, &plan_follow(&seen), OnFailure::GoOn).await;
             cluster.release();
             result?;
         }

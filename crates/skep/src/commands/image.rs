@@ -9,12 +9,12 @@ use skep_core::observed::Observed;
 use skep_core::plan::{plan_bake, plan_load};
 use skep_docker::engine::EngineImage;
 use skep_docker::oci::{self, Source};
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
-use super::converge::{carry_out, plan_error};
 use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::error::CliError;
 use crate::render::table::table;
 use crate::render::write_document;
@@ -43,19 +43,18 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
     for source in &args.sources {
         sets.push(look(source).await?);
     }
-    let mut machinery = context.machinery(None);
-    machinery.images = true;
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = nodes(&args.node, &seen, dir.name())
-        .and_then(|names| plan_load(&seen, &sets, &names).map_err(plan_error));
-    let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
-    if plan.is_empty() && plan.warnings.is_empty() && !context.is_quiet() {
-        errln!("all nodes have the images already");
-    }
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    let mut run = context.run(None);
+    run.images = true;
+    let plan = |seen: &Observed| {
+        let names = nodes(&args.node, seen, dir.name());
+        let plan = names.and_then(|names| Ok(plan_load(seen, &sets, &names)?));
+        let plan = plan.map_err(|error| error.hint(format!("skep status {}", dir.name())))?;
+        if plan.is_empty() && plan.warnings.is_empty() && !context.is_quiet() {
+            errln!("all nodes have the images already");
+        }
+        Ok(plan)
+    };
+    run.change(dir.name(), Look::All, OnFailure::GoOn, plan).await.map(|_: Observed| ())
 }
 
 /// Looks at a source of images.
@@ -140,30 +139,23 @@ fn nodes(
 
 async fn bake(context: &Context, args: ImageBake) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery_for(args.accel);
-    let cluster = context.lock(dir.name()).await?;
-    let result = bake_for(context, &machinery, &dir, &cluster).await;
-    cluster.release();
-    result
-}
-
-async fn bake_for(
-    context: &Context,
-    machinery: &Machinery<'_>,
-    dir: &skep_store::ClusterDir,
-    cluster: &skep_store::LockedCluster,
-) -> Result<(), CliError> {
-    let seen = machinery.observe_machines(dir, Damage::Refuse).await?;
-    let sets = seen.cluster.as_ref().map(|record| record.images.as_slice()).unwrap_or_default();
-    if sets.is_empty() {
-        return Err(CliError::usage(format!("the file of cluster {} lists no images", dir.name()))
+    let run = context.run_on(args.accel);
+    let plan = |seen: &Observed| {
+        let sets = seen.cluster.as_ref().map(|it| it.images.as_slice()).unwrap_or_default();
+        if sets.is_empty() {
+            return Err(CliError::usage(format!(
+                "the file of cluster {} lists no images",
+                dir.name()
+            ))
             .hint("add `images: [IMAGE]` to its file, then: skep up -f FILE"));
-    }
-    let plan = plan_bake(&seen).map_err(plan_error)?;
-    if plan.is_empty() && !context.is_quiet() {
-        errln!("templates with these images exist already");
-    }
-    carry_out(machinery, cluster, &plan, OnFailure::Stop).await
+        }
+        let plan = plan_bake(seen)?;
+        if plan.is_empty() && !context.is_quiet() {
+            errln!("templates with these images exist already");
+        }
+        Ok(plan)
+    };
+    run.change(dir.name(), Look::Machines, OnFailure::Stop, plan).await.map(|_| ())
 }
 
 /// One image, and where it is.
@@ -174,9 +166,9 @@ struct Row {
 
 async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
-    let answers = machinery.images_by_node(&dir, &seen).await;
+    let run = context.run(None);
+    let seen = run.observe_machines(&dir, Damage::Refuse).await?;
+    let answers = run.images_by_node(&dir, &seen).await;
     let mut rows: BTreeMap<(Vec<String>, String), Row> = BTreeMap::new();
     let mut silent = Vec::new();
     let asked = answers.len();

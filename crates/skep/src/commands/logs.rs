@@ -16,9 +16,11 @@ pub(super) async fn run(context: &Context, args: Logs) -> Result<(), CliError> {
     let text = match args.service {
         None => console(&machine).context("there is no console log")?,
         Some(service) => {
-            let machinery = context.machinery(None);
-            let log = machinery.service_log(&machine, service_name(service)).await;
-            log.map_err(|error| error.hint(format!("skep logs {}", args.node.node)))?
+            let run = context.run(None);
+            let log = run.service_log(&machine, service_name(service)).await;
+            log.map_err(|error| {
+                CliError::from(error).hint(format!("skep logs {}", args.node.node))
+            })?
         }
     };
     match args.raw {

@@ -35,7 +35,7 @@ struct Row {
 }
 
 pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
-    let clusters = context.store.clusters().context("cannot list clusters")?;
+    let clusters = context.session.store.clusters().context("cannot list clusters")?;
     let driver = context.driver(None);
     let mut rows = Vec::new();
     for dir in &clusters {
@@ -73,7 +73,7 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
 /// Returns docker-machine's stores: the usual one, and all that have machines of ours.
 fn stores(context: &Context) -> Vec<PathBuf> {
     let mut stores = vec![PathBuf::from(by_name::store_path())];
-    let noted = context.registry().list().into_iter().map(|store| store.path().to_owned());
+    let noted = context.session.registry().list().into_iter().map(|store| store.path().to_owned());
     stores.extend(noted.filter(|path| *path != stores[0]).collect::<Vec<_>>());
     stores
 }

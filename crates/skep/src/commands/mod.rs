@@ -6,7 +6,6 @@ mod bench;
 mod cache;
 mod certs;
 mod config;
-mod converge;
 mod doctor;
 mod down;
 mod dry_run;

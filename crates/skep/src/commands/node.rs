@@ -10,20 +10,21 @@ use std::path::PathBuf;
 use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Parting, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop, plan_up,
+    Parting, Plan, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop, plan_up,
 };
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_ops::{Look, Run};
+use skep_store::ClusterDir;
 
 use super::confirm;
-use super::converge::{carry_out, plan_error};
 use super::dry_run::Preview;
-use super::up::{Failing, options, up};
+use super::up::{options, wanted};
 use crate::cli::{
     Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes, WorkFormat,
 };
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, failed};
 use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
 use crate::outln;
 
@@ -72,11 +73,11 @@ pub(super) fn event_source(command: &NodeCommand) -> Option<(&'static str, bool)
 
 async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
+    let run = context.run(Some(&args.waiting));
     let dry_run = args.dry_run.dry_run;
     // What only looks waits for nobody.
     let cluster = if dry_run { None } else { Some(context.lock(dir.name()).await?) };
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let seen = run.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
         CliError::failed(format!(
             "creating cluster {} was interrupted, and its record is incomplete",
@@ -93,14 +94,15 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
         spec.nodes.push(new_node(name, &args)?);
     }
     let Some(cluster) = cluster else {
-        let plan = plan_up(&spec, &seen, options(&args.waiting)).map_err(plan_error)?;
+        let plan = plan_up(&spec, &seen, options(&args.waiting))?;
         Preview::of(dir.name(), &seen, &plan).print(context, args.dry_run);
         return Ok(());
     };
-    let failing = Failing { no_rollback: true, again: format!("skep up {}", dir.name()) };
-    let result = up(&machinery, &cluster, &spec, &args.waiting, failing, seen).await;
+    let result = run.up(&cluster, wanted(&spec, &args.waiting, true), seen).await;
     cluster.release();
+    let again = format!("skep up {}", dir.name());
     result.map_err(|error| {
+        let error = failed(error, dir.name().as_str(), &again);
         let list = names.iter().map(NodeName::as_str).collect::<Vec<_>>().join(" ");
         let remove = format!("skep node rm {list} --cluster {}", dir.name());
         error.hint(format!("{remove}  # removes what was added"))
@@ -167,11 +169,11 @@ fn host(args: &Host) -> Result<Option<HostSpec>, CliError> {
 
 async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let run = context.run(None);
+    let seen = run.observe(&dir, Damage::Refuse).await?;
     let names = select(&seen, &args.names)?;
     let parting = Parting { forget: args.force, keep_engine: args.keep_engine };
-    let plan = plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
+    let plan = plan_parting(&seen, &names, args.force, parting)?;
     if args.dry_run.dry_run {
         Preview::of(dir.name(), &seen, &plan).print(context, args.dry_run);
         return Ok(());
@@ -182,58 +184,51 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     if !confirm(&question, args.yes)? {
         return Ok(());
     }
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_parting(&seen, &names, args.force, parting).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    change(&run, &dir, Look::All, |seen| Ok(plan_parting(seen, &names, args.force, parting)?)).await
 }
 
 async fn start(context: &Context, args: &Nodes) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_start(&seen, &select(&seen, &args.names)?, options(&args.waiting))
-        .map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    let run = context.run(Some(&args.waiting));
+    change(&run, &dir, Look::All, |seen| {
+        Ok(plan_start(seen, &select(seen, &args.names)?, options(&args.waiting))?)
+    })
+    .await
 }
 
 async fn stop(context: &Context, args: &Nodes, mode: StopMode) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
-    let plan = plan_stop(&seen, &select(&seen, &args.names)?, mode).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    let run = context.run(Some(&args.waiting));
+    change(&run, &dir, Look::Machines, |seen| {
+        Ok(plan_stop(seen, &select(seen, &args.names)?, mode)?)
+    })
+    .await
 }
 
 async fn pause(context: &Context, args: NodeChange) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
-    let plan = plan_pause(&seen, &select(&seen, &args.names)?).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    let run = context.run(None);
+    change(&run, &dir, Look::Machines, |seen| Ok(plan_pause(seen, &select(seen, &args.names)?)?))
+        .await
 }
 
 async fn resume(context: &Context, args: &Nodes) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let names = select(&seen, &args.names)?;
-    let plan = plan_resume(&seen, &names, options(&args.waiting)).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result
+    let run = context.run(Some(&args.waiting));
+    change(&run, &dir, Look::All, |seen| {
+        Ok(plan_resume(seen, &select(seen, &args.names)?, options(&args.waiting))?)
+    })
+    .await
+}
+
+/// Changes a cluster; one node that fails does not keep the others from theirs.
+async fn change(
+    run: &Run<'_>,
+    dir: &ClusterDir,
+    look: Look,
+    plan: impl FnOnce(&Observed) -> Result<Plan, CliError>,
+) -> Result<(), CliError> {
+    run.change(dir.name(), look, OnFailure::GoOn, plan).await.map(|_| ())
 }
 
 /// Returns the nodes that are meant, each once.

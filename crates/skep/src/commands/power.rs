@@ -3,20 +3,20 @@
 use skep_core::plan::{StopMode, plan_stop};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_ops::{Look, Up};
 
-use super::converge::{Shortfall, carry_out, converge, plan_error, with_standing};
 use super::image;
 use super::up::options;
 use crate::cli::Power;
 use crate::context::Context;
 use crate::errln;
-use crate::error::CliError;
+use crate::error::{CliError, failed};
 
 pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
+    let run = context.run(Some(&args.waiting));
     let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let seen = run.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
         CliError::failed(format!(
             "creating cluster {} was interrupted, and its record is incomplete",
@@ -25,23 +25,19 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
         .hint(format!("skep up {}", dir.name()))
     })?;
     let spec = record.spec(seen.nodes.values().map(|node| &node.record));
-    // One node that does not come up is no reason to leave the others down.
-    let goes_on = OnFailure::GoOn;
     let gone = image::gone(&spec.images).await;
-    let options = options(&args.waiting);
-    let result = converge(&machinery, &cluster, &spec, options, goes_on, &gone, seen).await;
-    let result = match result {
-        Ok(()) => Ok(()),
-        Err(Shortfall { error, .. }) => {
-            let again = format!("skep start {}", dir.name());
-            Err(match machinery.observe(&dir, Damage::List).await {
-                Ok(seen) => with_standing(error, &seen, &again),
-                Err(_) => error.hint(again),
-            })
-        }
+    let up = Up {
+        spec: &spec,
+        options: options(&args.waiting),
+        // One node that does not come up is no reason to leave the others down.
+        on_failure: OnFailure::GoOn,
+        gone: &gone,
+        keeps: true,
     };
+    let result = run.start(&cluster, up, seen).await;
     cluster.release();
-    result?;
+    let name = dir.name().as_str();
+    result.map_err(|error| failed(error, name, &format!("skep start {name}")))?;
     if !context.is_quiet() {
         errln!("cluster {} is up", dir.name());
     }
@@ -50,13 +46,11 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
 
 pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe_machines(&dir, Damage::Refuse).await?;
-    let plan = plan_stop(&seen, &[], StopMode::Graceful).map_err(plan_error)?;
-    let result = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    result?;
+    let run = context.run(Some(&args.waiting));
+    run.change::<CliError>(dir.name(), Look::Machines, OnFailure::GoOn, |seen| {
+        Ok(plan_stop(seen, &[], StopMode::Graceful)?)
+    })
+    .await?;
     if !context.is_quiet() {
         errln!("cluster {} is stopped", dir.name());
     }

@@ -17,8 +17,8 @@ const UPDATING: Duration = Duration::from_secs(60);
 
 pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let swarm = machinery.swarm(&dir, patience(context, &dir));
+    let run = context.run(None);
+    let swarm = run.swarm(&dir, patience(context, &dir));
     let manager = swarm.manager().await.context("cannot list the services")?;
     let view = manager.view().await.context("cannot list the services")?;
     let chosen = choose(&view, &args.services)?;
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
     for spread in &chosen {
         let call = ["service", "update", "--force", "--detach", "--quiet", spread.id.as_str()];
         docker.call(call, UPDATING).run().await.context(&spread.name)?;
-        machinery.progress.event(Event::Note(format!("{}: redistributing its tasks", spread.name)));
+        run.report(Event::Note(format!("{}: redistributing its tasks", spread.name)));
     }
     if args.converging.detach {
         return Ok(0);
@@ -45,10 +45,10 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
         view.services.retain(|service| chosen.iter().any(|spread| spread.id == service.id));
         view
     };
-    let events = |event| machinery.progress.event(event);
+    let events = |event| run.report(event);
     let limit = converging_limit(context, &dir, &args.converging);
     let ending = watch(swarm, &select, limit, &events).await;
-    machinery.progress.clear();
+    run.report(Event::PlanFinished);
     let ending = ending.context("cannot watch the services")?;
     judge_ending(swarm, &ending, "rebalance", limit).await?;
     Ok(0)

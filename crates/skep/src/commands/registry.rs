@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::json;
 use skep_core::model::{ClusterRecord, ClusterSpec, RegistrySpec, TrustedRegistry};
+use skep_core::observed::Observed;
 use skep_core::plan::{plan_registry_change, plan_trust};
 use skep_docker::engine::repositories;
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
-use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 use skep_store::pki::Credentials;
 
-use super::converge::{carry_out, plan_error};
 use crate::cli::{
     ClusterArg, ClusterOption, Output, RegistryCommand, RegistryStart, RegistryTrust,
 };
@@ -147,16 +147,14 @@ async fn change_trust(
     change: impl Fn(&mut Vec<TrustedRegistry>) -> Result<(), CliError>,
 ) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let recorded = seen.cluster.as_ref().and_then(|record| record.trusted.clone());
-    let mut trusted = recorded.unwrap_or_default();
-    change(&mut trusted)?;
-    let plan = plan_trust(&seen, &trusted).map_err(plan_error)?;
-    let done = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    done
+    let plan = |seen: &Observed| {
+        let recorded = seen.cluster.as_ref().and_then(|record| record.trusted.clone());
+        let mut trusted = recorded.unwrap_or_default();
+        change(&mut trusted)?;
+        Ok(plan_trust(seen, &trusted)?)
+    };
+    let run = context.run(None);
+    run.change(dir.name(), Look::All, OnFailure::GoOn, plan).await.map(|_: Observed| ())
 }
 
 /// Writes down what is wanted and carries it out.
@@ -165,22 +163,23 @@ async fn change(
     dir: &ClusterDir,
     wanted: impl Fn(&ClusterRecord) -> Result<RegistrySpec, CliError>,
 ) -> Result<RegistrySpec, CliError> {
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(dir, Damage::Refuse).await?;
-    let record = seen.cluster.as_ref().ok_or_else(|| {
-        CliError::failed(format!(
-            "creating cluster {} was interrupted, and its record is incomplete",
-            dir.name()
-        ))
-        .hint(format!("skep up {}", dir.name()))
-    })?;
-    let registry = wanted(record)?;
-    let plan = plan_registry_change(&seen, &registry).map_err(plan_error)?;
-    let done = carry_out(&machinery, &cluster, &plan, OnFailure::GoOn).await;
-    cluster.release();
-    done.map_err(|error| error.hint(format!("skep logs {} --service registry", registry.node)))?;
-    Ok(registry)
+    let mut chosen = None;
+    let plan = |seen: &Observed| {
+        let record = seen.cluster.as_ref().ok_or_else(|| {
+            CliError::failed(format!(
+                "creating cluster {} was interrupted, and its record is incomplete",
+                dir.name()
+            ))
+            .hint(format!("skep up {}", dir.name()))
+        })?;
+        let registry = chosen.insert(wanted(record)?);
+        Ok(plan_registry_change(seen, registry)?)
+    };
+    let run = context.run(None);
+    let done = run.change(dir.name(), Look::All, OnFailure::GoOn, plan).await;
+    let logs = |registry: &RegistrySpec| format!("skep logs {} --service registry", registry.node);
+    done.map_err(|error: CliError| chosen.iter().map(logs).fold(error, CliError::hint))?;
+    Ok(chosen.expect("what was planned was chosen"))
 }
 
 fn none(dir: &ClusterDir) -> CliError {
@@ -199,7 +198,7 @@ fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     let name = dir.name();
     errln!("nodes pull {at}/IMAGE. To push from a node's engine:");
     errln!("  skep docker --cluster {name} -- push {at}/IMAGE");
-    let here = SocketAddrV4::new(context.network().host_address(*at.ip()), at.port());
+    let here = SocketAddrV4::new(context.session.network().host_address(*at.ip()), at.port());
     let trusted = format!("/etc/docker/certs.d/{here}/ca.crt");
     if here.ip().is_loopback() {
         errln!("or from this host, whose docker trusts loopback addresses:");

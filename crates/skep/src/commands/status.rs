@@ -8,21 +8,22 @@ use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
 use crate::cli::{Output, Status};
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::render::table::table;
 use crate::render::write_document;
 use crate::{out, outln};
+use skep_ops::Run;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;
 
 pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let seen = machinery.observe_within(&dir, Damage::List, args.timeout).await?;
+    let run = context.run(None);
+    let seen = run.observe_within(&dir, Damage::List, args.timeout).await?;
     let checks = match args.verify {
-        true => Some(verify(context, &machinery, &dir, &seen).await?),
+        true => Some(verify(context, &run, &dir, &seen).await?),
         false => None,
     };
     match args.output {
@@ -46,13 +47,13 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
 /// Verifies a cluster, which no other skep may change meanwhile.
 pub(super) async fn verify(
     context: &Context,
-    machinery: &Machinery<'_>,
+    run: &Run<'_>,
     dir: &ClusterDir,
     seen: &Observed,
 ) -> Result<Vec<Check>, CliError> {
     let cluster = context.lock(dir.name()).await?;
     let events = |_| ();
-    let checks = machinery.step_context(&cluster, &events).verify(&verifiable(seen)).await;
+    let checks = run.step_context(&cluster, &events).verify(&verifiable(seen)).await;
     cluster.release();
     Ok(checks)
 }

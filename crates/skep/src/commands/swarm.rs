@@ -9,7 +9,6 @@ use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
 use super::confirm;
-use super::converge::{carry_out, plan_error};
 use crate::cli::{SwarmCommand, SwarmRecover};
 use crate::context::Context;
 use crate::errln;
@@ -27,15 +26,15 @@ pub(super) async fn run(context: &Context, command: SwarmCommand) -> Result<(), 
 
 async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
+    let run = context.run(None);
     let began = Instant::now();
-    let mut seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let mut seen = run.observe(&dir, Damage::Refuse).await?;
     while misses_a_manager(&seen) && began.elapsed() < NOTICE {
         // wait: nothing but its answers tells when the leader has noticed.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        seen = machinery.observe(&dir, Damage::Refuse).await?;
+        seen = run.observe(&dir, Damage::Refuse).await?;
     }
-    plan_recover(&seen, &args.node).map_err(plan_error)?;
+    plan_recover(&seen, &args.node)?;
     let node = &args.node;
     let question = format!(
         "Recreate the swarm of cluster {} from the state of {node}? Changes that only the other managers \
@@ -46,12 +45,12 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
         return Ok(());
     }
     let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
-    let plan = plan_recover(&seen, node).map_err(plan_error)?;
+    let seen = run.observe(&dir, Damage::Refuse).await?;
+    let plan = plan_recover(&seen, node)?;
     let work = async {
-        carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
-        let seen = machinery.observe(&dir, Damage::Refuse).await?;
-        carry_out(&machinery, &cluster, &plan_forget_lost(&seen, node), OnFailure::GoOn).await
+        run.execute(&cluster, &plan, OnFailure::Stop).await?;
+        let seen = run.observe(&dir, Damage::Refuse).await?;
+        run.execute(&cluster, &plan_forget_lost(&seen, node), OnFailure::GoOn).await
     };
     let result = work.await;
     cluster.release();

@@ -91,7 +91,7 @@ echo $((end - begin))
 
 pub(super) async fn run(context: &Context, args: &Doctor) -> Result<u8, CliError> {
     let name: ClusterName = CLUSTER.parse().expect("it is a name");
-    if context.store.cluster(&name).exists() {
+    if context.session.store.cluster(&name).exists() {
         let message = format!("there is a cluster {name}, of an interrupted run or of yours");
         return Err(CliError::usage(message).hint(format!("skep down {name}")));
     }
@@ -210,13 +210,13 @@ impl Trying<'_> {
 
     async fn overlay(&self) -> Result<Value, CliError> {
         self.up(2, None, false).await?;
-        let dir = self.context.store.cluster(&self.name);
-        let machinery = self.context.machinery_for(self.args.accel);
+        let dir = self.context.session.store.cluster(&self.name);
+        let run = self.context.run_on(self.args.accel);
         let (mut times, mut wrong) = (Vec::new(), Vec::new());
         for _ in 0..VERIFICATIONS {
-            let seen = machinery.observe(&dir, Damage::Refuse).await?;
+            let seen = run.observe(&dir, Damage::Refuse).await?;
             let began = Instant::now();
-            let checks = status::verify(self.context, &machinery, &dir, &seen).await?;
+            let checks = status::verify(self.context, &run, &dir, &seen).await?;
             times.push(seconds(began.elapsed()));
             wrong.extend(checks.iter().filter(|it| it.verdict == Verdict::Failed).map(|it| {
                 let node = it.node.as_ref().map_or("all", NodeName::as_str);
@@ -321,7 +321,7 @@ impl Trying<'_> {
     }
 
     async fn down(&self) -> Result<(), CliError> {
-        if !self.context.store.cluster(&self.name).exists() {
+        if !self.context.session.store.cluster(&self.name).exists() {
             return Ok(());
         }
         let cluster = ClusterArg { cluster: Some(self.name.clone()) };
@@ -344,11 +344,11 @@ impl Trying<'_> {
     }
 
     fn dir(&self, index: u32) -> PathBuf {
-        self.context.store.cluster(&self.name).path().join(format!("machines/node{index}"))
+        self.context.session.store.cluster(&self.name).path().join(format!("machines/node{index}"))
     }
 
     fn machine(&self, index: u32) -> Result<Machine, CliError> {
-        let cluster = self.context.store.cluster(&self.name);
+        let cluster = self.context.session.store.cluster(&self.name);
         let wanted = format!("node{index}");
         for (name, record) in cluster.nodes().context("cannot list nodes")? {
             if name.as_str() == wanted {
@@ -366,15 +366,15 @@ impl Trying<'_> {
 
     /// Returns what executes guests here and why, and which program that is.
     async fn how_executed(&self) -> Vec<(&'static str, String)> {
-        let record = self.context.store.cluster(&self.name).record().ok().flatten();
-        let image = record.and_then(|it| self.context.cache.find(&it.image).ok().flatten());
+        let record = self.context.session.store.cluster(&self.name).record().ok().flatten();
+        let image = record.and_then(|it| self.context.session.cache.find(&it.image).ok().flatten());
         let installed = program::QemuVersion::installed().await;
         let (Some(image), Ok((version, build))) = (image, installed) else { return Vec::new() };
         let (used, why) = match self.args.accel {
             Some(chosen) => (format!("{chosen:?}").to_lowercase(), "it was asked for".to_owned()),
             None => {
                 let (kernel, initrd) = (image.kernel(), image.initrd());
-                let cache = self.context.cache.root();
+                let cache = self.context.session.cache.root();
                 let found = accel::choose(cache, version, &kernel, &initrd, || ()).await;
                 let tried = "a guest was seen to run under it".to_owned();
                 let why = if found.reason.is_empty() { tried } else { found.reason };

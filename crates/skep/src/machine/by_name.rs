@@ -39,7 +39,7 @@ pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
         !names.is_empty() && names.iter().all(|name| store.exists(name.as_str()) && !is_node(name))
     };
     let is_machine = |name: &str| {
-        let cluster = name.parse().map(|name| context.store.cluster(&name));
+        let cluster = name.parse().map(|name| context.session.store.cluster(&name));
         store.exists(name) && cluster.is_ok_and(|cluster| !cluster.exists())
     };
     match &cli.command {
@@ -102,7 +102,7 @@ fn named(nodes: &[NodeFilter]) -> Option<Vec<NodeName>> {
 }
 
 fn is_node(context: &Context, name: &NodeName) -> bool {
-    let clusters = context.store.clusters().unwrap_or_default();
+    let clusters = context.session.store.clusters().unwrap_or_default();
     clusters.iter().any(|cluster| cluster.machine_dir(name).exists())
 }
 

@@ -26,8 +26,9 @@ use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
 use super::wanted::node_spec;
 use crate::cli::{Accel, Verification, Waiting};
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::error::CliError;
+use skep_ops::Run;
 
 /// Virtual machines in docker-machine stores.
 pub struct Machines {
@@ -37,7 +38,7 @@ pub struct Machines {
 /// A store that no other process changes meanwhile.
 struct Store<'a> {
     context: &'a Context,
-    machinery: Machinery<'a>,
+    run: Run<'a>,
     cluster: LockedCluster,
 }
 
@@ -79,7 +80,7 @@ impl Machines {
             aside(&format!("waiting for the machines of this store, which {holder} changes"));
         };
         let cluster = dir.lock(waiting).await.map_err(|error| chain(&error))?;
-        Ok(Store { context, machinery: context.machinery(Some(&waiting_options()?)), cluster })
+        Ok(Store { context, run: context.run(Some(&waiting_options()?)), cluster })
     }
 }
 
@@ -126,13 +127,13 @@ impl Store<'_> {
     async fn look(&self) -> Result<Observed, String> {
         // Another machine's damage is no reason to fail, and the shared record's is.
         self.dir().record().map_err(|error| chain(&error))?;
-        let seen = self.machinery.observe(self.dir(), Damage::List).await;
-        seen.map_err(|error| told(&error))
+        let seen = self.run.observe(self.dir(), Damage::List).await;
+        seen.map_err(|error| told(&error.into()))
     }
 
     async fn look_at_machines(&self) -> Result<Observed, String> {
-        let seen = self.machinery.observe_machines(self.dir(), Damage::ListAll).await;
-        seen.map_err(|error| told(&error))
+        let seen = self.run.observe_machines(self.dir(), Damage::ListAll).await;
+        seen.map_err(|error| told(&error.into()))
     }
 
     async fn carry_out(&self, plan: &Plan, how: OnFailure, tell: Tell<'_>) -> Result<(), String> {
@@ -147,7 +148,7 @@ impl Store<'_> {
         tell: Tell<'_>,
     ) -> Result<(), Vec<Failure>> {
         let events = |event| narrate(&event, plan, tell);
-        let steps = self.machinery.step_context(&self.cluster, &events);
+        let steps = self.run.step_context(&self.cluster, &events);
         execute(plan, &steps, how).await
     }
 
@@ -174,7 +175,7 @@ impl Store<'_> {
                 let root = self.dir().path().display();
                 return Err(format!("{root} has virtual machines and no skep.json"));
             }
-            let noted = self.context.registry().add(self.dir());
+            let noted = self.context.session.registry().add(self.dir());
             noted.map_err(|error| chain(&error))?;
             self.reserve(&|seen: &Observed| Ok(reservation(plan(seen, fork)?)), tell).await?;
             seen = self.look().await?;
@@ -219,7 +220,7 @@ impl Store<'_> {
         let plan = plan_machine_removal(&self.look_at_machines().await?, name);
         self.carry_out(&plan, OnFailure::GoOn, &|_| ()).await?;
         if !dir.exists() {
-            self.context.registry().remove(&dir).map_err(|error| chain(&error))?;
+            self.context.session.registry().remove(&dir).map_err(|error| chain(&error))?;
         }
         Ok(())
     }

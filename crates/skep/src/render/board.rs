@@ -131,7 +131,11 @@ impl Board {
                 item.doing = (!done).then(|| one_line(text));
                 Change { touched: Some(Phase::Stacks), ..Change::default() }
             }
-            Event::Detail(_) | Event::Warning(_) | Event::Note(_) => Change::default(),
+            Event::Detail(_)
+            | Event::Warning(_)
+            | Event::Note(_)
+            | Event::Notice(_)
+            | Event::PlanFinished => Change::default(),
         }
     }
 

@@ -96,6 +96,9 @@ impl Progress {
 
     /// Renders one event.
     pub fn event(&self, event: Event) {
+        if event == Event::PlanFinished && !self.prints_events {
+            return self.clear();
+        }
         let now = Instant::now();
         let mut state = self.state.lock().expect("no renderer panics");
         state.timings.event(&event, now);
@@ -105,6 +108,7 @@ impl Progress {
         }
         match &event {
             Event::Warning(text) => return self.above(&format!("warning: {text}")),
+            Event::Notice(text) => return self.above(text),
             Event::Note(text) => return self.line(text),
             _ => {}
         }
@@ -223,7 +227,7 @@ impl Progress {
                 self.service(state, &one_line(&name), &one_line(&text), done);
             }
             Event::Detail(text) => self.line(&text),
-            Event::Warning(_) | Event::Note(_) => {}
+            Event::Warning(_) | Event::Note(_) | Event::Notice(_) | Event::PlanFinished => {}
         }
     }
 

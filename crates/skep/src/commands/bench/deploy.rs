@@ -64,9 +64,10 @@ impl Measuring<'_> {
 
     /// Gives all nodes the image of the probe, and returns its ID.
     async fn load_probe_image(&self) -> Result<String, CliError> {
-        let dir = self.context.store.cluster(&self.name);
+        let dir = self.context.session.store.cluster(&self.name);
         let record = dir.record().context("bench")?;
-        let found = record.and_then(|record| self.context.cache.find(&record.image).ok().flatten());
+        let found =
+            record.and_then(|record| self.context.session.cache.find(&record.image).ok().flatten());
         let cached = found.ok_or_else(|| CliError::failed("the nodes' image is gone"))?;
         let load = ImageLoad {
             cluster: ClusterOption { cluster: Some(self.name.clone()) },

@@ -135,7 +135,7 @@ impl Measuring<'_> {
         index: u32,
         args: impl IntoIterator<Item = std::ffi::OsString>,
     ) -> Result<String, CliError> {
-        let dir = self.context.store.cluster(&self.name);
+        let dir = self.context.session.store.cluster(&self.name);
         let node = dir.node(&NodeName::numbered(index as usize));
         let node = node.context("bench")?;
         let cmd = Cmd::new(docker_program(self.context, Some(&dir))?).args(args).timeout(LOADING);

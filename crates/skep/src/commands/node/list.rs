@@ -10,7 +10,6 @@ use skep_core::plan::PlanError;
 use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
-use super::super::converge::plan_error;
 use super::super::status::{node_document, node_table};
 use super::select;
 use crate::cli::{ClusterOption, Output};
@@ -72,7 +71,7 @@ pub(super) async fn inspect(context: &Context, args: &NodeInspect) -> Result<(),
     let names = select(&seen, &args.names)?;
     if let Some(unknown) = names.iter().find(|name| !seen.nodes.contains_key(*name)) {
         let known: Vec<_> = seen.nodes.keys().map(NodeName::as_str).collect();
-        return Err(plan_error(PlanError::UnknownNode {
+        return Err(CliError::from(PlanError::UnknownNode {
             cluster: dir.name().clone(),
             node: unknown.clone(),
             known: known.join(", "),
@@ -91,7 +90,7 @@ async fn look(
     cluster: &ClusterOption,
 ) -> Result<(ClusterDir, Observed), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
-    let seen = context.machinery(None).observe_within(&dir, Damage::List, PATIENCE).await?;
+    let seen = context.run(None).observe_within(&dir, Damage::List, PATIENCE).await?;
     Ok((dir, seen))
 }
 

@@ -9,16 +9,16 @@ use skep_core::observed::Observed;
 use skep_core::plan::{plan_idle_stop, plan_settings, plan_start};
 use skep_core::services::Standing;
 use skep_docker::stack::glance;
+use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
-use skep_store::{ClusterDir, LockedCluster};
+use skep_store::ClusterDir;
 
 use super::select;
 use crate::cli::{NodeChange, NodeLabel, Nodes};
-use crate::commands::converge::{carry_out, plan_error};
 use crate::commands::stack::patience;
 use crate::commands::up::options;
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
 
@@ -47,8 +47,8 @@ pub(super) async fn availability(
 
 /// Tells of services that have nowhere to go.
 async fn warn_about_services(context: &Context, dir: &ClusterDir) {
-    let machinery = context.machinery(None);
-    let swarm = machinery.swarm(dir, patience(context, dir));
+    let run = context.run(None);
+    let swarm = run.swarm(dir, patience(context, dir));
     let Ok(services) = glance(swarm, SETTLING).await else { return };
     for status in services.into_iter().filter(|it| it.standing != Standing::Converged) {
         if status.problem.is_some() {
@@ -66,7 +66,7 @@ struct Labels {
 
 pub(super) async fn label(context: &Context, args: &NodeLabel) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let seen = context.machinery(None).observe_machines(&dir, Damage::Refuse).await?;
+    let seen = context.run(None).observe_machines(&dir, Damage::Refuse).await?;
     let wanted = wanted_labels(&seen, args)?;
     let names: Vec<NodeName> = wanted.keys().cloned().collect();
     change(
@@ -123,39 +123,26 @@ async fn change(
     choose: impl Fn(&Observed) -> Result<Vec<NodeName>, CliError>,
     edit: impl Fn(&mut NodeSpec),
 ) -> Result<(), CliError> {
-    let machinery = context.machinery(None);
-    let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(dir, Damage::Refuse).await?;
-    let result = settle(&machinery, &cluster, &seen, &choose(&seen)?, edit).await;
-    cluster.release();
-    result
-}
-
-async fn settle(
-    machinery: &Machinery<'_>,
-    cluster: &LockedCluster,
-    seen: &Observed,
-    names: &[NodeName],
-    edit: impl Fn(&mut NodeSpec),
-) -> Result<(), CliError> {
-    let plan = plan_settings(seen, names, edit).map_err(plan_error)?;
-    carry_out(machinery, cluster, &plan, OnFailure::Stop).await
+    let plan = |seen: &Observed| Ok(plan_settings(seen, &choose(seen)?, edit)?);
+    let run = context.run(None);
+    run.change(dir.name(), Look::All, OnFailure::Stop, plan).await.map(|_: Observed| ())
 }
 
 /// Restarts nodes one after the other: each is emptied first, and Ready before the next one's turn.
 pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(Some(&args.waiting));
+    let run = context.run(Some(&args.waiting));
     let cluster = context.lock(dir.name()).await?;
-    let seen = machinery.observe(&dir, Damage::Refuse).await?;
+    let seen = run.observe(&dir, Damage::Refuse).await?;
     for name in select(&seen, &args.names)? {
         let one = std::slice::from_ref(&name);
-        let look = async || machinery.observe(&dir, Damage::Refuse).await;
-        let plan = plan_idle_stop(&look().await?, &name).map_err(plan_error)?;
-        carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
-        let plan = plan_start(&look().await?, one, options(&args.waiting)).map_err(plan_error)?;
-        carry_out(&machinery, &cluster, &plan, OnFailure::Stop).await?;
-        settle(&machinery, &cluster, &look().await?, one, |_| ()).await?;
+        let look = async || run.observe(&dir, Damage::Refuse).await;
+        let plan = plan_idle_stop(&look().await?, &name)?;
+        run.execute(&cluster, &plan, OnFailure::Stop).await?;
+        let plan = plan_start(&look().await?, one, options(&args.waiting))?;
+        run.execute(&cluster, &plan, OnFailure::Stop).await?;
+        let plan = plan_settings(&look().await?, one, |_| ())?;
+        run.execute(&cluster, &plan, OnFailure::Stop).await?;
         if !context.is_quiet() {
             errln!("{name} is Ready again");
         }

@@ -45,7 +45,7 @@ pub(in crate::commands) async fn deploy(
     converging: &Converging,
 ) -> Result<(), CliError> {
     let began = Instant::now();
-    let machinery = context.machinery(None);
+    let run = context.run(None);
     let docker = DockerCommand::of(context, dir).await?.with(&checked.env, &checked.input);
     let help = docker.call(["stack", "deploy", "--help"], Duration::from_secs(30));
     let help = help.run().await.context("cannot run docker")?;
@@ -61,24 +61,24 @@ pub(in crate::commands) async fn deploy(
     let deployed = deploying.map_err(|error| error.within(&format!("stack {name}")))?;
     let (status, output) = deployed.context(format!("stack {name}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        machinery.progress.event(Event::Detail(line.to_owned()));
+        run.report(Event::Detail(line.to_owned()));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     if !status.success() {
         return Err(refused(name, &said));
     }
     for line in said.lines() {
-        machinery.progress.event(Event::Note(line.to_owned()));
+        run.report(Event::Note(line.to_owned()));
     }
     if converging.detach {
         return Ok(());
     }
-    let swarm = machinery.swarm(dir, patience(context, dir));
-    let events = |event| machinery.progress.event(event);
+    let swarm = run.swarm(dir, patience(context, dir));
+    let events = |event| run.report(event);
     let select = |view: &skep_core::services::View| view.of_stack(name);
     let limit = converging_limit(context, dir, converging);
     let ending = watch(swarm, &select, limit, &events).await;
-    machinery.progress.clear();
+    run.report(Event::PlanFinished);
     let ending = ending.context(format!("stack {name}"))?;
     judge_ending(swarm, &ending, &format!("stack {name}"), limit).await?;
     if !context.is_quiet() {

@@ -30,8 +30,8 @@ async fn view(swarm: Swarm<'_>) -> Result<View, CliError> {
 
 pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let view = view(machinery.swarm(&dir, patience(context, &dir))).await?;
+    let run = context.run(None);
+    let view = view(run.swarm(&dir, patience(context, &dir))).await?;
     let rows = stack_rows(&view);
     match args.output {
         Output::Json | Output::Yaml => write_document(args.output, &stacks_document(&rows)),
@@ -50,8 +50,8 @@ pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, Cli
 
 pub(super) async fn tasks(context: &Context, args: StackTasks) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let all = view(machinery.swarm(&dir, patience(context, &dir))).await?;
+    let run = context.run(None);
+    let all = view(run.swarm(&dir, patience(context, &dir))).await?;
     let view = all.of_stack(&args.name);
     if view.services.is_empty() {
         let (cluster, name) = (dir.name(), &args.name);

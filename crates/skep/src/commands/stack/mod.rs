@@ -23,8 +23,9 @@ pub(super) use of_file::{check_stacks, deploy_stacks};
 
 use super::access::{docker_environment, docker_program, running_manager};
 use crate::cli::{Converging, StackCommand};
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::error::CliError;
+use skep_ops::Run;
 
 pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, CliError> {
     match command {
@@ -38,10 +39,10 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
 /// Returns the names of a cluster's stacks; none if no manager says.
 pub(super) async fn known_stacks(
     context: &Context,
-    machinery: &Machinery<'_>,
+    run: &Run<'_>,
     dir: &ClusterDir,
 ) -> BTreeSet<String> {
-    list::known(machinery.swarm(dir, patience(context, dir))).await.unwrap_or_default()
+    list::known(run.swarm(dir, patience(context, dir))).await.unwrap_or_default()
 }
 
 /// How often it is seen whether a node still runs.

@@ -11,9 +11,10 @@ use skep_store::ClusterDir;
 use super::{DockerCommand, converging_limit, list, patience};
 use crate::cli::StackRemove;
 use crate::commands::dry_run::Preview;
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
+use skep_ops::Run;
 
 /// How long the docker command may take.
 const REMOVING: Duration = Duration::from_secs(120);
@@ -23,8 +24,8 @@ const AT_FIRST: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let machinery = context.machinery(None);
-    let swarm = machinery.swarm(&dir, patience(context, &dir));
+    let run = context.run(None);
+    let swarm = run.swarm(&dir, patience(context, &dir));
     let known = list::known(swarm).await?;
     for name in &args.names {
         let shared = async || swarm.manager().await?.shared_by(name).await.map_err(Into::into);
@@ -50,11 +51,11 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
     let limit = converging_limit(context, &dir, &args.converging);
     for name in &args.names {
         let began = Instant::now();
-        call(&docker, &machinery, name).await?;
+        call(&docker, &run, name).await?;
         if args.converging.detach {
             continue;
         }
-        remove(&docker, &machinery, swarm, &dir, name, limit).await?;
+        remove(&docker, &run, swarm, &dir, name, limit).await?;
         if !context.is_quiet() {
             let seconds = began.elapsed().as_secs_f64();
             errln!("stack {name} is removed from all nodes after {seconds:.1} s");
@@ -65,20 +66,20 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
 
 async fn remove(
     docker: &DockerCommand,
-    machinery: &Machinery<'_>,
+    run: &Run<'_>,
     swarm: Swarm<'_>,
     dir: &ClusterDir,
     name: &str,
     limit: Duration,
 ) -> Result<(), CliError> {
-    let events = |event| machinery.progress.event(event);
+    let events = |event| run.report(event);
     let first = AT_FIRST.min(limit);
     let mut left =
         await_gone(swarm, name, first, &events).await.context(format!("stack {name}"))?;
     if !left.is_empty() && limit > first {
         // A network that a task still held when the command came is kept by the swarm. What goes by itself
         // meanwhile, the command calls an error: what counts is what is left.
-        let again = call(docker, machinery, name).await;
+        let again = call(docker, run, name).await;
         let rest = limit - first;
         left = await_gone(swarm, name, rest, &events).await.context(format!("stack {name}"))?;
         if !left.is_empty() {
@@ -97,15 +98,11 @@ async fn remove(
     Err(error.hint(format!("skep stack rm {name}")).hint(format!("skep status {}", dir.name())))
 }
 
-async fn call(
-    docker: &DockerCommand,
-    machinery: &Machinery<'_>,
-    name: &str,
-) -> Result<(), CliError> {
+async fn call(docker: &DockerCommand, run: &Run<'_>, name: &str) -> Result<(), CliError> {
     let output = docker.call(["stack", "rm", name], REMOVING).run().await;
     let output = output.context(format!("stack {name}"))?;
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        machinery.progress.event(Event::Detail(line.to_owned()));
+        run.report(Event::Detail(line.to_owned()));
     }
     Ok(())
 }

@@ -12,10 +12,11 @@ use skep_sys::{BoundedLog, Cmd, chain};
 use time::OffsetDateTime;
 
 use crate::cli::SupportBundle;
-use crate::context::{Context, Machinery};
+use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::redact::Redactor;
 use crate::{errln, outln};
+use skep_ops::Run;
 
 /// How much of the end of each log is taken, in bytes.
 const LOG: usize = 256 << 10;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SERVICES: [&str; 5] = ["docker", "containerd", "tls", "sshd", "agent"];
 
 pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), CliError> {
-    let clusters = context.store.clusters().unwrap_or_default();
+    let clusters = context.session.store.clusters().unwrap_or_default();
     let dir = match (&args.cluster, &clusters[..]) {
         (Some(name), _) => Some(context.existing(Some(name))?),
         (None, [only]) => Some(only.clone()),
@@ -61,7 +62,7 @@ async fn host(context: &Context) -> Vec<(String, String)> {
     vec![
         ("versions.txt".to_owned(), versions().await),
         ("doctor.json".to_owned(), format!("{doctor:#}\n")),
-        ("cache.txt".to_owned(), names_below(context.cache.root())),
+        ("cache.txt".to_owned(), names_below(context.session.cache.root())),
     ]
 }
 
@@ -90,18 +91,18 @@ async fn versions() -> String {
 
 /// Returns what is told of a cluster, by the names of files. What cannot be had says why.
 async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
-    let machinery = context.machinery(None);
+    let run = context.run(None);
     let mut parts = Vec::new();
     parts.push(("cluster.json".to_owned(), end_of(&dir.path().join("cluster.json"))));
     parts.push(("files.txt".to_owned(), names_below(dir.path())));
-    let log = BoundedLog::files(&context.store.log_file(dir.name()));
+    let log = BoundedLog::files(&context.session.store.log_file(dir.name()));
     let log: String = log.iter().filter(|it| it.exists()).map(|it| end_of(it)).collect();
     parts.push(("skep.log".to_owned(), log));
     let all = skep_store::pki::survey(dir.path()).unwrap_or_default();
     let list: Vec<_> = all.iter().map(super::certs::document).collect();
     let list = serde_json::Value::from(list);
     parts.push(("certificates.json".to_owned(), format!("{list:#}\n")));
-    match machinery.observe_within(dir, Damage::List, PATIENCE).await {
+    match run.observe_within(dir, Damage::List, PATIENCE).await {
         Ok(seen) => {
             let status = super::status::json(dir, &seen);
             parts.push(("status.json".to_owned(), format!("{status:#}\n")));
@@ -127,16 +128,16 @@ async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
             parts.push((format!("{name}/console.log"), text));
             parts.push((format!("{name}/qemu.log"), end_of(&machine.dir.join("qemu.log"))));
         }
-        parts.extend(logs(&machinery, &name, &machine).await);
+        parts.extend(logs(&run, &name, &machine).await);
     }
     parts
 }
 
 /// Returns the ends of a node's logs.
-async fn logs(machinery: &Machinery<'_>, name: &str, machine: &Machine) -> Vec<(String, String)> {
+async fn logs(run: &Run<'_>, name: &str, machine: &Machine) -> Vec<(String, String)> {
     if machine.record.spec.host.is_some() {
         let argv = ["journalctl", "-q", "-u", "docker.service", "-n", "2000", "--no-pager"];
-        let shell = machinery.driver.shell(machine);
+        let shell = run.driver.shell(machine);
         let text = match shell.run(&argv, b"", PATIENCE).await {
             Ok(output) => tail(&output.stdout),
             Err(error) => chain(&error),
@@ -145,7 +146,7 @@ async fn logs(machinery: &Machinery<'_>, name: &str, machine: &Machine) -> Vec<(
     }
     let mut parts = Vec::new();
     for service in SERVICES {
-        let log = machinery.service_log(machine, service).await;
+        let log = run.service_log(machine, service).await;
         let gone = log.is_err();
         let text = log.map_or_else(|error| format!("{error}\n"), |text| tail(&text));
         parts.push((format!("{name}/{service}.log"), text));

@@ -1,0 +1,102 @@
+//! Why a cluster could not be looked at or changed.
+
+use skep_core::model::{ClusterName, NodeName};
+use skep_core::plan::PlanError;
+use skep_net::{hosts, network};
+use skep_store::Exposed;
+use skep_sys::shell;
+use thiserror::Error;
+
+use super::{NetworkMode, Refusal};
+use crate::converge::Failure;
+use crate::observe;
+
+/// Why a cluster could not be looked at or changed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The clusters of the store could not be listed.
+    #[error("cannot list clusters")]
+    List(#[source] skep_store::Error),
+    /// Others can read a cluster's keys, or could if they got into its directory.
+    #[error("{} is accessible to other users (mode {:04o})", .0[0].path.display(), .0[0].mode)]
+    Exposed(Vec<Exposed>),
+    /// The cluster's lock could not be had.
+    #[error("cluster {cluster}")]
+    Lock {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why.
+        #[source]
+        source: skep_store::Error,
+    },
+    /// The cluster could not be looked at.
+    #[error("cluster {cluster}")]
+    Observe {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why.
+        #[source]
+        source: Box<observe::Error>,
+    },
+    /// There is no way from what is there to what is wanted.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// What is wanted cannot be had on this host.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Steps failed; there is at least one.
+    #[error("{}", steps(.0))]
+    Steps(Vec<Failure>),
+    /// There is always something left to do.
+    #[error("the cluster does not converge: its engines do not stay reachable")]
+    Restless,
+    /// The clusters of the store have networks of the other mode.
+    #[error("the clusters of this store have networks of the other mode: {}", names(.clusters))]
+    OtherNetworks {
+        /// The mode that they have.
+        current: NetworkMode,
+        /// The clusters.
+        clusters: Vec<ClusterName>,
+    },
+    /// Root has no networks in a user namespace.
+    #[error("networks in a user namespace are for non-root users")]
+    RootInUserns,
+    /// That networks are in a user namespace could not be written down.
+    #[error("cannot note --net user")]
+    NoteUserns(#[source] network::Error),
+    /// The host's file of names could not be read.
+    #[error("cannot read names")]
+    Names(#[source] hosts::Error),
+    /// The node's machine does not run.
+    #[error("{0} does not run")]
+    NotRunning(NodeName),
+    /// A service in a node has no log.
+    #[error("{node} has no log of {service}")]
+    NoLog {
+        /// The node.
+        node: NodeName,
+        /// The service.
+        service: String,
+    },
+    /// A command in a node failed.
+    #[error("{node}")]
+    Shell {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        #[source]
+        source: shell::Error,
+    },
+}
+
+fn steps(failures: &[Failure]) -> String {
+    let text = |failure: &Failure| {
+        let place = failure.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+        format!("{place}{}: {}", failure.title, skep_sys::chain(&failure.error))
+    };
+    failures.iter().map(text).collect::<Vec<_>>().join("\n")
+}
+
+fn names(clusters: &[ClusterName]) -> String {
+    clusters.iter().map(ClusterName::as_str).collect::<Vec<_>>().join(", ")
+}
