@@ -90,6 +90,7 @@ pub enum Command {
     /// Stop a cluster and keep its data; `node stop` stops single nodes.
     Stop(Power),
     /// Open a shell on a node, or run a command there.
+    #[command(alias = "exec")]
     Ssh(Ssh),
     /// Copy files to or from nodes (NODE:PATH or CLUSTER/NODE:PATH).
     Scp(Scp),

@@ -117,7 +117,7 @@ fn a_variable_that_is_set_and_empty_counts_as_unset() {
 fn a_command_of_another_tool_leads_to_the_one_that_is_meant() {
     let home = Home::new(SKEP);
     let mut text = String::new();
-    for line in ["ps", "inspect", "info", "exec node0 ls", "stop demo node1", "crate", "node ps"] {
+    for line in ["ps", "inspect", "info", "scale", "stop demo node1", "crate", "node ps"] {
         record(&mut text, line, &home.try_run(line), &home);
     }
     insta::assert_snapshot!(text);

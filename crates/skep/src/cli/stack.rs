@@ -21,6 +21,8 @@ pub enum StackCommand {
     Ls(StackList),
     /// List the tasks of a stack.
     Ps(StackTasks),
+    /// List the services of a stack, and whether they have converged.
+    Services(crate::commands::StackServices),
 }
 
 /// How long services may take to converge.

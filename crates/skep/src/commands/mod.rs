@@ -44,6 +44,7 @@ pub use hosts::HostsCommand;
 pub use init::Init;
 pub use man::Man;
 pub use node::{NodeInspect, NodeList};
+pub use stack::StackServices;
 pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};

@@ -157,6 +157,8 @@ mod tests {
             Event::Detail("Creating network s_default".to_owned()),
             Event::Warning("slow".to_owned()),
             Event::Note("node1 is up again".to_owned()),
+            Event::PlanFinished,
+            Event::Notice("docker is not installed".to_owned()),
         ];
         let told: Vec<_> = events.iter().map(|event| lines.object(event).to_string()).collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
@@ -171,6 +173,8 @@ mod tests {
         {"event":"detail","text":"Creating network s_default"}
         {"event":"warning","text":"slow"}
         {"event":"note","text":"node1 is up again"}
+        {"event":"plan-finished"}
+        {"event":"notice","text":"docker is not installed"}
         "#);
         let error = CliError::failed("no swarm").hint("skep up demo");
         let ends = [ended(&Ok(0), took), ended(&Err(error), took)].map(|it| it.to_string());

@@ -7,7 +7,7 @@ use skep_core::services::{Service, Standing, Task, View, judge};
 use skep_docker::stack::Swarm;
 
 use super::patience;
-use crate::cli::{Output, StackList, StackTasks};
+use crate::cli::{ClusterOption, Output, StackList, StackTasks};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::out;
@@ -26,6 +26,29 @@ pub(super) async fn known(swarm: Swarm<'_>) -> Result<BTreeSet<String>, CliError
 async fn view(swarm: Swarm<'_>) -> Result<View, CliError> {
     let manager = swarm.manager().await.context("cannot list the services")?;
     manager.view().await.context("cannot list the services")
+}
+
+/// Returns what belongs to a stack.
+///
+/// # Errors
+///
+/// If there is no such stack, or no manager says.
+pub(super) async fn view_of(
+    context: &Context,
+    cluster: &ClusterOption,
+    name: &str,
+) -> Result<View, CliError> {
+    let dir = context.existing(cluster.cluster.as_ref())?;
+    let run = context.run(None);
+    let all = view(run.swarm(&dir, patience(context, &dir))).await?;
+    let view = all.of_stack(name);
+    if view.services.is_empty() {
+        let cluster = dir.name();
+        return Err(
+            CliError::usage(format!("cluster {cluster} has no stack {name}")).hint("skep stack ls")
+        );
+    }
+    Ok(view)
 }
 
 pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, CliError> {
@@ -49,16 +72,7 @@ pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, Cli
 }
 
 pub(super) async fn tasks(context: &Context, args: StackTasks) -> Result<u8, CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(None);
-    let all = view(run.swarm(&dir, patience(context, &dir))).await?;
-    let view = all.of_stack(&args.name);
-    if view.services.is_empty() {
-        let (cluster, name) = (dir.name(), &args.name);
-        return Err(
-            CliError::usage(format!("cluster {cluster} has no stack {name}")).hint("skep stack ls")
-        );
-    }
+    let view = view_of(context, &args.cluster, &args.name).await?;
     let rows = task_rows(&view);
     match args.output {
         Output::Json | Output::Yaml => {
@@ -110,7 +124,7 @@ fn node_of(view: &View, task: &Task) -> String {
     task.node.as_deref().and_then(|id| view.hostname(id)).unwrap_or_default().to_owned()
 }
 
-fn ports(service: &Service) -> Vec<String> {
+pub(super) fn ports(service: &Service) -> Vec<String> {
     let ports = service.ports.iter().filter(|port| port.published != 0);
     ports.map(|port| format!("{}->{}/{}", port.published, port.target, port.protocol)).collect()
 }
@@ -147,14 +161,14 @@ fn document(view: &View, service: &Service, task: &Task) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use skep_core::model::Role;
     use skep_core::services::{Mode, Port, Resources, SwarmNode, TaskState};
     use skep_testkit::schema::assert_described;
 
     use super::*;
 
-    fn view() -> View {
+    pub fn view() -> View {
         let nothing = Resources::default();
         let port = |published| Port { published, target: 80, protocol: "tcp".into(), host: false };
         let service = Service {

@@ -7,6 +7,7 @@ mod explain;
 mod list;
 mod of_file;
 mod remove;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use skep_sys::Cmd;
 use compose::Checked;
 pub(super) use explain::judge_ending;
 pub(super) use of_file::{check_stacks, deploy_stacks};
+pub use services::StackServices;
 
 use super::access::{docker_environment, docker_program, running_manager};
 use crate::cli::{Converging, StackCommand};
@@ -33,6 +35,7 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
         StackCommand::Rm(args) => remove::run(context, args).await,
         StackCommand::Ls(args) => list::stacks(context, args).await,
         StackCommand::Ps(args) => list::tasks(context, args).await,
+        StackCommand::Services(args) => services::run(context, &args).await,
     }
 }
 
