@@ -243,8 +243,8 @@ pub struct Wanted {
     /// other options, only the peers of the cluster change.
     #[arg(long, value_name = "CLUSTER")]
     pub peer: Vec<ClusterName>,
-    /// Remove all peers.
-    #[arg(long, conflicts_with = "peer")]
+    /// Remove all peers but those that --peer names.
+    #[arg(long)]
     pub no_peers: bool,
     /// Do not create a docker context.
     #[arg(long)]

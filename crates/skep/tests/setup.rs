@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use skep_core::model::{Admits, NetworkRecord};
+use skep_core::observed::HostsEntry;
+use skep_net::hosts::Names;
 use skep_net::network::{Error, HostNetwork, Network};
 use skep_net::privileged_helper::HelperNetwork;
 use skep_store::Owner;
@@ -13,6 +15,7 @@ use skep_testkit::host::can_run_machines;
 use skep_testkit::users::OwnHost;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
+const HOSTS: &str = "/etc/hosts";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
 #[test]
@@ -35,6 +38,54 @@ fn users_have_networks_of_their_own_and_no_others() {
         well(host.skep("setup --undo"));
         assert_eq!(host.files(), before, "all is as it was");
         assert_eq!(well(host.skep("setup --undo")), "nothing to do\n");
+    });
+}
+
+#[test]
+fn names_go_with_the_set_up_that_allowed_them() {
+    if !can_run_machines() {
+        return;
+    }
+    OwnHost::tell("names_go_with_the_set_up_that_allowed_them", SKEP, true, |host| {
+        let names = || std::fs::read_to_string(HOSTS).unwrap();
+        host.add_user("alice");
+        let before = (host.files(), names());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let subnet = "10.193.0.0/24".parse().unwrap();
+        let network = NetworkRecord { subnet, bridge: "skep-hers".into() };
+        let owner =
+            Owner { cluster: "hers".parse().unwrap(), store: "/".into(), user: id("alice") };
+        let entry = HostsEntry { name: "shop.example".into(), address: network.node_address(0) };
+        let write = async |entries: &[HostsEntry]| {
+            helper_of("alice").write(Path::new(HOSTS), &owner, entries).await
+        };
+        let make = async || helper_of("alice").ensure_bridge(&network, &owner).await.unwrap();
+
+        well(host.skep("setup --user alice"));
+        runtime.block_on(async {
+            make().await;
+            let refused = skep_sys::chain(&write(std::slice::from_ref(&entry)).await.unwrap_err());
+            assert!(refused.contains("may not add names to /etc/hosts"), "{refused}");
+        });
+        assert_eq!(names(), before.1);
+        well(host.skep("setup --hosts"));
+        runtime.block_on(write(std::slice::from_ref(&entry))).unwrap();
+        assert!(names().contains("shop.example"));
+        // They go with the network that they lead to.
+        runtime.block_on(helper_of("alice").remove_link("skep-hers")).unwrap();
+        assert_eq!(names(), before.1);
+
+        runtime.block_on(async {
+            make().await;
+            write(std::slice::from_ref(&entry)).await.unwrap();
+        });
+        // While the network is in use, nothing is undone, names included.
+        let said = host.skep("setup --undo");
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(names().contains("shop.example"));
+        well(host.skep("setup --undo --force"));
+        assert_eq!((host.files(), names()), before, "all is as it was");
+        assert!(!Path::new("/sys/class/net/skep-hers").exists());
     });
 }
 

@@ -21,7 +21,7 @@ use crate::cli::{Detail, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, failed};
-use crate::file::{ClusterFile, sorted};
+use crate::file::{ClusterFile, peers};
 use crate::render::progress::Progress;
 
 /// A cluster that was brought up.
@@ -153,9 +153,7 @@ fn wanted_spec(
 ) -> Result<ClusterSpec, CliError> {
     if let (None, true, Some(cluster)) = (&file, is_empty_but_peers(wanted), &seen.cluster) {
         let mut spec = cluster.spec(seen.nodes.values().map(|node| &node.record));
-        if wanted.no_peers || !wanted.peer.is_empty() {
-            spec.peers = sorted(wanted.peer.clone());
-        }
+        spec.peers = peers(spec.peers, wanted);
         return without_problems(spec);
     }
     let file = file.unwrap_or_default().with_flags(wanted)?;

@@ -75,10 +75,7 @@ impl ClusterFile {
             }
         }
         self.ports.extend(wanted.publish.iter().map(|port| u32::from(*port)));
-        self.peers.extend(wanted.peer.iter().cloned());
-        if wanted.no_peers {
-            self.peers.clear();
-        }
+        self.peers = peers(self.peers, wanted);
         if wanted.no_context {
             self.context = Some(false);
         }
@@ -198,7 +195,7 @@ impl ClusterFile {
             hostnames: self.hostnames.clone(),
             images: self.images.iter().map(|source| unseen(source)).collect(),
             access: self.access(),
-            peers: sorted(self.peers.clone()),
+            peers: self.peers.clone(),
             trusted: None,
             image: ImageSpec {
                 suite: self.image.suite.clone().unwrap_or(default.suite),
@@ -218,8 +215,15 @@ impl ClusterFile {
     }
 }
 
+/// Returns the peers of a cluster that had these before.
+#[must_use]
+pub fn peers(before: Vec<ClusterName>, wanted: &Wanted) -> Vec<ClusterName> {
+    let before = before.into_iter().filter(|_| !wanted.no_peers);
+    sorted(before.chain(wanted.peer.iter().cloned()).collect())
+}
+
 /// Returns values in order, each once.
-pub fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
     values.sort_unstable();
     values.dedup();
     values
@@ -346,8 +350,9 @@ mod tests {
         let flags = || Wanted { peer: vec!["b".parse().unwrap()], ..Wanted::default() };
         assert_eq!(peers("c b a", flags()), ["a", "b", "c"]);
         assert_eq!(peers("", flags()), ["b"]);
-        let none = Wanted { no_peers: true, ..Wanted::default() };
-        assert!(peers("c", none).is_empty());
+        let none = || Wanted { no_peers: true, ..Wanted::default() };
+        assert!(peers("c", none()).is_empty());
+        assert_eq!(peers("c", Wanted { no_peers: true, ..flags() }), ["b"]);
     }
 
     #[test]
