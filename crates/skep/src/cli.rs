@@ -14,6 +14,7 @@ mod parse;
 mod registry;
 mod setup;
 mod stack;
+pub(crate) mod values;
 mod verbosity;
 mod waiting;
 
@@ -208,16 +209,16 @@ pub struct Wanted {
     #[arg(long, short, value_name = "DRIVER")]
     pub driver: Option<String>,
     /// Total number of nodes, managers included.
-    #[arg(long, short, value_name = "N", conflicts_with = "workers")]
+    #[arg(long, short, value_name = "N", value_parser = values::count, conflicts_with = "workers")]
     pub num_node: Option<u32>,
     /// Number of managers.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub managers: Option<u32>,
     /// Number of workers.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub workers: Option<u32>,
     /// CPUs per node.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count)]
     pub cpus: Option<u32>,
     /// Memory per node, for example 2GiB.
     #[arg(long, value_name = "SIZE")]
@@ -230,14 +231,14 @@ pub struct Wanted {
     #[arg(long, value_name = "KEY=VALUE@NODES")]
     pub label: Vec<String>,
     /// Subnet of the nodes, for example 10.20.0.0/24 [default: a free one].
-    #[arg(long, value_name = "SUBNET")]
+    #[arg(long, value_name = "SUBNET", value_parser = values::subnet)]
     pub subnet: Option<ipnet::Ipv4Net>,
     /// Add a name to this host's /etc/hosts that points at NODE, or with NAME@* at any running
     /// node [default node: the first manager]; repeatable.
     #[arg(long, value_name = "NAME[@NODE]")]
     pub hostname: Vec<String>,
     /// Forward a TCP port of 127.0.0.1 to the same port of a running node; repeatable.
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "PORT", value_parser = values::port)]
     pub publish: Vec<u16>,
     /// Let nodes of another cluster and this one reach each other, if that one names this one too; repeatable. Without
     /// other options, only the peers of the cluster change.

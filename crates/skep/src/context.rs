@@ -11,6 +11,7 @@ use skep_ops::{Config, Events, NetworkMode, Run, RunOptions, Session};
 use skep_store::{ClusterDir, Exposed, LockedCluster};
 
 use crate::cli::{Accel, Detail, Net, Waiting};
+use crate::environment::{text_variable, variable};
 use crate::error::{CliError, Context as _};
 use crate::logging;
 use crate::render::progress::Progress;
@@ -57,7 +58,7 @@ impl Context {
             docker_config: docker_config.filter(|_| docker.is_some()).map(|it| absolute(&it)),
             docker,
             program: std::env::current_exe().unwrap_or_else(|_| "skep".into()),
-            user: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
+            user: text_variable("USER").unwrap_or_else(|| "unknown".to_owned()),
             test_profile: test_profile()?,
             log_to: logging::write_to,
         };
@@ -227,7 +228,7 @@ impl From<Accel> for Accelerator {
 
 /// Returns how a test wants guests to be treated, if it does.
 fn test_profile() -> Result<Option<Profile>, CliError> {
-    let Some(value) = std::env::var_os(TEST_KVM_PATH) else { return Ok(None) };
+    let Some(value) = variable(TEST_KVM_PATH) else { return Ok(None) };
     let refuse = |why: &str| Err(CliError::usage(format!("{TEST_KVM_PATH}: {why}")));
     if !cfg!(debug_assertions) {
         return refuse("only a debug build of skep takes it, for its own tests")
@@ -258,9 +259,9 @@ fn is_program(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
 }
 
-/// Returns a directory from the environment; an empty variable is none.
-fn directory(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
+/// Returns a directory from the environment.
+fn directory(name: &str) -> Option<PathBuf> {
+    variable(name).map(PathBuf::from)
 }
 
 /// QEMU runs in a directory of its own, so nothing may depend on where skep was started.

@@ -8,6 +8,7 @@ pub mod background;
 pub mod cli;
 pub mod commands;
 pub mod context;
+pub mod environment;
 pub mod error;
 pub mod file;
 pub mod logging;

@@ -53,7 +53,7 @@ fn sink() -> MutexGuard<'static, Sink> {
 ///
 /// If `SKEP_LOG` is no filter.
 pub fn begin(debug: bool) -> Result<(), CliError> {
-    let asked = std::env::var(VARIABLE).ok().filter(|it| !it.is_empty());
+    let asked = crate::environment::text_variable(VARIABLE);
     let asked = asked.map(|text| {
         text.parse::<EnvFilter>().map_err(|error| {
             CliError::usage(format!("{VARIABLE}={text}: {error}"))

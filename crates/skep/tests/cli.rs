@@ -330,3 +330,29 @@ fn the_script_names_the_packages_of_each_distribution() {
         assert!(told.contains("older than 7.2") && !told.contains(" install "), "{old}: {told}");
     }
 }
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let home = Home::new(SKEP);
+    for name in ["SKEP_CLUSTER", "SKEP_NET", "SKEP_ACCEL", "SKEP_TEST_KVM_PATH", "SKEP_LOG"] {
+        for line in ["ls", "up --help", "stop", "up -f missing.yaml"] {
+            let mut command = home.command(line.split(' '));
+            let unset = finish(command.env_remove(name));
+            let empty = finish(command.env(name, ""));
+            assert_eq!((empty.code, &empty.stderr), (unset.code, &unset.stderr), "{name}: {line}");
+        }
+    }
+}
+
+#[test]
+fn a_node_in_the_place_of_a_cluster_is_answered_with_the_command_for_nodes() {
+    let home = Home::new(SKEP);
+    skep_testkit::records::put_cluster(&home);
+    for verb in ["start", "stop"] {
+        let said = home.try_run(&format!("{verb} node1"));
+        let wanted = format!(
+            "error: node1 is a node of cluster demo, not a cluster\n  try: skep node {verb} node1 --cluster demo\n"
+        );
+        assert_eq!((said.code, said.stderr), (2, wanted));
+    }
+}

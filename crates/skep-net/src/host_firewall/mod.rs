@@ -123,7 +123,7 @@ pub struct Interface(String);
 
 /// A name that no interface can have.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not an interface name")]
+#[error("{0:?} is not an interface name, such as eth0")]
 pub struct InterfaceError(String);
 
 impl FromStr for Interface {

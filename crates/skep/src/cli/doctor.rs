@@ -28,7 +28,7 @@ pub struct Doctor {
     #[arg(long)]
     pub try_vm: bool,
     /// With --try-vm: number of nodes to fork, for each number of CPUs.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = forks)]
     pub forks: u32,
     /// With --try-vm: also write the report to this file, as JSON.
     #[arg(long, value_name = "FILE", requires = "try_vm")]
@@ -39,4 +39,12 @@ pub struct Doctor {
     /// Output format.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: Output,
+}
+
+/// Reads how many nodes are forked.
+fn forks(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(number @ 1..=1000) => Ok(number),
+        _ => Err("write a number from 1 to 1000, for example 20".to_owned()),
+    }
 }

@@ -137,13 +137,17 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let net = match text.parse::<Ipv4Addr>() {
             Ok(address) => Ipv4Net::from(address),
-            Err(_) => text.parse().map_err(|_| format!("{text:?} is no IPv4 address or subnet"))?,
+            Err(_) => text.parse().map_err(|_| {
+                format!(
+                    "{text:?} is not an IPv4 address or subnet, such as 192.0.2.7 or 10.1.0.0/24"
+                )
+            })?,
         };
         if net != net.trunc() {
-            return Err(format!("{text} is no subnet; {} would be one", net.trunc()));
+            return Err(format!("{text} is not a subnet; use {}", net.trunc()));
         }
         if net.prefix_len() == 0 {
-            return Err("that is everybody".to_owned());
+            return Err("that is every address: name a subnet, such as 10.1.0.0/24".to_owned());
         }
         Ok(Self(net))
     }

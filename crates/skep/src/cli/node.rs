@@ -22,6 +22,7 @@ pub enum NodeCommand {
     #[command(after_help = FILTERS)]
     Inspect(crate::commands::NodeInspect),
     /// Add nodes to a cluster.
+    #[command(alias = "create")]
     Add(NodeAdd),
     /// Remove nodes and their data; tasks move away first.
     #[command(aliases = ["delete", "remove"])]
@@ -71,13 +72,13 @@ pub struct NodeAdd {
     /// Names of the nodes [default: node0, node1 and so on, the next free ones].
     pub names: Vec<NodeName>,
     /// Number of nodes to add [default: 1].
-    #[arg(long, short, value_name = "N", conflicts_with = "names")]
+    #[arg(long, short, value_name = "N", value_parser = super::values::count, conflicts_with = "names")]
     pub num_node: Option<u32>,
     /// Add managers, not workers.
     #[arg(long)]
     pub manager: bool,
     /// CPUs per node.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::values::count)]
     pub cpus: Option<u32>,
     /// Memory per node, for example 2GiB.
     #[arg(long, value_name = "SIZE")]
@@ -101,14 +102,14 @@ pub struct NodeAdd {
 #[command(next_help_heading = "Use an existing host as a node")]
 pub struct Host {
     /// Address of an existing host, which becomes the node.
-    #[arg(long, value_name = "IP", requires = "names",
+    #[arg(long, value_name = "IP", value_parser = super::values::address, requires = "names",
         conflicts_with_all = ["cpus", "memory", "disk", "num_node"])]
     pub address: Option<Ipv4Addr>,
     /// User to log in as: root, or a user with passwordless sudo.
     #[arg(long, value_name = "NAME", requires = "address", default_value = HostSpec::DEFAULT_USER)]
     pub user: String,
     /// Port of the host's SSH server.
-    #[arg(long, value_name = "PORT", requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
+    #[arg(long, value_name = "PORT", value_parser = super::values::port, requires = "address", default_value_t = HostSpec::DEFAULT_PORT)]
     pub ssh_port: u16,
     /// Private key to log in with [default: as ssh chooses].
     #[arg(long, value_name = "FILE", requires = "address")]

@@ -62,7 +62,7 @@ impl Cli {
         let read = read.and_then(|matches| Self::from_arg_matches(&matches));
         read.map_err(|said| match suggested(&said, line) {
             Some(error) => Refusal::Told(error),
-            None => Refusal::Said(said.format(&mut command)),
+            None => Refusal::Said(nearest(said).format(&mut command)),
         })
     }
 }
@@ -108,9 +108,94 @@ fn suggested(said: &clap::Error, line: &[OsString]) -> Option<CliError> {
     }
 }
 
+/// Leaves only the names that are nearest to what was typed: `support-bundle` is not what `upp` was meant to be.
+fn nearest(mut said: clap::Error) -> clap::Error {
+    let (Some(ContextValue::String(typed)), Some(ContextValue::Strings(names))) =
+        (said.get(ContextKind::InvalidSubcommand), said.get(ContextKind::SuggestedSubcommand))
+    else {
+        return said;
+    };
+    let distance = |name: &String| strsim::damerau_levenshtein(name, typed);
+    let least = names.iter().map(distance).min().filter(|it| *it <= 1 + typed.len() / 4);
+    let is_nearest = |name: &&String| Some(distance(name)) == least;
+    let names: Vec<String> = names.iter().filter(is_nearest).cloned().collect();
+    said.remove(ContextKind::SuggestedSubcommand);
+    if !names.is_empty() {
+        said.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+    }
+    said
+}
+
 #[cfg(test)]
 mod tests {
+    use clap::builder::ValueParser;
+
     use super::*;
+
+    #[test]
+    fn suggestions_are_near_what_was_typed() {
+        for (typed, wanted) in [
+            ("upp", Some("up")),
+            ("statsu", Some("status")),
+            ("sotp", Some("stop")),
+            ("doctro", Some("doctor")),
+            ("registri", Some("registry")),
+            ("frobnicate", None),
+        ] {
+            let Err(Refusal::Said(error)) = read(&format!("skep {typed}")) else {
+                panic!("{typed}")
+            };
+            assert_eq!(error.kind(), ErrorKind::InvalidSubcommand);
+            let told = error.to_string();
+            let tip = told.lines().find(|line| line.contains("tip:")).unwrap_or_default();
+            let quoted: Vec<_> = tip.split('\'').skip(1).step_by(2).collect();
+            assert_eq!(quoted, wanted.into_iter().collect::<Vec<_>>(), "{told}");
+        }
+    }
+
+    /// Every option whose value is no free text is given one that cannot be right.
+    #[test]
+    fn a_value_that_does_not_parse_is_answered_with_what_to_write() {
+        let (mut tried, mut wrong) = (0, String::new());
+        let mut root = Cli::command();
+        root.build();
+        visit(&root, &mut Vec::new(), &mut |path, arg| {
+            let mut words = vec!["skep".to_owned()];
+            words.extend(path.iter().cloned());
+            let Some(long) = arg.get_long() else { return };
+            words.push(format!("--{long}=?"));
+            let Err(error) = Cli::command().try_get_matches_from(&words) else { return };
+            if error.kind() != ErrorKind::ValueValidation {
+                return;
+            }
+            tried += 1;
+            let told = error.to_string();
+            let helps = ["for example", "such as", ": use ", "write "];
+            if !helps.iter().any(|it| told.contains(it)) {
+                wrong.push_str(&format!("{}: {told}\n", words.join(" ")));
+            }
+        });
+        assert!(tried > 40, "{tried}");
+        assert_eq!(wrong, "");
+    }
+
+    fn visit(
+        command: &clap::Command,
+        path: &mut Vec<String>,
+        each: &mut impl FnMut(&[String], &clap::Arg),
+    ) {
+        let free = [ValueParser::string(), ValueParser::path_buf()].map(|it| it.type_id());
+        for arg in command.get_arguments() {
+            if !free.contains(&arg.get_value_parser().type_id()) {
+                each(path, arg);
+            }
+        }
+        for inner in command.get_subcommands().filter(|it| it.get_name() != "help") {
+            path.push(inner.get_name().to_owned());
+            visit(inner, path, each);
+            path.pop();
+        }
+    }
 
     fn read(line: &str) -> Result<Cli, Refusal> {
         let line: Vec<_> = line.split_whitespace().map(OsString::from).collect();

@@ -75,7 +75,7 @@ pub struct RegistryStart {
     #[arg(long, value_name = "NODE")]
     pub node: Option<NodeName>,
     /// Port [default: as before, else 5000].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = super::values::port)]
     pub port: Option<u16>,
     /// Also run a pull-through cache of this registry.
     #[arg(long, value_name = "URL", conflicts_with = "no_mirror")]

@@ -23,7 +23,7 @@ pub struct Setup {
     #[arg(long, value_name = "NAME")]
     pub user: Vec<String>,
     /// Range that users' subnets are taken from [default: 10.193.0.0/16]; repeatable.
-    #[arg(long, value_name = "SUBNET")]
+    #[arg(long, value_name = "SUBNET", value_parser = super::values::subnet)]
     pub subnets: Vec<Ipv4Net>,
     /// Allow users to add names to /etc/hosts, which affects all programs on this host.
     #[arg(long, conflicts_with = "no_hosts")]

@@ -12,6 +12,7 @@ use super::{ClusterOption, DryRun, Output};
 #[derive(Debug, Subcommand)]
 pub enum StackCommand {
     /// Deploy a stack (with docker stack deploy) and wait until all its services have converged.
+    #[command(alias = "up")]
     Deploy(StackDeploy),
     /// Remove stacks and wait until nothing of them is left on any node.
     #[command(aliases = ["delete", "remove"])]

@@ -232,7 +232,7 @@ fn of_all(context: &Context, nodes: &[NodeRecord]) -> Vec<(String, String)> {
 }
 
 fn own_shell() -> Option<String> {
-    let shell = std::env::var("SHELL").ok()?;
+    let shell = crate::environment::text_variable("SHELL")?;
     Some(shell.rsplit('/').next()?.to_owned())
 }
 

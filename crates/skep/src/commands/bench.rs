@@ -17,7 +17,7 @@ use skep_sys::{make_private_dir, value_of};
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;
 use super::{down, up};
-use crate::cli::{Accel, ClusterArg, DryRun, Output, Up, Verification, Waiting, Wanted};
+use crate::cli::{Accel, ClusterArg, DryRun, Output, Up, Verification, Waiting, Wanted, values};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{errln, out};
@@ -41,14 +41,14 @@ pub struct Bench {
     #[arg(value_enum, default_value_t)]
     what: What,
     /// Numbers of nodes [default: 2; with images 4].
-    #[arg(long, value_name = "N,N...", value_delimiter = ',')]
+    #[arg(long, value_name = "N,N...", value_delimiter = ',', value_parser = values::count)]
     nodes: Vec<u32>,
     /// Number of runs.
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = values::some)]
     runs: u32,
     /// Size of the image in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 64)]
-    mib: usize,
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = values::count)]
+    mib: u32,
     /// Skip clusters whose nodes boot (instead of being forked).
     #[arg(long)]
     no_cold: bool,
@@ -57,8 +57,8 @@ pub struct Bench {
     no_verify: bool,
     /// Seconds to leave the last cluster of each kind idle before measuring its memory, and then
     /// to measure its CPU use.
-    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
-    idle: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = values::count)]
+    idle: u32,
     /// Accelerator [default: auto-detect].
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     accel: Option<Accel>,
@@ -204,7 +204,7 @@ impl Measuring<'_> {
 
     /// Looks at machines that have nothing to do.
     async fn look_at_idle(&self, nodes: u32) -> Idle {
-        let pause = Duration::from_secs(self.args.idle);
+        let pause = Duration::from_secs(self.args.idle.into());
         let dirs: Vec<_> = (0..nodes).map(|index| self.machine(index)).collect();
         // wait: for what the nodes still do once they are Ready; then for a stretch to be measured.
         tokio::time::sleep(pause).await;

@@ -4,6 +4,7 @@ use skep_core::plan::{StopMode, plan_stop};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_ops::{Look, Up};
+use skep_store::ClusterDir;
 
 use super::image;
 use super::up::options;
@@ -12,8 +13,25 @@ use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, failed};
 
+/// Returns the cluster; a name that is a node's is answered with the command for nodes.
+fn cluster(context: &Context, args: &Power, verb: &str) -> Result<ClusterDir, CliError> {
+    let name = args.cluster.cluster.as_ref();
+    context.existing(name).map_err(|error| {
+        let Some(node) = name.map(|name| name.as_str()) else { return error };
+        let clusters = context.session.store.clusters().unwrap_or_default();
+        let has_node = |cluster: &&ClusterDir| {
+            cluster.nodes().unwrap_or_default().iter().any(|(name, _)| name == node)
+        };
+        let Some(cluster) = clusters.iter().find(has_node).map(ClusterDir::name) else {
+            return error;
+        };
+        CliError::usage(format!("{node} is a node of cluster {cluster}, not a cluster"))
+            .hint(format!("skep node {verb} {node} --cluster {cluster}"))
+    })
+}
+
 pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let dir = cluster(context, &args, "start")?;
     let run = context.run(Some(&args.waiting));
     let cluster = context.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
@@ -45,7 +63,7 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
 }
 
 pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
+    let dir = cluster(context, &args, "stop")?;
     let run = context.run(Some(&args.waiting));
     run.change::<CliError>(dir.name(), Look::Machines, OnFailure::GoOn, |seen| {
         Ok(plan_stop(seen, &[], StopMode::Graceful)?)

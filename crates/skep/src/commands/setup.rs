@@ -59,7 +59,7 @@ fn users(args: &Setup) -> Vec<String> {
     if args.undo || !args.user.is_empty() {
         return args.user.clone();
     }
-    let caller = std::env::var("SUDO_USER").ok();
+    let caller = crate::environment::text_variable("SUDO_USER");
     caller.filter(|name| !name.is_empty() && name != "root").into_iter().collect()
 }
 

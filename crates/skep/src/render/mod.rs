@@ -47,7 +47,7 @@ pub fn redraws() -> bool {
 
 /// Tells whether a terminal, if it is one, may get control characters.
 fn obeys(is_terminal: bool) -> bool {
-    let variable = |name| std::env::var(name).ok();
+    let variable = crate::environment::text_variable;
     let (term, no_color) = (variable("TERM"), variable("NO_COLOR"));
     progress::can_redraw(is_terminal, term.as_deref(), no_color.as_deref())
 }

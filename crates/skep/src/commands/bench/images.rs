@@ -41,7 +41,7 @@ const LOADING: Duration = Duration::from_secs(600);
 impl Measuring<'_> {
     /// Measures how an image gets to that many nodes.
     pub(super) async fn measure_images(&self, nodes: u32) -> Result<Group, CliError> {
-        let mib = self.args.mib;
+        let mib = self.args.mib as usize;
         self.say(&format!("making {nodes} nodes, and an image of {mib} MiB"));
         self.up(nodes, false, false).await?;
         let archive = self.work_dir()?.join("noise.tar");
