@@ -68,7 +68,7 @@ pub enum Error {
     #[error("cannot read names")]
     Names(#[source] hosts::Error),
     /// The node's machine does not run.
-    #[error("{0} does not run")]
+    #[error("{0} is not running")]
     NotRunning(NodeName),
     /// A service in a node has no log.
     #[error("{node} has no log of {service}")]
