@@ -1,6 +1,6 @@
 //! Records for the tests of other crates: one node and its network.
 
-use crate::model::{Mac, NetworkRecord, NodeRecord, NodeSpec, Role, Size};
+use crate::model::{Mac, NetworkRecord, NodeRecord, NodeSpec, Role};
 
 /// The network.
 ///
@@ -21,16 +21,7 @@ pub fn network() -> NetworkRecord {
 pub fn node() -> NodeRecord {
     let address = network().node_address(0);
     NodeRecord {
-        spec: NodeSpec {
-            name: "node0".parse().unwrap(),
-            role: Role::Manager,
-            cpus: 1,
-            memory: Size::gib(1),
-            disk: Size::gib(20),
-            labels: Default::default(),
-            host: None,
-            availability: None,
-        },
+        spec: NodeSpec::machine("node0".parse().unwrap(), Role::Manager),
         index: 0,
         address,
         mac: Mac::for_address(address),

@@ -7,12 +7,14 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
+mod cluster;
 pub mod converge;
 pub mod observe;
 pub mod preflight;
 mod session;
 
+pub use cluster::Cluster;
 pub use session::{
-    Backends, Config, Error, Events, Failed, Fate, Look, NetworkMode, NotReady, Refusal, Run,
-    RunOptions, Session, Up, refuse_peers,
+    Backends, Config, DockerCommand, Error, Events, Failed, Fate, Look, NetworkMode, NotReady,
+    Refusal, Run, RunOptions, Session, Up, refuse_peers,
 };

@@ -1,10 +1,7 @@
 //! What is recorded of clusters, without machines.
 
-use std::collections::BTreeMap;
-
 use skep_core::model::{
     Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
-    Size,
 };
 use skep_store::Store;
 
@@ -26,15 +23,9 @@ pub fn put_cluster(home: &Home) {
 /// If it cannot be written.
 pub fn put_cluster_with(home: &Home, change: impl FnOnce(&mut ClusterRecord)) {
     let store = Store::new(home.path().to_owned());
-    let node = |index: u32| NodeSpec {
-        name: NodeName::numbered(index as usize),
-        role: if index == 0 { Role::Manager } else { Role::Worker },
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: BTreeMap::new(),
-        host: None,
-        availability: None,
+    let node = |index: u32| {
+        let role = if index == 0 { Role::Manager } else { Role::Worker };
+        NodeSpec::machine(NodeName::numbered(index as usize), role)
     };
     let subnet = "10.5.0.0/24".parse().expect("a subnet");
     let network = NetworkRecord { subnet, bridge: "skep-demo".into() };

@@ -5,6 +5,7 @@
 //! that says what is allowed.
 
 mod access;
+mod defaults;
 mod filter;
 mod image_spec;
 mod images;

@@ -2,9 +2,10 @@
 
 use skep_core::model::{ClusterName, NodeName};
 use skep_core::plan::PlanError;
+use skep_docker::stack;
 use skep_net::{hosts, network};
 use skep_store::Exposed;
-use skep_sys::shell;
+use skep_sys::{CmdError, shell};
 use thiserror::Error;
 
 use super::{NetworkMode, Refusal};
@@ -87,6 +88,79 @@ pub enum Error {
         #[source]
         source: shell::Error,
     },
+    /// The nodes of a cluster could not be listed.
+    #[error("cannot list nodes")]
+    ListNodes(#[source] skep_store::Error),
+    /// A cluster's record could not be read.
+    #[error("cluster {cluster}")]
+    Record {
+        /// The cluster.
+        cluster: ClusterName,
+        /// Why.
+        #[source]
+        source: Box<skep_store::Error>,
+    },
+    /// No manager of a cluster runs.
+    #[error("no manager of cluster {0} is running")]
+    NoRunningManager(ClusterName),
+    /// There is no docker command.
+    #[error("the docker command is not installed on this host")]
+    NoDocker,
+    /// The node that the docker command spoke to ended.
+    #[error("{0} went down meanwhile")]
+    WentDown(NodeName),
+    /// The docker command could not be run.
+    #[error("{what}")]
+    Docker {
+        /// What was to be done.
+        what: String,
+        /// Why it was not.
+        #[source]
+        source: CmdError,
+    },
+    /// The docker command refused a stack.
+    #[error("stack {stack}: {said}")]
+    StackRefused {
+        /// The stack.
+        stack: String,
+        /// What the docker command said.
+        said: String,
+    },
+    /// The services of a swarm could not be watched.
+    #[error("{what}")]
+    Services {
+        /// Which.
+        what: String,
+        /// Why.
+        #[source]
+        source: stack::Error,
+    },
+    /// The services of a stack have not converged.
+    #[error("stack {stack} has not converged: {problems}")]
+    NotConverged {
+        /// The stack.
+        stack: String,
+        /// Its services that have not, each with what is wrong.
+        problems: String,
+    },
+    /// Something that was to be done with a stack failed.
+    #[error("stack {stack}: {source}")]
+    OfStack {
+        /// The stack.
+        stack: String,
+        /// Why.
+        source: Box<Self>,
+    },
+    /// There is such a cluster already.
+    #[error("there is a cluster {0} already")]
+    Exists(ClusterName),
+}
+
+impl Error {
+    /// Says which stack it is about.
+    pub(super) fn of_stack(self, stack: &str) -> Self {
+        Self::OfStack { stack: stack.to_owned(), source: Box::new(self) }
+    }
 }
 
 fn steps(failures: &[Failure]) -> String {

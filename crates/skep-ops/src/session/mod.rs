@@ -1,6 +1,7 @@
 //! A session: which clusters there are, and through what they are looked at and changed.
 
 mod backends;
+mod docker;
 mod error;
 mod refuse;
 mod run;
@@ -22,6 +23,7 @@ use skep_store::{ClusterDir, LockedCluster, Registry, Store};
 use skep_sys::Holder;
 
 pub use backends::{Backends, NetworkMode};
+pub use docker::DockerCommand;
 pub use error::Error;
 pub use refuse::{NotReady, Refusal, refuse_peers};
 pub use run::{Look, Run, RunOptions};

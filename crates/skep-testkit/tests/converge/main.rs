@@ -15,8 +15,8 @@ use std::sync::{Mutex, OnceLock};
 
 use skep_core::event::Event;
 use skep_core::model::{
-    Access, Availability, ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec,
-    RegistrySpec, Role, Size, TrustedRegistry,
+    Access, Availability, ClusterSpec, HostSpec, HostnameSpec, NodeName, NodeSpec, RegistrySpec,
+    Role, Size, TrustedRegistry,
 };
 use skep_core::observed::{MachineState, Member, Observed};
 use skep_core::plan::{
@@ -33,31 +33,16 @@ const OPTIONS: UpOptions =
 const CLUSTER: &str = "demo";
 
 fn spec(managers: usize, workers: usize) -> ClusterSpec {
-    let node = |index: usize| NodeSpec {
-        name: NodeName::numbered(index),
-        role: if index < managers { Role::Manager } else { Role::Worker },
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [("place".to_owned(), format!("p{index}"))].into(),
-        host: None,
-        availability: None,
-    };
+    let mut spec = ClusterSpec::of_machines(CLUSTER.parse().unwrap(), managers, workers);
+    for (index, node) in spec.nodes.iter_mut().enumerate() {
+        node.labels = [("place".to_owned(), format!("p{index}"))].into();
+    }
+    let demo = HostnameSpec { name: "demo.example".parse().unwrap(), node: None, follow: true };
     ClusterSpec {
-        name: CLUSTER.parse().unwrap(),
-        image: ImageSpec::default(),
-        subnet: None,
-        nodes: (0..managers + workers).map(node).collect(),
-        images: Vec::new(),
         access: Access { ports: vec![8080], ..Access::default() },
         peers: vec!["other".parse().unwrap()],
-        registry: None,
-        trusted: None,
-        hostnames: vec![HostnameSpec {
-            name: "demo.example".parse().unwrap(),
-            node: None,
-            follow: true,
-        }],
+        hostnames: vec![demo],
+        ..spec
     }
 }
 

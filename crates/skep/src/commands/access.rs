@@ -3,14 +3,11 @@
 use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use skep_core::model::{ClusterName, NodeRecord, Role, first_manager};
-use skep_core::observed::MachineState;
-use skep_driver::Driver as _;
+use skep_core::model::{ClusterName, NodeRecord, first_manager};
 use skep_net::userns::UsernsNetwork;
+use skep_store::ClusterDir;
 use skep_store::pki::KNOWN_HOSTS;
-use skep_store::{ClusterDir, Machine};
 use skep_sys::exec;
 
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
@@ -18,9 +15,6 @@ use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_exact;
-
-/// How long a machine may take to tell its state.
-const LIMIT: Duration = Duration::from_secs(1);
 
 /// The words that take the environment's variables and their values apart, by shell.
 const VARIABLES: [&str; 4] =
@@ -116,7 +110,7 @@ async fn find_running(
     let name = node.cluster.clone().or(option);
     let cluster = context.existing(name.as_ref())?;
     let record = context.node(&cluster, &node.node)?;
-    if is_running(context, &cluster, &record).await {
+    if context.session.is_running(&cluster, &record).await {
         return Ok((cluster, record));
     }
     let name = record.name();
@@ -126,13 +120,6 @@ async fn find_running(
     }
     Err(CliError::failed(format!("{name} is not running"))
         .hint(format!("skep node start {name} --cluster {}", cluster.name())))
-}
-
-async fn is_running(context: &Context, cluster: &ClusterDir, record: &NodeRecord) -> bool {
-    let driver = context.driver(None);
-    let machine = Machine { dir: cluster.machine_dir(record.name()), record: record.clone() };
-    let state = tokio::time::timeout(LIMIT, driver.state(&machine)).await;
-    state.is_ok_and(|state| state == MachineState::Running)
 }
 
 /// Returns the options of ssh(1) and scp(1) for nodes: their keys, and the host keys they may have.
@@ -194,7 +181,7 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
     let cluster = context.existing(args.cluster.cluster.as_ref())?;
     let node = match &args.node {
         Some(node) => context.node(&cluster, node)?,
-        None => manager(&cluster)?,
+        None => manager(context, &cluster)?,
     };
     if args.all {
         let nodes = cluster.nodes().context("cannot list nodes")?;
@@ -260,80 +247,24 @@ pub(super) async fn docker(context: &Context, args: Docker) -> Result<u8, CliErr
     let cluster = context.existing(args.cluster.cluster.as_ref())?;
     let node = match &args.node {
         Some(node) => context.node(&cluster, node)?,
-        None => running_manager(context, &cluster).await?,
+        None => context.session.running_manager(&cluster).await?,
     };
-    let program = docker_program(context, Some(&cluster))?;
-    let environment = docker_environment(context, &cluster, &node);
+    let program = context.session.docker_program(Some(&cluster))?;
+    let environment = context.session.docker_environment(&cluster, &node);
     let environment: Vec<_> = environment.iter().map(|(key, value)| (*key, &**value)).collect();
     let error = exec(&program, &args.args, &environment);
     Err(CliError::host(format!("cannot run {}: {error}", program.display())))
 }
 
-/// Returns the variables by which the docker command speaks to a node.
-pub(super) fn docker_environment(
-    context: &Context,
-    cluster: &ClusterDir,
-    node: &NodeRecord,
-) -> [(&'static str, OsString); 4] {
-    [
-        ("DOCKER_TLS_VERIFY", "1".into()),
-        ("DOCKER_HOST", format!("tcp://{}:2376", context.session.host_address(node)).into()),
-        ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
-        // A context of the user's own would win over the variables' host.
-        ("DOCKER_CONTEXT", "".into()),
-    ]
-}
-
-/// Returns the docker command: this host's, else that of the cluster's image.
-pub(super) fn docker_program(
-    context: &Context,
-    cluster: Option<&ClusterDir>,
-) -> Result<PathBuf, CliError> {
-    if let Some(own) = context.session.config().docker.as_deref() {
-        return Ok(own.to_owned());
-    }
-    let record = match cluster {
-        Some(cluster) => cluster.record().context(format!("cluster {}", cluster.name()))?,
-        None => None,
-    };
-    let image = record.and_then(|record| context.session.cache.find(&record.image).ok().flatten());
-    image.map(|image| image.docker_cli()).ok_or_else(|| {
-        CliError::host("the docker command is not installed on this host")
-            .hint("apt-get install docker-cli")
-    })
-}
-
-fn managers(cluster: &ClusterDir) -> Result<Vec<NodeRecord>, CliError> {
-    let nodes = cluster.nodes().context("cannot list nodes")?;
-    let mut managers: Vec<_> = nodes
-        .into_iter()
-        .filter_map(|(_, record)| record.ok())
-        .filter(|record| record.spec.role == Role::Manager)
-        .collect();
-    managers.sort_by_key(|record| record.index);
-    Ok(managers)
-}
-
-fn manager(cluster: &ClusterDir) -> Result<NodeRecord, CliError> {
-    first_manager(managers(cluster)?.iter()).cloned().ok_or_else(|| no_manager(cluster))
+fn manager(context: &Context, cluster: &ClusterDir) -> Result<NodeRecord, CliError> {
+    first_manager(context.session.managers(cluster)?.iter())
+        .cloned()
+        .ok_or_else(|| no_manager(cluster))
 }
 
 fn no_manager(cluster: &ClusterDir) -> CliError {
     CliError::failed(format!("cluster {} has no manager", cluster.name()))
         .hint(format!("skep status {}", cluster.name()))
-}
-
-pub(super) async fn running_manager(
-    context: &Context,
-    cluster: &ClusterDir,
-) -> Result<NodeRecord, CliError> {
-    for record in managers(cluster)? {
-        if is_running(context, cluster, &record).await {
-            return Ok(record);
-        }
-    }
-    Err(CliError::failed(format!("no manager of cluster {} is running", cluster.name()))
-        .hint(format!("skep start {}", cluster.name())))
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
 use skep_docker::stack::watch;
 
-use super::stack::{DockerCommand, converging_limit, judge_ending, patience};
+use super::stack::{converging_limit, judge_ending, patience};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{errln, outln};
+use skep_ops::DockerCommand;
 
 /// How long the docker command may take for one service.
 const UPDATING: Duration = Duration::from_secs(60);
@@ -31,7 +32,7 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
     if chosen.is_empty() || args.dry_run {
         return Ok(0);
     }
-    let docker = DockerCommand::of(context, &dir).await?;
+    let docker = DockerCommand::of(&context.session, &dir).await?;
     for spread in &chosen {
         let call = ["service", "update", "--force", "--detach", "--quiet", spread.id.as_str()];
         docker.call(call, UPDATING).run().await.context(&spread.name)?;

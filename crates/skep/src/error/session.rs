@@ -62,9 +62,33 @@ impl From<Error> for CliError {
             Error::Shell { node, source } => told(source, node.as_str()),
             Error::RootInUserns => Self::usage("--net user is for non-root users"),
             Error::OtherNetworks { .. } => Self::usage(error.to_string()),
-            Error::Restless | Error::NotRunning(_) | Error::NoLog { .. } => {
-                Self::failed(error.to_string())
+            Error::ListNodes(source) => told(source, "cannot list nodes"),
+            Error::Record { cluster, source } => told(*source, &format!("cluster {cluster}")),
+            Error::NoRunningManager(ref cluster) => {
+                let hint = format!("skep start {cluster}");
+                Self::failed(error.to_string()).hint(hint)
             }
+            Error::NoDocker => Self::host(error.to_string()).hint("apt-get install docker-cli"),
+            Error::WentDown(_) => Self::failed(error.to_string())
+                .hint("skep status  # skep up starts what is down; then run the command again"),
+            Error::Docker { what, source } => told(source, &what),
+            Error::Services { what, source } => told(source, &what),
+            Error::StackRefused { ref stack, ref said } => {
+                let taken = said.contains("is already in use by service");
+                let other =
+                    "skep stack ls  # publish another port, or remove the stack that uses it";
+                let told = Self::failed(error.to_string());
+                let told = if taken { told.hint(other) } else { told };
+                told.hint(format!("skep stack rm {stack}  # removes what was created of it"))
+            }
+            Error::OfStack { stack, source } => {
+                Self::from(*source).within(&format!("stack {stack}"))
+            }
+            Error::Restless
+            | Error::NotRunning(_)
+            | Error::NoLog { .. }
+            | Error::NotConverged { .. }
+            | Error::Exists(_) => Self::failed(error.to_string()),
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::cli::Wanted;
 use crate::error::CliError;
 
 /// A node that says nothing of itself.
-pub const DEFAULT_CPUS: u32 = 1;
+pub const DEFAULT_CPUS: u32 = NodeSpec::DEFAULT_CPUS;
 /// As docker-machine's machines.
-pub const DEFAULT_MEMORY: Size = Size::gib(1);
+pub const DEFAULT_MEMORY: Size = NodeSpec::DEFAULT_MEMORY;
 /// As docker-machine's machines; what is not filled takes no room.
-pub const DEFAULT_DISK: Size = Size::gib(20);
+pub const DEFAULT_DISK: Size = NodeSpec::DEFAULT_DISK;
 
 /// The names under which docker-machine's users know virtual machines of their own host.
 pub(super) const DRIVERS: &[&str] = &["qemu", "kvm", "kvm2", "virtualbox"];

@@ -10,7 +10,6 @@ use skep_sys::{Cmd, forget_peak_memory, peak_memory_kib};
 use super::Measuring;
 use super::trials::{Group, Way};
 use crate::cli::{ClusterOption, ImageCommand, ImageLoad};
-use crate::commands::access::{docker_environment, docker_program};
 use crate::commands::image;
 use crate::error::{CliError, Context as _};
 
@@ -138,8 +137,9 @@ impl Measuring<'_> {
         let dir = self.context.session.store.cluster(&self.name);
         let node = dir.node(&NodeName::numbered(index as usize));
         let node = node.context("bench")?;
-        let cmd = Cmd::new(docker_program(self.context, Some(&dir))?).args(args).timeout(LOADING);
-        let environment = docker_environment(self.context, &dir, &node).into_iter();
+        let cmd =
+            Cmd::new(self.context.session.docker_program(Some(&dir))?).args(args).timeout(LOADING);
+        let environment = self.context.session.docker_environment(&dir, &node).into_iter();
         let cmd = environment.fold(cmd, |cmd, (key, value)| cmd.env(key, value));
         Ok(cmd.run().await.context("docker")?.text())
     }

@@ -6,11 +6,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{DockerCommand, env_file};
+use super::env_file;
 use crate::cli::StackOptions;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::file_references;
+use skep_ops::DockerCommand;
 
 /// The most that is read from the standard input.
 const INPUT: u64 = 4 << 20;
@@ -63,7 +64,9 @@ impl Checked {
             standard_input.read_to_end(&mut input).context("cannot read standard input")?;
         }
         let checked = Self { files: files.to_vec(), env, input };
-        let docker = DockerCommand::alone(context, cluster)?.with(&checked.env, &checked.input);
+        let docker = DockerCommand::alone(&context.session, cluster)
+            .map_err(CliError::from)?
+            .with(&checked.env, &checked.input);
         let args = ["stack".into(), "config".into()].into_iter().chain(checked.arguments());
         let cmd = docker.call(args, READING);
         let (status, output) = cmd.status().await.context("cannot check the compose file")?;

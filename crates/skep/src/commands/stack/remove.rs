@@ -8,12 +8,13 @@ use skep_core::plan::{Change, Plan};
 use skep_docker::stack::{Swarm, await_gone};
 use skep_store::ClusterDir;
 
-use super::{DockerCommand, converging_limit, list, patience};
+use super::{converging_limit, list, patience};
 use crate::cli::StackRemove;
 use crate::commands::dry_run::Preview;
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
+use skep_ops::DockerCommand;
 use skep_ops::Run;
 
 /// How long the docker command may take.
@@ -47,7 +48,7 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
         Preview::of(dir.name(), &seen, &plan).and(changes).print(context, args.dry_run);
         return Ok(0);
     }
-    let docker = DockerCommand::of(context, &dir).await?;
+    let docker = DockerCommand::of(&context.session, &dir).await?;
     let limit = converging_limit(context, &dir, &args.converging);
     for name in &args.names {
         let began = Instant::now();

@@ -1,0 +1,261 @@
+//! The docker command, as it speaks to a cluster.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use skep_core::event::Event;
+use skep_core::model::{NodeRecord, Role};
+use skep_core::observed::MachineState;
+use skep_core::services::View;
+use skep_docker::stack::{Ending, watch};
+use skep_driver::Driver as _;
+use skep_store::{ClusterDir, Machine};
+use skep_sys::Cmd;
+
+use super::{Error, Run, Session};
+
+/// How often it is seen whether a node still runs.
+const ALIVE: Duration = Duration::from_millis(500);
+
+/// How long a look at one machine may take.
+const LIMIT: Duration = Duration::from_secs(1);
+
+/// How long the docker command may take to deploy; it may ask a registry for each image.
+const DEPLOYING: Duration = Duration::from_secs(300);
+
+impl Session {
+    /// Returns the variables by which the docker command speaks to a node.
+    #[must_use]
+    pub fn docker_environment(
+        &self,
+        cluster: &ClusterDir,
+        node: &NodeRecord,
+    ) -> [(&'static str, OsString); 4] {
+        let host = format!("tcp://{}:{}", self.host_address(node), skep_core::model::ENGINE_PORT);
+        [
+            ("DOCKER_TLS_VERIFY", "1".into()),
+            ("DOCKER_HOST", host.into()),
+            ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
+            // A context of the user's own would win over the variables' host.
+            ("DOCKER_CONTEXT", "".into()),
+        ]
+    }
+
+    /// Returns the docker command: this host's, else that of the cluster's image.
+    ///
+    /// # Errors
+    ///
+    /// If there is neither.
+    pub fn docker_program(&self, cluster: Option<&ClusterDir>) -> Result<PathBuf, Error> {
+        if let Some(own) = &self.config().docker {
+            return Ok(own.clone());
+        }
+        let record = match cluster {
+            Some(cluster) => cluster.record().map_err(|source| {
+                let cluster = cluster.name().clone();
+                Error::Record { cluster, source: Box::new(source) }
+            })?,
+            None => None,
+        };
+        let image = record.and_then(|record| self.cache.find(&record.image).ok().flatten());
+        image.map(|image| image.docker_cli()).ok_or(Error::NoDocker)
+    }
+
+    /// Returns the managers that are recorded, the first one first.
+    ///
+    /// # Errors
+    ///
+    /// If the cluster cannot be read.
+    pub fn managers(&self, cluster: &ClusterDir) -> Result<Vec<NodeRecord>, Error> {
+        let nodes = cluster.nodes().map_err(Error::ListNodes)?;
+        let records = nodes.into_iter().filter_map(|(_, record)| record.ok());
+        let mut managers: Vec<_> =
+            records.filter(|record| record.spec.role == Role::Manager).collect();
+        managers.sort_by_key(|record| record.index);
+        Ok(managers)
+    }
+
+    /// Returns the first manager that runs.
+    ///
+    /// # Errors
+    ///
+    /// If none does.
+    pub async fn running_manager(&self, cluster: &ClusterDir) -> Result<NodeRecord, Error> {
+        for record in self.managers(cluster)? {
+            if self.is_running(cluster, &record).await {
+                return Ok(record);
+            }
+        }
+        Err(Error::NoRunningManager(cluster.name().clone()))
+    }
+
+    /// Tells whether a node's machine runs.
+    pub async fn is_running(&self, cluster: &ClusterDir, record: &NodeRecord) -> bool {
+        let driver = self.driver(None);
+        let machine = Machine { dir: cluster.machine_dir(record.name()), record: record.clone() };
+        let state = tokio::time::timeout(LIMIT, driver.state(&machine)).await;
+        state.is_ok_and(|state| state == MachineState::Running)
+    }
+
+    /// Returns how long one call of an engine may take: the slowest node's measure.
+    #[must_use]
+    pub fn call_limit(&self, cluster: &ClusterDir) -> Duration {
+        Duration::from_secs(10) * self.slowness(cluster)
+    }
+
+    /// Returns how long services may take to converge: images come from a registry at the network's speed, containers
+    /// start at the slowest node's.
+    #[must_use]
+    pub fn converging_limit(&self, cluster: &ClusterDir) -> Duration {
+        Duration::from_secs(240) + Duration::from_secs(60) * self.slowness(cluster)
+    }
+
+    /// Returns how many times slower than a processor of its own the slowest node may be.
+    fn slowness(&self, cluster: &ClusterDir) -> u32 {
+        let driver = self.driver(None);
+        let nodes = cluster.nodes().unwrap_or_default().into_iter();
+        let slowness = nodes.filter_map(|(_, record)| record.ok()).map(|record| {
+            driver.slowness(&Machine { dir: cluster.machine_dir(record.name()), record })
+        });
+        slowness.max().unwrap_or(1)
+    }
+}
+
+/// The docker command, as it speaks to a cluster, or to none.
+pub struct DockerCommand {
+    program: PathBuf,
+    /// The manager that it speaks to.
+    machine: Option<Machine>,
+    env: Vec<(OsString, OsString)>,
+    input: Vec<u8>,
+}
+
+impl DockerCommand {
+    /// Finds the command, and lets it speak to the first manager that runs.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such command, or no manager runs.
+    pub async fn of(session: &Session, cluster: &ClusterDir) -> Result<Self, Error> {
+        let node = session.running_manager(cluster).await?;
+        let env = session.docker_environment(cluster, &node);
+        let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        let program = session.docker_program(Some(cluster))?;
+        let machine = Machine { dir: cluster.machine_dir(node.name()), record: node };
+        Ok(Self { program, machine: Some(machine), env, input: Vec::new() })
+    }
+
+    /// Finds the command, which is to speak to nobody.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such command.
+    pub fn alone(session: &Session, cluster: Option<&ClusterDir>) -> Result<Self, Error> {
+        let nobody = ("DOCKER_HOST".into(), "unix:///nonexistent".into());
+        let program = session.docker_program(cluster)?;
+        Ok(Self { program, machine: None, env: vec![nobody], input: Vec::new() })
+    }
+
+    /// Adds variables, and what it reads on its standard input.
+    #[must_use]
+    pub fn with(mut self, env: &BTreeMap<String, String>, input: &[u8]) -> Self {
+        self.env.extend(env.iter().map(|(key, value)| (key.into(), value.into())));
+        self.input = input.to_vec();
+        self
+    }
+
+    /// Waits for a call of it for as long as the node that it speaks to runs; the command itself would
+    /// wait for minutes for an answer.
+    ///
+    /// # Errors
+    ///
+    /// If the node ends.
+    pub async fn while_up<T>(
+        &self,
+        session: &Session,
+        call: impl Future<Output = T>,
+    ) -> Result<T, Error> {
+        let driver = session.driver(None);
+        let ended = async {
+            let Some(machine) = &self.machine else { return std::future::pending().await };
+            while driver.check_alive(machine).is_ok() {
+                // wait: the end of a process that is no child of ours is not announced.
+                tokio::time::sleep(ALIVE).await;
+            }
+            machine.record.name()
+        };
+        tokio::select! {
+            done = call => Ok(done),
+            node = ended => Err(Error::WentDown(node.clone())),
+        }
+    }
+
+    /// Returns a call of it.
+    pub fn call<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, limit: Duration) -> Cmd {
+        let cmd = Cmd::new(&self.program).args(args).stdin(self.input.clone()).timeout(limit);
+        self.env.iter().fold(cmd, |cmd, (key, value)| cmd.env(key, value))
+    }
+
+    /// Runs `docker stack deploy`, with these arguments before the stack's name. What it says goes out as events.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be run, refuses, or its node ends.
+    pub async fn deploy(
+        &self,
+        run: &Run<'_>,
+        stack: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Docker { what: format!("stack {stack}"), source };
+        let help = self.call(["stack", "deploy", "--help"], Duration::from_secs(30));
+        let help = help.run().await;
+        let help =
+            help.map_err(|source| Error::Docker { what: "cannot run docker".to_owned(), source })?;
+        let mut args: Vec<OsString> = vec!["stack".into(), "deploy".into()];
+        // Newer ones could wait themselves, and say at length that they do not.
+        if help.text().contains("--detach") {
+            args.push("--detach=true".into());
+        }
+        args.extend(arguments);
+        args.push(stack.into());
+        let deploying = self.while_up(run.session(), self.call(args, DEPLOYING).status()).await;
+        let deployed = deploying.map_err(|error| error.of_stack(stack))?;
+        let (status, output) = deployed.map_err(failed)?;
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            run.report(Event::Detail(line.to_owned()));
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        if !status.success() {
+            let said = said.trim().to_owned();
+            return Err(Error::StackRefused { stack: stack.to_owned(), said });
+        }
+        for line in said.lines() {
+            run.report(Event::Note(line.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Run<'_> {
+    /// Watches a stack until its services have converged, for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// If no manager answers in all that time.
+    pub async fn watch_stack(
+        &self,
+        dir: &ClusterDir,
+        stack: &str,
+        limit: Duration,
+    ) -> Result<Ending, Error> {
+        let swarm = self.swarm(dir, self.session().call_limit(dir));
+        let events = |event| self.report(event);
+        let select = |view: &View| view.of_stack(stack);
+        let ending = watch(swarm, &select, limit, &events).await;
+        self.report(Event::PlanFinished);
+        ending.map_err(|source| Error::Services { what: format!("stack {stack}"), source })
+    }
+}
