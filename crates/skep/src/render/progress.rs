@@ -81,8 +81,7 @@ impl Progress {
     /// Creates a renderer; `redraws` tells whether lines can change.
     #[must_use]
     pub fn new(detail: Detail, redraws: bool) -> Self {
-        let locale =
-            ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| crate::environment::text_variable(name));
+        let locale = ["LC_ALL", "LC_CTYPE", "LANG"].map(crate::environment::text_variable);
         let marks = if is_unicode(locale) { Marks::UNICODE } else { Marks::ASCII };
         let live = (redraws && detail != Detail::Quiet)
             .then(|| Live { bars: MultiProgress::new(), marks });
