@@ -107,7 +107,7 @@ fn sleeps(node: &ObservedNode) -> bool {
 fn warn_of_sleepers(plan: &mut Plan, seen: &Observed) {
     let sleepers = seen.nodes.values().filter(|node| sleeps(node));
     let warning = |node: &ObservedNode| {
-        format!("{} does not run, and gets its certificate when it starts", node.record.name())
+        format!("{} is not running, and gets its certificate when it starts", node.record.name())
     };
     plan.warnings.extend(sleepers.map(warning));
 }

@@ -82,7 +82,7 @@ pub fn plan_load(
     for name in if names.is_empty() { &all } else { names } {
         let node = find(seen, name)?;
         let reason = match &node.engine {
-            EngineState::Off => "its machine does not run".to_owned(),
+            EngineState::Off => "its machine is not running".to_owned(),
             EngineState::Unreachable(reason) => reason.clone(),
             EngineState::Inactive { .. } | EngineState::Member { .. } => {
                 chosen.push(name);

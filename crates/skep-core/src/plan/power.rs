@@ -94,7 +94,7 @@ pub fn plan_resume(
         chosen(seen, names)?.into_iter().partition(|node| node.machine == MachineState::Paused);
     let stopped = others.iter().filter(|node| node.machine == MachineState::Stopped);
     let warnings: Vec<_> =
-        stopped.map(|node| format!("{} does not run", node.record.name())).collect();
+        stopped.map(|node| format!("{} is not running", node.record.name())).collect();
     let paused: Vec<_> = paused.into_iter().map(|node| node.record.name().clone()).collect();
     match paused.is_empty() {
         true => Ok(Plan { warnings, ..Plan::default() }),

@@ -78,7 +78,7 @@ pub fn plan_trust(seen: &Observed, trusted: &[TrustedRegistry]) -> Result<Plan, 
 
 fn silent(engine: &EngineState) -> Option<String> {
     match engine {
-        EngineState::Off => Some("its machine does not run".to_owned()),
+        EngineState::Off => Some("its machine is not running".to_owned()),
         EngineState::Unreachable(reason) => Some(reason.clone()),
         EngineState::Inactive { .. } | EngineState::Member { .. } => None,
     }

@@ -65,7 +65,7 @@ fn the_docker_command_s_copy_is_never_one_that_nodes_refuse() {
 #[test]
 fn a_machine_that_is_off_gets_its_certificate_later() {
     let plan = plan_renew(&with(MachineState::Stopped, 1)).unwrap();
-    assert_eq!(plan.warnings, ["node1 does not run, and gets its certificate when it starts"]);
+    assert_eq!(plan.warnings, ["node1 is not running, and gets its certificate when it starts"]);
     assert!(!plan.to_string().contains("node1: provision"), "{plan}");
 }
 

@@ -371,7 +371,7 @@ fn images_are_loaded_where_they_are_not_and_where_something_answers() {
     assert_eq!(show(&plan(&[name(1)]).unwrap()), "nothing to do\n");
     assert_eq!(
         plan(&[name(2)]).unwrap_err().to_string(),
-        "the engine of node2 is unreachable: its machine does not run"
+        "the engine of node2 is unreachable: its machine is not running"
     );
     // What is in a pipe is known when it is too late.
     let pipe = ImageSet { source: "-".into(), images: Vec::new() };

@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: FirewallCheck) -> Result<u8, Cl
         if machine.record.spec.host.is_none()
             && driver.state(&machine).await != MachineState::Running
         {
-            report.silent.push((name.to_string(), "it does not run".to_owned()));
+            report.silent.push((name.to_string(), "it is not running".to_owned()));
         } else {
             let shell = driver.shell(&machine);
             running.push((name, machine, shell));
