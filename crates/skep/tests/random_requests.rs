@@ -2,6 +2,7 @@
 //! is asked is right, and most is not quite. What others have stays theirs, and all that the user was given can be
 //! taken back. No machine is started here.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -20,6 +21,19 @@ const INSIDE: &str = "SKEP_TEST_INSIDE";
 
 const ALICE: u32 = 1000;
 const MALLORY: u32 = 1001;
+
+/// What can be done for a user.
+const KINDS: [&str; 9] = [
+    "hello",
+    "ensure-bridge",
+    "ensure-firewall",
+    "remove-link",
+    "remove-firewall",
+    "restore-forwarding",
+    "tap",
+    "loose-tap",
+    "names",
+];
 
 #[test]
 fn ten_thousand_random_requests_do_no_harm() {
@@ -49,11 +63,14 @@ async fn story() {
     let theirs = (links(), claims::read(Path::new(STATE)).unwrap());
 
     let mut random = Random(0x5eed);
-    let (mut done, mut refused) = (0, 0);
+    let (mut done, mut refused, mut kinds) = (0, 0, BTreeSet::new());
     for number in 0..10_000 {
         let text = random.request();
         let answer = ask(&text, MALLORY).await;
-        done += u32::from(answer == "\"done\"");
+        if answer == "\"done\"" {
+            done += 1;
+            kinds.extend(KINDS.iter().filter(|kind| text.contains(&format!("\"{kind}\""))));
+        }
         refused += u32::from(answer.contains("\"refused\"") || answer.contains("\"taken\""));
         assert!(!answer.is_empty() && !answer.contains("\"failed\""), "{text}: {answer}");
         if number % 500 == 0 {
@@ -62,6 +79,7 @@ async fn story() {
     }
     are_unharmed(&theirs);
     eprintln!("{done} requests were done, {refused} refused");
+    assert_eq!(kinds, KINDS.into(), "each kind of request was right at least once");
     assert!(done > 100 && refused > 5000, "{done} were done, {refused} refused");
 
     for (bridge, claim) in claims::read(Path::new(STATE)).unwrap() {
@@ -159,6 +177,11 @@ impl Random {
         ]);
         let cluster = self.one_of(&["m", "m2", "hers", "../x", ""]);
         let store = self.one_of(&["/m", "/", "relative", "/etc"]);
+        // Half of them are about one network that can be had, so that much of what is asked of it can be done.
+        let (bridge, subnet, cluster, store) = match self.below(2) {
+            0 => ("skep-m1", "10.193.9.0/24", "m", "/m"),
+            _ => (bridge, subnet, cluster, store),
+        };
         let place = format!(
             r#"{{"network": {{"subnet": "{subnet}", "bridge": "{bridge}"}}, "cluster": "{cluster}", "store": "{store}"}}"#
         );
@@ -169,7 +192,13 @@ impl Random {
             0 => "\"hello\"".to_owned(),
             1 => "\"look\"".to_owned(),
             2 => format!(r#"{{"ensure-bridge": {place}}}"#),
-            3 => format!(r#"{{"ensure-firewall": {place}}}"#),
+            3 => {
+                let hosts = self.one_of(&["", "\"192.0.2.7\"", "\"10.193.200.2\"", "\"::1\""]);
+                let peers = self.one_of(&["", "\"m\", \"m2\"", "\"hers\"", "\"../x\""]);
+                format!(
+                    r#"{{"ensure-firewall": {{"place": {place}, "hosts": [{hosts}], "peers": [{peers}]}}}}"#
+                )
+            }
             4 => format!(r#"{{"remove-link": "{bridge}"}}"#),
             5 => format!(r#"{{"remove-firewall": "{bridge}"}}"#),
             6 => format!(r#"{{"tap": {{"name": "{tap}", "place": {place}}}}}"#),

@@ -173,6 +173,10 @@ fn set_up(host: &OwnHost) {
     let said = host.skep("setup --user nobody-here");
     assert!(said.code == 2 && said.stderr.contains("no user nobody-here"), "{said:?}");
 
+    // Before it is asked whether she could have such a network.
+    let said = host.skep_as("alice", "up demo --net user --peer other --dry-run");
+    assert!(said.code == 2 && said.stderr.contains("--net user cannot be peers"), "{said:?}");
+
     let would = well(host.skep("setup --user alice --dry-run"));
     assert!(would.contains("would create  user alice in group skep"), "{would}");
     let made = well(host.skep("setup --user alice"));

@@ -109,7 +109,10 @@ pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal
             Err(Refusal::TooManyPeers)
         }
         // A peer is any name; whether it is one of the user's own clusters is looked up in the claims.
-        Act::EnsureFirewall { place, .. } => network(place, user, seen),
+        Act::EnsureFirewall { place, .. } => {
+            network(place, user, seen)?;
+            bridge(&place.network, seen)
+        }
         Act::RemoveLink(name) | Act::RemoveFirewall(name) => removal(name, user, seen),
         Act::Tap { name, place } => {
             network(place, user, seen)?;
@@ -200,14 +203,19 @@ fn removal(name: &str, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
     }
 }
 
+fn bridge(network: &NetworkRecord, seen: &Seen<'_>) -> Result<(), Refusal> {
+    match seen.host.has_link(&network.bridge) {
+        true => Ok(()),
+        false => Err(Refusal::NoBridge(network.bridge.clone())),
+    }
+}
+
 fn tap(name: &str, network: &NetworkRecord, seen: &Seen<'_>) -> Result<(), Refusal> {
     // Another network's machine would not get its own then.
     if !address_of_tap(name).is_some_and(|address| is_node(address, network)) {
         return Err(Refusal::TapName(name.to_owned()));
     }
-    if !seen.host.has_link(&network.bridge) {
-        return Err(Refusal::NoBridge(network.bridge.clone()));
-    }
+    bridge(network, seen)?;
     // A tap of that name that stays would be taken over, whosever it is.
     if seen.host.has_link(name) {
         return Err(Refusal::LinkTaken(name.to_owned()));

@@ -79,7 +79,7 @@ fn a_user_has_networks_of_his_own() {
     for act in [
         Act::EnsureBridge(place("skep-alice", "10.193.1.0/24")),
         Act::EnsureBridge(place("skep-asleep", "10.193.2.0/24")),
-        firewall("skep-new", "10.193.3.0/24"),
+        firewall("skep-alice", "10.193.1.0/24"),
         Act::RemoveLink("skep-alice".into()),
         Act::RemoveFirewall("skep-alice".into()),
         Act::RemoveLink("skep-gone".into()),
@@ -87,6 +87,25 @@ fn a_user_has_networks_of_his_own() {
     ] {
         assert_eq!(judged(&act, ALICE), Ok(()), "{act:?}");
     }
+}
+
+#[test]
+fn rules_are_for_bridges_that_are_there() {
+    // Rules, and a claim, would stay of a network that nobody has made.
+    for (bridge, subnet) in [("skep-new", "10.193.3.0/24"), ("skep-asleep", "10.193.2.0/24")] {
+        refused(&firewall(bridge, subnet), ALICE, &format!("bridge {bridge} does not exist"));
+    }
+}
+
+#[test]
+fn a_cluster_has_a_few_peers() {
+    let with = |count: usize| Act::EnsureFirewall {
+        place: place("skep-alice", "10.193.1.0/24"),
+        hosts: Vec::new(),
+        peers: (0..count).map(|number| format!("c{number}").parse().unwrap()).collect(),
+    };
+    assert_eq!(judged(&with(16), ALICE), Ok(()));
+    refused(&with(17), ALICE, "at most 16 peers");
 }
 
 #[test]
@@ -247,7 +266,7 @@ fn one_user_does_not_take_all_addresses() {
     assert_eq!(judge(&small, MALLORY, &seen), Err(Refusal::TooManyAddresses));
     assert_eq!(judge(&small, ALICE, &seen), Ok(()));
     // What a user has already is not counted again.
-    let had = firewall("skep-m3", "10.193.103.0/24");
+    let had = Act::EnsureBridge(place("skep-m3", "10.193.103.0/24"));
     assert_eq!(judge(&had, MALLORY, &seen), Ok(()));
 }
 
