@@ -1,7 +1,7 @@
 //! The plan of what leads from the host to a node: names, ports of the loopback, the docker command's context.
 
 use super::hosts::{plan_hosts, target};
-use super::{Action, Plan, Step};
+use super::{ClusterAction, Plan, Step};
 use crate::model::{ClusterRecord, NodeName, NodeRecord, Publication, first_manager};
 use crate::observed::{ContextState, MachineState, Observed, ObservedNode};
 
@@ -42,7 +42,7 @@ fn plan_ports(
     let label = wanted.as_ref().map(Publication::label);
     if label != seen.published {
         let network = record.network.clone();
-        let action = Action::PublishPorts { network, publication: wanted };
+        let action = ClusterAction::PublishPorts { network, publication: wanted };
         plan.push(Step::cluster(action, needs.to_vec()));
     }
 }
@@ -64,7 +64,7 @@ fn plan_context(
         (Some(_), ContextState::Ours { address, current: true }) if *address == Some(to) => {}
         (Some(config), state) => {
             let update = matches!(state, ContextState::Ours { .. });
-            let action = Action::EnsureContext { config: config.clone(), to, update };
+            let action = ClusterAction::EnsureContext { config: config.clone(), to, update };
             plan.push(Step::cluster(action, needs.to_vec()));
         }
         (None, ContextState::Ours { .. }) => plan_no_context(plan, seen, needs),
@@ -79,7 +79,7 @@ pub(super) fn plan_context_anew(plan: &mut Plan, seen: &Observed, after: usize) 
     let manager = first_manager(seen.nodes.values().map(|node| &node.record));
     match (config, manager, &seen.context) {
         (Some(config), Some(manager), ContextState::Ours { .. }) => {
-            let action = Action::EnsureContext { config, to: manager.address, update: true };
+            let action = ClusterAction::EnsureContext { config, to: manager.address, update: true };
             plan.push(Step::cluster(action, vec![after]))
         }
         _ => after,
@@ -89,7 +89,7 @@ pub(super) fn plan_context_anew(plan: &mut Plan, seen: &Observed, after: usize) 
 /// Plans that the docker command has no context of the cluster any more.
 pub(super) fn plan_no_context(plan: &mut Plan, seen: &Observed, needs: &[usize]) {
     if let (ContextState::Ours { .. }, Some(config)) = (&seen.context, &seen.docker_config) {
-        let action = Action::RemoveContext { config: config.clone() };
+        let action = ClusterAction::RemoveContext { config: config.clone() };
         plan.push(Step::cluster(action, needs.to_vec()));
     }
 }

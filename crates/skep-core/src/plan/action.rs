@@ -14,8 +14,6 @@ use crate::plan::Verify;
 /// One step of a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The node it concerns, or none for the cluster as a whole.
-    pub node: Option<NodeName>,
     /// What is done.
     pub action: Action,
     /// The places of the steps that have to be done before.
@@ -25,6 +23,15 @@ pub struct Step {
 /// Something that can be done, with all that has to be known to do it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Something that concerns the cluster as a whole.
+    Cluster(ClusterAction),
+    /// Something that concerns one node.
+    Node(NodeName, NodeAction),
+}
+
+/// What can be done with a cluster as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterAction {
     /// Writes the cluster down.
     RecordCluster(ClusterRecord),
     /// Makes the certificate authority, the client certificate and the ssh key of the cluster.
@@ -48,6 +55,99 @@ pub enum Action {
         /// Who reaches its machines by themselves.
         admits: Admits,
     },
+    /// Takes the template that nodes are copies of from the cache, or makes it.
+    EnsureTemplate {
+        /// Its shape.
+        shape: Shape,
+        /// The container images that its engine has, beside those of skep's own.
+        images: Vec<ImageSet>,
+    },
+    /// Removes an entry of the swarm whose node is gone.
+    ForgetMember {
+        /// The ID in the swarm.
+        id: String,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Waits until every one of these nodes is Ready.
+    AwaitReady {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Puts container images into the engines of these nodes; what one has it is not sent again.
+    LoadImages {
+        /// The images.
+        set: ImageSet,
+        /// The nodes.
+        nodes: Vec<NodeName>,
+    },
+    /// Publishes a port with a probe service.
+    StartProbe {
+        /// The nodes on which it may run at first.
+        nodes: Vec<NodeName>,
+        /// What is verified with it.
+        verify: Verify,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Fetches the probe service's port through every node, lets two of its tasks find each other if that is
+    /// wanted, and removes the service.
+    VerifyNetworks {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+        /// Those that take tasks.
+        open: Vec<NodeName>,
+        /// What is verified.
+        verify: Verify,
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Asks every node's engine over TLS, compares clocks, and looks how long certificates are valid.
+    VerifyNodes {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+    },
+    /// Removes the service of a verification that was cut off.
+    RemoveProbe {
+        /// The managers to ask, in this order.
+        through: Vec<NodeName>,
+    },
+    /// Writes the cluster's block of /etc/hosts; an empty list removes it.
+    PublishHosts(Vec<HostsEntry>),
+    /// Lets ports of the host's loopback lead to a node, and no others.
+    PublishPorts {
+        /// The cluster's network.
+        network: NetworkRecord,
+        /// The ports; none to take them back.
+        publication: Option<Publication>,
+    },
+    /// Makes the docker command's context of the cluster, or makes it what it should be.
+    EnsureContext {
+        /// The docker command's directory.
+        config: String,
+        /// The address of the engine that it speaks to.
+        to: Ipv4Addr,
+        /// Whether it is there already.
+        update: bool,
+    },
+    /// Removes the docker command's context of the cluster.
+    RemoveContext {
+        /// The docker command's directory.
+        config: String,
+    },
+    /// Removes the firewall rules.
+    RemoveFirewall(String),
+    /// Removes the bridge, or another interface that carries the cluster's name.
+    RemoveLink(String),
+    /// Removes what is left of the cluster.
+    RemoveCluster,
+}
+
+/// What can be done with one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeAction {
     /// Writes the node down.
     RecordNode(NodeRecord),
     /// Makes the node's server certificate and keys.
@@ -58,13 +158,6 @@ pub enum Action {
     EnsureMachineKeys,
     /// Makes the server certificate of such a machine anew.
     RenewMachineKeys,
-    /// Takes the template that nodes are copies of from the cache, or makes it.
-    EnsureTemplate {
-        /// Its shape.
-        shape: Shape,
-        /// The container images that its engine has, beside those of skep's own.
-        images: Vec<ImageSet>,
-    },
     /// Makes the disk.
     CreateDisk {
         /// What it is made on.
@@ -134,62 +227,8 @@ pub enum Action {
     },
     /// Forms the swarm anew from what this manager knows of it, with it as the only manager.
     RecoverSwarm,
-    /// Removes an entry of the swarm whose node is gone.
-    ForgetMember {
-        /// The ID in the swarm.
-        id: String,
-        /// The managers to ask, in this order.
-        through: Vec<NodeName>,
-    },
-    /// Waits until every one of these nodes is Ready.
-    AwaitReady {
-        /// The nodes.
-        nodes: Vec<NodeName>,
-        /// The managers to ask, in this order.
-        through: Vec<NodeName>,
-    },
-    /// Puts container images into the engines of these nodes; what one has it is not sent again.
-    LoadImages {
-        /// The images.
-        set: ImageSet,
-        /// The nodes.
-        nodes: Vec<NodeName>,
-    },
     /// Lets the node serve the cluster's registry or trust it, and trust others; or none of it.
     SetRegistry(Registries),
-    /// Publishes a port with a probe service.
-    StartProbe {
-        /// The nodes on which it may run at first.
-        nodes: Vec<NodeName>,
-        /// What is verified with it.
-        verify: Verify,
-        /// The managers to ask, in this order.
-        through: Vec<NodeName>,
-    },
-    /// Fetches the probe service's port through every node, lets two of its tasks find each other if that is
-    /// wanted, and removes the service.
-    VerifyNetworks {
-        /// The nodes.
-        nodes: Vec<NodeName>,
-        /// Those that take tasks.
-        open: Vec<NodeName>,
-        /// What is verified.
-        verify: Verify,
-        /// The managers to ask, in this order.
-        through: Vec<NodeName>,
-    },
-    /// Asks every node's engine over TLS, compares clocks, and looks how long certificates are valid.
-    VerifyNodes {
-        /// The nodes.
-        nodes: Vec<NodeName>,
-    },
-    /// Removes the service of a verification that was cut off.
-    RemoveProbe {
-        /// The managers to ask, in this order.
-        through: Vec<NodeName>,
-    },
-    /// Writes the cluster's block of /etc/hosts; an empty list removes it.
-    PublishHosts(Vec<HostsEntry>),
     /// Leaves the swarm: tasks move away, a manager is demoted first.
     LeaveSwarm {
         /// The ID in the swarm.
@@ -203,33 +242,6 @@ pub enum Action {
     KillMachine,
     /// Removes what is left of the node.
     RemoveNode,
-    /// Lets ports of the host's loopback lead to a node, and no others.
-    PublishPorts {
-        /// The cluster's network.
-        network: NetworkRecord,
-        /// The ports; none to take them back.
-        publication: Option<Publication>,
-    },
-    /// Makes the docker command's context of the cluster, or makes it what it should be.
-    EnsureContext {
-        /// The docker command's directory.
-        config: String,
-        /// The address of the engine that it speaks to.
-        to: Ipv4Addr,
-        /// Whether it is there already.
-        update: bool,
-    },
-    /// Removes the docker command's context of the cluster.
-    RemoveContext {
-        /// The docker command's directory.
-        config: String,
-    },
-    /// Removes the firewall rules.
-    RemoveFirewall(String),
-    /// Removes the bridge, or another interface that carries the cluster's name.
-    RemoveLink(String),
-    /// Removes what is left of the cluster.
-    RemoveCluster,
 }
 
 /// What a node's disk is made on.
@@ -247,27 +259,62 @@ pub enum DiskBase {
 impl Step {
     /// Creates a step for the cluster as a whole.
     #[must_use]
-    pub fn cluster(action: Action, needs: Vec<usize>) -> Self {
-        Self { node: None, action, needs }
+    pub fn cluster(action: ClusterAction, needs: Vec<usize>) -> Self {
+        Self { action: Action::Cluster(action), needs }
     }
 
     /// Creates a step for one node.
     #[must_use]
-    pub fn node(node: &NodeName, action: Action, needs: Vec<usize>) -> Self {
-        Self { node: Some(node.clone()), action, needs }
+    pub fn node(node: &NodeName, action: NodeAction, needs: Vec<usize>) -> Self {
+        Self { action: Action::Node(node.clone(), action), needs }
+    }
+
+    /// Tells whether it does this with a node.
+    #[must_use]
+    pub fn does(&self, action: &NodeAction) -> bool {
+        matches!(&self.action, Action::Node(_, it) if it == action)
+    }
+}
+
+impl Action {
+    /// Returns the node that it concerns, or none for the cluster as a whole.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Cluster(_) => None,
+            Self::Node(node, _) => Some(node),
+        }
+    }
+
+    /// Returns what is done with a node, if one is concerned.
+    #[must_use]
+    pub fn on_node(&self) -> Option<&NodeAction> {
+        match self {
+            Self::Cluster(_) => None,
+            Self::Node(_, action) => Some(action),
+        }
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.node {
-            Some(node) => write!(f, "{node}: {}", self.action),
-            None => write!(f, "{}", self.action),
+        match &self.action {
+            Action::Cluster(action) => write!(f, "{action}"),
+            Action::Node(node, action) => write!(f, "{node}: {action}"),
         }
     }
 }
 
 impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cluster(action) => action.fmt(f),
+            Self::Node(_, action) => action.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for ClusterAction {
     /// Writes what is done in the imperative, as progress lines and `--dry-run` show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -282,7 +329,6 @@ impl fmt::Display for Action {
             Self::EnsureImage(image) => write!(f, "image {}", image.suite),
             Self::EnsureBridge(network) => write!(f, "create bridge {}", network.bridge),
             Self::EnsureFirewall { .. } => f.write_str("configure forwarding and NAT"),
-            Self::RecordNode(record) => write!(f, "record with address {}", record.address),
             Self::EnsureTemplate { shape, images } => {
                 write!(f, "template {shape}")?;
                 for set in images {
@@ -290,6 +336,42 @@ impl fmt::Display for Action {
                 }
                 Ok(())
             }
+            Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
+            Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
+            Self::LoadImages { set, nodes } => {
+                let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
+                write!(f, "load {} on {}", set.source, names.join(", "))
+            }
+            Self::StartProbe { .. } => f.write_str("start verification service"),
+            Self::VerifyNetworks { verify: Verify::All, .. } => {
+                f.write_str("verify routing mesh on every node and an overlay network")
+            }
+            Self::VerifyNetworks { .. } => f.write_str("verify routing mesh on every node"),
+            Self::VerifyNodes { .. } => f.write_str("verify engines, clocks and certificates"),
+            Self::RemoveProbe { .. } => f.write_str("remove verification service"),
+            Self::PublishPorts { publication: None, .. } => f.write_str("unpublish loopback ports"),
+            Self::PublishPorts { publication: Some(publication), .. } => {
+                let ports: Vec<_> = publication.ports.iter().map(u16::to_string).collect();
+                write!(f, "publish loopback ports {} of {}", ports.join(", "), publication.to)
+            }
+            Self::EnsureContext { to, .. } => write!(f, "create docker context for {to}"),
+            Self::RemoveContext { .. } => f.write_str("remove docker context"),
+            Self::PublishHosts(entries) if entries.is_empty() => {
+                f.write_str("remove names from /etc/hosts")
+            }
+            Self::PublishHosts(_) => f.write_str("write names to /etc/hosts"),
+            Self::RemoveFirewall(name) => write!(f, "remove firewall rules {name}"),
+            Self::RemoveLink(name) => write!(f, "remove interface {name}"),
+            Self::RemoveCluster => f.write_str("remove cluster"),
+        }
+    }
+}
+
+impl fmt::Display for NodeAction {
+    /// Writes what is done in the imperative, as progress lines and `--dry-run` show it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordNode(record) => write!(f, "record with address {}", record.address),
             Self::EnsureNodeKeys | Self::EnsureMachineKeys => {
                 f.write_str("create certificate and keys")
             }
@@ -319,41 +401,14 @@ impl fmt::Display for Action {
             }
             Self::AwaitIdle { .. } => f.write_str("wait for its tasks to move away"),
             Self::RecoverSwarm => f.write_str("re-create the swarm from this manager's state"),
-            Self::ForgetMember { id, .. } => write!(f, "remove stale swarm entry {id}"),
-            Self::AwaitReady { .. } => f.write_str("wait for all nodes to be Ready"),
-            Self::LoadImages { set, nodes } => {
-                let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
-                write!(f, "load {} on {}", set.source, names.join(", "))
-            }
             Self::SetRegistry(registries) if registries.is_empty() => {
                 f.write_str("clear registry trust")
             }
             Self::SetRegistry(registries) => write!(f, "trust registry {registries}"),
-            Self::StartProbe { .. } => f.write_str("start verification service"),
-            Self::VerifyNetworks { verify: Verify::All, .. } => {
-                f.write_str("verify routing mesh on every node and an overlay network")
-            }
-            Self::VerifyNetworks { .. } => f.write_str("verify routing mesh on every node"),
-            Self::VerifyNodes { .. } => f.write_str("verify engines, clocks and certificates"),
-            Self::RemoveProbe { .. } => f.write_str("remove verification service"),
-            Self::PublishPorts { publication: None, .. } => f.write_str("unpublish loopback ports"),
-            Self::PublishPorts { publication: Some(publication), .. } => {
-                let ports: Vec<_> = publication.ports.iter().map(u16::to_string).collect();
-                write!(f, "publish loopback ports {} of {}", ports.join(", "), publication.to)
-            }
-            Self::EnsureContext { to, .. } => write!(f, "create docker context for {to}"),
-            Self::RemoveContext { .. } => f.write_str("remove docker context"),
-            Self::PublishHosts(entries) if entries.is_empty() => {
-                f.write_str("remove names from /etc/hosts")
-            }
-            Self::PublishHosts(_) => f.write_str("write names to /etc/hosts"),
             Self::LeaveSwarm { .. } => f.write_str("leave swarm"),
             Self::StopMachine => f.write_str("stop machine"),
             Self::KillMachine => f.write_str("kill machine"),
             Self::RemoveNode => f.write_str("remove node"),
-            Self::RemoveFirewall(name) => write!(f, "remove firewall rules {name}"),
-            Self::RemoveLink(name) => write!(f, "remove interface {name}"),
-            Self::RemoveCluster => f.write_str("remove cluster"),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::down::plan_down;
-use super::{Action, Plan, Step};
+use super::{ClusterAction, Plan, Step};
 use crate::model::{ClusterName, NodeName};
 use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
 
@@ -44,7 +44,7 @@ pub fn plan_aftermath(attempt: Attempt, seen: &Observed) -> Aftermath {
             |node: &ObservedNode| matches!(node.engine, EngineState::Member { control: true, .. });
         let managers = seen.nodes.iter().filter(|(_, node)| control(node));
         let through = managers.map(|(name, _)| name.clone()).collect();
-        plan.push(Step::cluster(Action::RemoveProbe { through }, vec![]));
+        plan.push(Step::cluster(ClusterAction::RemoveProbe { through }, vec![]));
     }
     Aftermath::Keep(plan)
 }

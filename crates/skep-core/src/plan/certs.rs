@@ -5,7 +5,7 @@
 //! of this host get answers from every node at every moment, wherever it is cut off.
 
 use super::access::plan_context_anew;
-use super::{Action, Plan, PlanError, Step};
+use super::{ClusterAction, NodeAction, Plan, PlanError, Step};
 use crate::observed::{MachineState, Observed, ObservedNode, Rotation};
 
 /// Plans new certificates for the client and all nodes, by the same authority.
@@ -15,9 +15,9 @@ use crate::observed::{MachineState, Observed, ObservedNode, Rotation};
 /// If a node cannot be given its own.
 pub fn plan_renew(seen: &Observed) -> Result<Plan, PlanError> {
     let mut plan = checked(seen)?;
-    let client = plan.push(Step::cluster(Action::RenewCredentials, vec![]));
+    let client = plan.push(Step::cluster(ClusterAction::RenewCredentials, vec![]));
     plan_context_anew(&mut plan, seen, client);
-    deliver(&mut plan, seen, &Action::RenewNodeKeys, client);
+    deliver(&mut plan, seen, &NodeAction::RenewNodeKeys, client);
     warn_of_sleepers(&mut plan, seen);
     Ok(plan)
 }
@@ -38,20 +38,20 @@ pub fn plan_rotate(
     let mut spread = Vec::new();
     if out_of_time && rotation == Rotation::Withdrawing {
         // What came with the change that was cut off is out of time itself.
-        spread.push(plan.push(Step::cluster(Action::WithdrawAuthority, vec![])));
+        spread.push(plan.push(Step::cluster(ClusterAction::WithdrawAuthority, vec![])));
     }
     if out_of_time || rotation != Rotation::Withdrawing {
-        let prepared = plan.push(Step::cluster(Action::PrepareAuthority, spread));
+        let prepared = plan.push(Step::cluster(ClusterAction::PrepareAuthority, spread));
         spread = match out_of_time {
             true => vec![prepared],
-            false => deliver(&mut plan, seen, &Action::EnsureNodeKeys, prepared),
+            false => deliver(&mut plan, seen, &NodeAction::EnsureNodeKeys, prepared),
         };
     }
-    let switched = plan.push(Step::cluster(Action::SwitchAuthority, spread));
+    let switched = plan.push(Step::cluster(ClusterAction::SwitchAuthority, spread));
     // The docker command's own copy changes before the first node refuses it, too.
     let ready = plan_context_anew(&mut plan, seen, switched);
-    let told = deliver(&mut plan, seen, &Action::EnsureNodeKeys, ready);
-    let withdrawn = plan.push(Step::cluster(Action::WithdrawAuthority, told));
+    let told = deliver(&mut plan, seen, &NodeAction::EnsureNodeKeys, ready);
+    let withdrawn = plan.push(Step::cluster(ClusterAction::WithdrawAuthority, told));
     plan_context_anew(&mut plan, seen, withdrawn);
     warn_of_sleepers(&mut plan, seen);
     Ok(plan)
@@ -79,7 +79,7 @@ fn checked(seen: &Observed) -> Result<Plan, PlanError> {
 ///
 /// A virtual machine's go to the proxy in front of its engine, all at the same time. A host's engine
 /// has to start anew for them, so hosts are done one after the other: managers keep their majority.
-fn deliver(plan: &mut Plan, seen: &Observed, keys: &Action, after: usize) -> Vec<usize> {
+fn deliver(plan: &mut Plan, seen: &Observed, keys: &NodeAction, after: usize) -> Vec<usize> {
     let mut last = Vec::new();
     let mut host = after;
     for node in seen.nodes.values() {
@@ -88,9 +88,9 @@ fn deliver(plan: &mut Plan, seen: &Observed, keys: &Action, after: usize) -> Vec
         let needs = if is_host { host } else { after };
         let mut step = plan.push(Step::node(name, keys.clone(), vec![needs]));
         if !sleeps(node) {
-            let give = if is_host { Action::AdoptHost } else { Action::Provision };
+            let give = if is_host { NodeAction::AdoptHost } else { NodeAction::Provision };
             step = plan.push(Step::node(name, give, vec![step]));
-            step = plan.push(Step::node(name, Action::AwaitEngine, vec![step]));
+            step = plan.push(Step::node(name, NodeAction::AwaitEngine, vec![step]));
         }
         if is_host {
             host = step;

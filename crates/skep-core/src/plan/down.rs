@@ -2,7 +2,7 @@
 
 use super::access::plan_no_context;
 use super::nodes::{Parting, plan_release};
-use super::{Action, Plan, Step};
+use super::{ClusterAction, NodeAction, Plan, Step};
 use crate::model::NodeName;
 use crate::observed::{Leftover, MachineState, Observed};
 
@@ -27,19 +27,19 @@ pub fn plan_down_parting(seen: &Observed, parting: Parting) -> Plan {
         if node.record.spec.host.is_some() {
             needs = plan_release(&mut plan, node, parting, needs);
         } else if node.machine != MachineState::Stopped {
-            needs.push(plan.push(Step::node(name, Action::KillMachine, vec![])));
+            needs.push(plan.push(Step::node(name, NodeAction::KillMachine, vec![])));
             ended.extend(&needs);
         }
-        all.push(plan.push(Step::node(name, Action::RemoveNode, needs)));
+        all.push(plan.push(Step::node(name, NodeAction::RemoveNode, needs)));
     }
     for leftover in &seen.leftovers {
         // A record that cannot be read may still stand beside a running process.
         if let Leftover::Node(name) = leftover
             && let Ok(name) = name.parse::<NodeName>()
         {
-            let killed = plan.push(Step::node(&name, Action::KillMachine, vec![]));
+            let killed = plan.push(Step::node(&name, NodeAction::KillMachine, vec![]));
             ended.push(killed);
-            all.push(plan.push(Step::node(&name, Action::RemoveNode, vec![killed])));
+            all.push(plan.push(Step::node(&name, NodeAction::RemoveNode, vec![killed])));
         }
     }
     let mut links = Vec::new();
@@ -62,19 +62,19 @@ pub fn plan_down_parting(seen: &Observed, parting: Parting) -> Plan {
     tables.sort();
     tables.dedup();
     for name in tables {
-        all.push(plan.push(Step::cluster(Action::RemoveFirewall(name), ended.clone())));
+        all.push(plan.push(Step::cluster(ClusterAction::RemoveFirewall(name), ended.clone())));
     }
     for name in links {
-        all.push(plan.push(Step::cluster(Action::RemoveLink(name), ended.clone())));
+        all.push(plan.push(Step::cluster(ClusterAction::RemoveLink(name), ended.clone())));
     }
     if !seen.hosts_entries.is_empty() {
-        all.push(plan.push(Step::cluster(Action::PublishHosts(Vec::new()), vec![])));
+        all.push(plan.push(Step::cluster(ClusterAction::PublishHosts(Vec::new()), vec![])));
     }
     let before = plan.steps.len();
     plan_no_context(&mut plan, seen, &[]);
     all.extend(before..plan.steps.len());
     if seen.cluster.is_some() || seen.leftovers.contains(&Leftover::Directory) {
-        plan.push(Step::cluster(Action::RemoveCluster, all));
+        plan.push(Step::cluster(ClusterAction::RemoveCluster, all));
     }
     plan
 }

@@ -1,6 +1,6 @@
 //! The plan of a cluster's names in the host's /etc/hosts.
 
-use super::{Action, Plan, PlanError, Step};
+use super::{ClusterAction, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, SpecError, first_manager};
 use crate::observed::{HostsEntry, MachineState::Running, Observed};
 
@@ -25,7 +25,7 @@ pub fn plan_hostnames(seen: &Observed, hostnames: &[HostnameSpec]) -> Result<Pla
     }
     let mut recorded = Vec::new();
     if record != *cluster {
-        recorded.push(plan.push(Step::cluster(Action::RecordCluster(record), vec![])));
+        recorded.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
     }
     let up = |name: &NodeName| seen.nodes.get(name).is_some_and(|it| it.machine == Running);
     plan_hosts(&mut plan, hostnames, &nodes, seen, &up, &recorded);
@@ -47,7 +47,7 @@ pub(super) fn plan_hosts(
     wanted.sort();
     present.sort();
     if wanted != present {
-        plan.push(Step::cluster(Action::PublishHosts(wanted), recorded.to_vec()));
+        plan.push(Step::cluster(ClusterAction::PublishHosts(wanted), recorded.to_vec()));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::nodes::find;
 use super::swarm::Progress;
-use super::{Action, Plan, PlanError, Step};
+use super::{Action, ClusterAction, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, EngineImages, ImageSet, NodeName, Shape};
 use crate::observed::{EngineState, Observed};
 
@@ -17,7 +17,8 @@ pub(super) fn plan_images(
     progress: &BTreeMap<NodeName, Progress>,
 ) {
     // Images take the nodes' processors, which the swarm needs to form.
-    let is_ready = |step: &Step| matches!(step.action, Action::AwaitReady { .. });
+    let is_ready =
+        |step: &Step| matches!(step.action, Action::Cluster(ClusterAction::AwaitReady { .. }));
     let ready = plan.steps.iter().rposition(is_ready);
     let mut last = None;
     for set in sets {
@@ -36,7 +37,7 @@ pub(super) fn plan_images(
         needs.sort_unstable();
         needs.dedup();
         let nodes = nodes.into_iter().map(|(name, _)| name.clone()).collect();
-        let action = Action::LoadImages { set: set.clone(), nodes };
+        let action = ClusterAction::LoadImages { set: set.clone(), nodes };
         last = Some(plan.push(Step::cluster(action, needs)));
     }
 }
@@ -53,7 +54,9 @@ pub fn without_images(plan: Plan, gone: &[String]) -> Plan {
         needs.sort_unstable();
         needs.dedup();
         match &step.action {
-            Action::LoadImages { set, nodes } if gone.contains(&set.source) => {
+            Action::Cluster(ClusterAction::LoadImages { set, nodes })
+                if gone.contains(&set.source) =>
+            {
                 let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
                 let (names, source) = (names.join(", "), &set.source);
                 left.warnings
@@ -99,7 +102,7 @@ pub fn plan_load(
         let lacks = |name: &&&NodeName| !has_all(seen, name, set);
         let nodes: Vec<_> = chosen.iter().filter(lacks).map(|name| (*name).clone()).collect();
         if !nodes.is_empty() {
-            let action = Action::LoadImages { set: set.clone(), nodes };
+            let action = ClusterAction::LoadImages { set: set.clone(), nodes };
             needs = vec![plan.push(Step::cluster(action, needs))];
         }
     }
@@ -121,10 +124,10 @@ pub fn plan_bake(seen: &Observed) -> Result<Plan, PlanError> {
     if shapes.is_empty() || record.images.is_empty() {
         return Ok(plan);
     }
-    let image = plan.push(Step::cluster(Action::EnsureImage(record.image.clone()), vec![]));
+    let image = plan.push(Step::cluster(ClusterAction::EnsureImage(record.image.clone()), vec![]));
     let mut needs = vec![image];
     for shape in shapes {
-        let action = Action::EnsureTemplate { shape, images: record.images.clone() };
+        let action = ClusterAction::EnsureTemplate { shape, images: record.images.clone() };
         // One after the other: each keeps a processor and the disk busy.
         needs = vec![plan.push(Step::cluster(action, needs))];
     }

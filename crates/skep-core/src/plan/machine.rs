@@ -5,14 +5,14 @@ use std::net::Ipv4Addr;
 
 use super::images::baked;
 use super::swarm::Progress;
-use super::{Action, Birth, DiskBase, Plan, Step};
+use super::{Birth, ClusterAction, DiskBase, NodeAction, Plan, Step};
 use crate::model::{Admits, ClusterRecord, ImageSet, NodeName, NodeRecord, Role, Shape};
 use crate::observed::{EngineState, MachineState, Observed};
 
 /// What all nodes stand on: the places of its steps, empty where nothing has to be done.
 pub(super) struct Base {
     /// What makes a node's certificate and keys.
-    keys: Action,
+    keys: NodeAction,
     pub cluster: Vec<usize>,
     credentials: Vec<usize>,
     image: Vec<usize>,
@@ -41,7 +41,7 @@ pub(super) fn plan_base(
     birth: Birth,
 ) -> Base {
     let mut base = Base {
-        keys: Action::EnsureNodeKeys,
+        keys: NodeAction::EnsureNodeKeys,
         cluster: Vec::new(),
         credentials: Vec::new(),
         image: Vec::new(),
@@ -51,10 +51,11 @@ pub(super) fn plan_base(
         addresses: addresses(nodes.iter().copied(), seen),
     };
     if seen.cluster.as_ref() != Some(record) {
-        base.cluster.push(plan.push(Step::cluster(Action::RecordCluster(record.clone()), vec![])));
+        base.cluster
+            .push(plan.push(Step::cluster(ClusterAction::RecordCluster(record.clone()), vec![])));
     }
     if !seen.certificates {
-        let step = Step::cluster(Action::EnsureCredentials, base.cluster.clone());
+        let step = Step::cluster(ClusterAction::EnsureCredentials, base.cluster.clone());
         base.credentials.push(plan.push(step));
     }
     let has_machines = nodes.iter().any(|node| node.spec.host.is_none());
@@ -63,7 +64,8 @@ pub(super) fn plan_base(
         node.spec.host.is_none() && seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk)
     };
     if nodes.iter().any(|node| needs_disk(node)) {
-        let step = Step::cluster(Action::EnsureImage(record.image.clone()), base.cluster.clone());
+        let step =
+            Step::cluster(ClusterAction::EnsureImage(record.image.clone()), base.cluster.clone());
         base.image.push(plan.push(step));
     }
     if let Birth::Fork { restart_engine } = birth {
@@ -73,22 +75,24 @@ pub(super) fn plan_base(
         for shape in nodes.iter().filter(|node| needs_disk(node)).map(|node| node.spec.shape()) {
             base.templates.entry(shape).or_insert_with(|| {
                 let images = baked(record, seen, shape);
-                let action = Action::EnsureTemplate { shape, images: images.clone() };
+                let action = ClusterAction::EnsureTemplate { shape, images: images.clone() };
                 let step = plan.push(Step::cluster(action, base.image.clone()));
                 Template { step, images }
             });
         }
     }
     if has_machines && !seen.bridge {
-        let step =
-            Step::cluster(Action::EnsureBridge(record.network.clone()), base.cluster.clone());
+        let step = Step::cluster(
+            ClusterAction::EnsureBridge(record.network.clone()),
+            base.cluster.clone(),
+        );
         base.network.push(plan.push(step));
     }
     let admits = admits(record, nodes);
     if has_machines && (!seen.firewall || seen.admitted != admits) {
         // Once the bridge is there, which then forwards.
         let needs = [&base.cluster[..], &base.network].concat();
-        let action = Action::EnsureFirewall { network: record.network.clone(), admits };
+        let action = ClusterAction::EnsureFirewall { network: record.network.clone(), admits };
         base.network.push(plan.push(Step::cluster(action, needs)));
     }
     base
@@ -105,7 +109,7 @@ pub(super) fn plan_shut_out(
     let admits = admits(record, staying);
     let has_table = seen.firewall && staying.iter().any(|node| node.spec.host.is_none());
     (has_table && seen.admitted != admits).then(|| {
-        let action = Action::EnsureFirewall { network: record.network.clone(), admits };
+        let action = ClusterAction::EnsureFirewall { network: record.network.clone(), admits };
         plan.push(Step::cluster(action, needs))
     })
 }
@@ -126,7 +130,7 @@ impl Base {
     }
 
     /// Lets each machine have keys of its own kind.
-    pub(super) fn with_keys(self, keys: Action) -> Self {
+    pub(super) fn with_keys(self, keys: NodeAction) -> Self {
         Self { keys, ..self }
     }
 
@@ -156,7 +160,7 @@ pub(super) fn plan_machine(
     let mut ready = base.cluster.clone();
     let record = interim_record(node, seen);
     if found.is_none_or(|found| found.record != record) {
-        ready = vec![plan.push(Step::node(name, Action::RecordNode(record), ready))];
+        ready = vec![plan.push(Step::node(name, NodeAction::RecordNode(record), ready))];
     }
     // A record that is there says nothing of the certificate and keys that belong to it. They may
     // be missing, outdated or another authority's, so they are looked after before each start.
@@ -174,7 +178,7 @@ pub(super) fn plan_machine(
             None => (DiskBase::Image, base.image.first()),
         };
         ready.extend(step);
-        ready = vec![plan.push(Step::node(name, Action::CreateDisk { on }, ready))];
+        ready = vec![plan.push(Step::node(name, NodeAction::CreateDisk { on }, ready))];
     }
     let baked = template.is_some_and(|template| !template.images.is_empty());
     if answered {
@@ -185,41 +189,41 @@ pub(super) fn plan_machine(
         let mut needs: Vec<_> = keys.into_iter().chain(ready).collect();
         needs.sort_unstable();
         needs.dedup();
-        let adopted = plan.push(Step::node(name, Action::AdoptHost, needs));
-        let open = Action::OpenHost { to: all_but(node, &base.addresses) };
+        let adopted = plan.push(Step::node(name, NodeAction::AdoptHost, needs));
+        let open = NodeAction::OpenHost { to: all_but(node, &base.addresses) };
         // It reaches virtual machines through the cluster's network.
         let mut needs = vec![plan.push(Step::node(name, open, vec![adopted]))];
         needs.extend(&base.network);
         needs.sort_unstable();
-        let engine = plan.push(Step::node(name, Action::AwaitEngine, needs));
+        let engine = plan.push(Step::node(name, NodeAction::AwaitEngine, needs));
         let after = vec![engine];
         return Progress { fresh: false, answered, baked: false, inside: after.clone(), after };
     }
     let guest = match machine {
-        MachineState::Running => plan.push(Step::node(name, Action::AwaitGuest, ready)),
-        MachineState::Paused => plan.push(Step::node(name, Action::ResumeMachine, ready)),
+        MachineState::Running => plan.push(Step::node(name, NodeAction::AwaitGuest, ready)),
+        MachineState::Paused => plan.push(Step::node(name, NodeAction::ResumeMachine, ready)),
         MachineState::Stopped | MachineState::Crashed => {
             if machine == MachineState::Crashed {
-                ready = vec![plan.push(Step::node(name, Action::KillMachine, ready))];
+                ready = vec![plan.push(Step::node(name, NodeAction::KillMachine, ready))];
             }
             ready.extend(template.is_none().then_some(&base.image).into_iter().flatten());
             ready.extend(&base.network);
             ready.sort_unstable();
             ready.dedup();
             let start = match template {
-                Some(_) => Action::ForkMachine,
-                None => Action::StartMachine,
+                Some(_) => NodeAction::ForkMachine,
+                None => NodeAction::StartMachine,
             };
             let start = plan.push(Step::node(name, start, ready));
-            plan.push(Step::node(name, Action::AwaitGuest, vec![start]))
+            plan.push(Step::node(name, NodeAction::AwaitGuest, vec![start]))
         }
     };
     let mut needs: Vec<_> = keys.into_iter().chain([guest]).collect();
     needs.sort_unstable();
-    let mut provisioned = vec![plan.push(Step::node(name, Action::Provision, needs))];
+    let mut provisioned = vec![plan.push(Step::node(name, NodeAction::Provision, needs))];
     let restarted = template.is_some() && base.restarted.contains(name);
     if restarted {
-        provisioned = vec![plan.push(Step::node(name, Action::RestartEngine, provisioned))];
+        provisioned = vec![plan.push(Step::node(name, NodeAction::RestartEngine, provisioned))];
     }
     if machine != MachineState::Stopped {
         provisioned.extend(&base.network);
@@ -228,7 +232,7 @@ pub(super) fn plan_machine(
     // A copy's engine has never stopped.
     let runs = template.is_some() && !restarted;
     let inside = runs.then(|| provisioned.clone());
-    let after = vec![plan.push(Step::node(name, Action::AwaitEngine, provisioned))];
+    let after = vec![plan.push(Step::node(name, NodeAction::AwaitEngine, provisioned))];
     Progress { fresh, baked, answered, inside: inside.unwrap_or_else(|| after.clone()), after }
 }
 

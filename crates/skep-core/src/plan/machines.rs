@@ -5,7 +5,7 @@
 
 use super::machine::{plan_base, plan_machine};
 use super::up::{Birth, cluster_record, node_records};
-use super::{Action, Plan, PlanError, Step, plan_down};
+use super::{NodeAction, Plan, PlanError, Step, plan_down};
 use crate::model::{ClusterRecord, ClusterSpec, NodeName, NodeSpec};
 use crate::observed::{Leftover, Observed};
 
@@ -29,7 +29,7 @@ pub fn plan_machines_up(
     let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
     let machines: Vec<_> = records.iter().collect();
     let base = plan_base(&mut plan, &record, seen, &machines, birth);
-    let base = base.with_keys(Action::EnsureMachineKeys);
+    let base = base.with_keys(NodeAction::EnsureMachineKeys);
     for machine in machines {
         plan_machine(&mut plan, machine, seen, &base);
     }
@@ -41,9 +41,9 @@ pub fn plan_machines_up(
 pub fn plan_machine_engine(name: &NodeName, anew: bool) -> Plan {
     let mut plan = Plan::default();
     let mut last = Vec::new();
-    let renewal = [Action::RenewMachineKeys, Action::Provision];
+    let renewal = [NodeAction::RenewMachineKeys, NodeAction::Provision];
     let renewal = if anew { &renewal[..] } else { &[] };
-    for action in renewal.iter().chain(&[Action::ConfigureEngine, Action::AwaitEngine]) {
+    for action in renewal.iter().chain(&[NodeAction::ConfigureEngine, NodeAction::AwaitEngine]) {
         last = vec![plan.push(Step::node(name, action.clone(), last))];
     }
     plan
@@ -53,8 +53,8 @@ pub fn plan_machine_engine(name: &NodeName, anew: bool) -> Plan {
 #[must_use]
 pub fn plan_machine_upgrade(name: &NodeName) -> Plan {
     let mut plan = Plan::default();
-    let upgrade = plan.push(Step::node(name, Action::UpgradeEngine, vec![]));
-    plan.push(Step::node(name, Action::AwaitEngine, vec![upgrade]));
+    let upgrade = plan.push(Step::node(name, NodeAction::UpgradeEngine, vec![]));
+    plan.push(Step::node(name, NodeAction::AwaitEngine, vec![upgrade]));
     plan
 }
 

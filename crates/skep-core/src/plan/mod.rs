@@ -30,7 +30,7 @@ use ipnet::Ipv4Net;
 use thiserror::Error;
 
 pub use access::plan_follow;
-pub use action::{Action, DiskBase, Step};
+pub use action::{Action, ClusterAction, DiskBase, NodeAction, Step};
 pub use aftermath::{Aftermath, Attempt, Standing, plan_aftermath};
 pub use certs::{plan_renew, plan_rotate};
 pub use diff::{Change, Kind, Mark, diff};
@@ -75,7 +75,7 @@ impl Plan {
     pub fn vital_steps(&self) -> Vec<bool> {
         let mut vital = vec![false; self.steps.len()];
         for (index, step) in self.steps.iter().enumerate().rev() {
-            vital[index] |= matches!(step.action, Action::InitSwarm);
+            vital[index] |= step.does(&NodeAction::InitSwarm);
             if vital[index] {
                 step.needs.iter().for_each(|need| vital[*need] = true);
             }

@@ -2,7 +2,7 @@
 
 use super::access::plan_access;
 use super::machine::{all_but, plan_shut_out};
-use super::{Action, Plan, PlanError, Step};
+use super::{ClusterAction, NodeAction, Plan, PlanError, Step};
 use crate::model::{ClusterRecord, HostnameSpec, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, MachineState, Member, Observed, ObservedNode, ObservedSwarm};
 
@@ -75,7 +75,7 @@ pub fn plan_parting(
         for id in if through.is_empty() { Vec::new() } else { swarm_ids(node, seen) } {
             // One after the other: each demotion changes what is a majority.
             let needs = previous_leave.map_or_else(|| recorded.clone(), |last| vec![last]);
-            let action = Action::LeaveSwarm { id, through: through.clone() };
+            let action = NodeAction::LeaveSwarm { id, through: through.clone() };
             let leave = plan.push(Step::node(name, action, needs));
             previous_leave = Some(leave);
             gone.push(leave);
@@ -92,11 +92,11 @@ pub fn plan_parting(
         if node.record.spec.host.is_some() {
             gone = plan_release(&mut plan, node, parting, gone);
         } else if node.machine != MachineState::Stopped {
-            gone = vec![plan.push(Step::node(name, Action::KillMachine, gone))];
+            gone = vec![plan.push(Step::node(name, NodeAction::KillMachine, gone))];
         }
         gone.extend(&closed);
         gone.sort_unstable();
-        plan.push(Step::node(name, Action::RemoveNode, gone));
+        plan.push(Step::node(name, NodeAction::RemoveNode, gone));
     }
     let records: Vec<NodeRecord> = records.into_iter().cloned().collect();
     let hostnames = kept_hostnames(cluster, names);
@@ -116,7 +116,7 @@ fn plan_closing(plan: &mut Plan, staying: &[&ObservedNode], needs: Vec<usize>) -
         .filter(|node| node.record.spec.host.is_some() && node.machine == MachineState::Running);
     let mut closed = Vec::new();
     for node in hosts {
-        let close = Action::OpenHost { to: all_but(&node.record, &addresses) };
+        let close = NodeAction::OpenHost { to: all_but(&node.record, &addresses) };
         closed.push(plan.push(Step::node(node.record.name(), close, needs.clone())));
     }
     closed
@@ -137,7 +137,7 @@ pub(super) fn plan_release(
         ));
         return needs;
     }
-    vec![plan.push(Step::node(name, Action::ReleaseHost { forget, keep_engine }, needs))]
+    vec![plan.push(Step::node(name, NodeAction::ReleaseHost { forget, keep_engine }, needs))]
 }
 
 /// Returns the managers that stay and answer, if they can go on after the others have left.
@@ -261,7 +261,7 @@ fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) 
         let node = hostname.node.as_ref()?;
         Some(format!("the name {} points at {node} and goes with it", hostname.name))
     }));
-    vec![plan.push(Step::cluster(Action::RecordCluster(record), vec![]))]
+    vec![plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![]))]
 }
 
 pub(super) fn find<'a>(seen: &'a Observed, name: &NodeName) -> Result<&'a ObservedNode, PlanError> {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Plan};
+use super::{Action, ClusterAction, NodeAction, Plan};
 use crate::event::StepOutline;
 
 /// A part of the work that a user knows by name. Every step belongs to one.
@@ -69,22 +69,53 @@ impl Action {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self {
-            Self::RecordCluster(_) | Self::RecordNode(_) | Self::RemoveCluster => Phase::Records,
+            Self::Cluster(action) => action.phase(),
+            Self::Node(_, action) => action.phase(),
+        }
+    }
+}
+
+impl ClusterAction {
+    /// Returns the phase that the action belongs to.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::RecordCluster(_) | Self::RemoveCluster => Phase::Records,
             Self::EnsureImage(_) | Self::EnsureTemplate { .. } => Phase::Image,
             Self::EnsureCredentials
             | Self::RenewCredentials
             | Self::PrepareAuthority
             | Self::SwitchAuthority
-            | Self::WithdrawAuthority
-            | Self::EnsureNodeKeys
+            | Self::WithdrawAuthority => Phase::Certificates,
+            Self::EnsureBridge(_)
+            | Self::EnsureFirewall { .. }
+            | Self::RemoveFirewall(_)
+            | Self::RemoveLink(_) => Phase::Network,
+            Self::ForgetMember { .. } | Self::AwaitReady { .. } => Phase::Swarm,
+            Self::LoadImages { .. } => Phase::Images,
+            Self::StartProbe { .. }
+            | Self::VerifyNetworks { .. }
+            | Self::VerifyNodes { .. }
+            | Self::RemoveProbe { .. } => Phase::Verification,
+            Self::PublishHosts(_)
+            | Self::PublishPorts { .. }
+            | Self::EnsureContext { .. }
+            | Self::RemoveContext { .. } => Phase::Access,
+        }
+    }
+}
+
+impl NodeAction {
+    /// Returns the phase that the action belongs to.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self {
+            Self::RecordNode(_) => Phase::Records,
+            Self::EnsureNodeKeys
             | Self::RenewNodeKeys
             | Self::EnsureMachineKeys
             | Self::RenewMachineKeys => Phase::Certificates,
-            Self::EnsureBridge(_)
-            | Self::EnsureFirewall { .. }
-            | Self::OpenHost { .. }
-            | Self::RemoveFirewall(_)
-            | Self::RemoveLink(_) => Phase::Network,
+            Self::OpenHost { .. } => Phase::Network,
             Self::CreateDisk { .. }
             | Self::ForkMachine
             | Self::StartMachine
@@ -106,19 +137,8 @@ impl Action {
             | Self::ConfigureMember { .. }
             | Self::AwaitIdle { .. }
             | Self::RecoverSwarm
-            | Self::ForgetMember { .. }
-            | Self::AwaitReady { .. }
             | Self::LeaveSwarm { .. } => Phase::Swarm,
-            Self::LoadImages { .. } => Phase::Images,
             Self::SetRegistry(_) => Phase::Registry,
-            Self::StartProbe { .. }
-            | Self::VerifyNetworks { .. }
-            | Self::VerifyNodes { .. }
-            | Self::RemoveProbe { .. } => Phase::Verification,
-            Self::PublishHosts(_)
-            | Self::PublishPorts { .. }
-            | Self::EnsureContext { .. }
-            | Self::RemoveContext { .. } => Phase::Access,
         }
     }
 }
@@ -129,7 +149,7 @@ impl Plan {
     pub fn outline(&self) -> Vec<StepOutline> {
         let outline = |step: &super::Step| StepOutline {
             phase: step.action.phase(),
-            node: step.node.clone(),
+            node: step.action.node().cloned(),
         };
         self.steps.iter().map(outline).collect()
     }

@@ -1,7 +1,7 @@
 //! Plans that stop and start what exists.
 
 use super::access::plan_ways;
-use super::{Action, Plan, PlanError, Step, UpOptions, plan_up};
+use super::{Action, NodeAction, Plan, PlanError, Step, UpOptions, plan_up};
 use crate::model::{NodeName, Role};
 use crate::observed::{MachineState, Observed, ObservedNode};
 
@@ -25,8 +25,8 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
     let mut plan = Plan::default();
     let nodes = chosen(seen, names)?;
     let action = match mode {
-        StopMode::Graceful => Action::StopMachine,
-        StopMode::Kill => Action::KillMachine,
+        StopMode::Graceful => NodeAction::StopMachine,
+        StopMode::Kill => NodeAction::KillMachine,
     };
     if !names.is_empty() {
         refuse_hosts(&nodes)?;
@@ -67,7 +67,7 @@ pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError
         let name = node.record.name();
         match node.machine {
             MachineState::Running => {
-                plan.push(Step::node(name, Action::PauseMachine, vec![]));
+                plan.push(Step::node(name, NodeAction::PauseMachine, vec![]));
             }
             MachineState::Paused => {}
             MachineState::Stopped => plan.warnings.push(format!("{name} is not running")),
@@ -139,7 +139,10 @@ fn part(plan: Plan, chosen: &[&ObservedNode]) -> Plan {
     let is_chosen = |name: &NodeName| chosen.iter().any(|node| node.record.name() == name);
     let mut wanted = vec![false; plan.steps.len()];
     for (index, step) in plan.steps.iter().enumerate().rev() {
-        let starts = step.node.as_ref().is_some_and(is_chosen) && !is_swarm_step(&step.action);
+        let starts = match &step.action {
+            Action::Node(node, action) => is_chosen(node) && !is_swarm_step(action),
+            Action::Cluster(_) => false,
+        };
         if starts || wanted[index] {
             wanted[index] = true;
             step.needs.iter().for_each(|need| wanted[*need] = true);
@@ -156,13 +159,13 @@ pub(super) fn refuse_hosts(nodes: &[&ObservedNode]) -> Result<(), PlanError> {
     }
 }
 
-fn is_swarm_step(action: &Action) -> bool {
+fn is_swarm_step(action: &NodeAction) -> bool {
     matches!(
         action,
-        Action::InitSwarm
-            | Action::JoinSwarm { .. }
-            | Action::ConfigureMember { .. }
-            | Action::LeaveSwarm { .. }
+        NodeAction::InitSwarm
+            | NodeAction::JoinSwarm { .. }
+            | NodeAction::ConfigureMember { .. }
+            | NodeAction::LeaveSwarm { .. }
     )
 }
 

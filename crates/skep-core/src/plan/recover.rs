@@ -1,7 +1,7 @@
 //! Plans for a swarm whose managers are no majority any more and cannot be brought back.
 
 use super::nodes::find;
-use super::{Action, Plan, PlanError, Step};
+use super::{ClusterAction, NodeAction, Plan, PlanError, Step};
 use crate::model::{NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
 
@@ -32,7 +32,7 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
         match found.machine {
             _ if is_running_manager(found) => {
                 // There is nobody to tell the ID to.
-                let action = Action::LeaveSwarm { id: String::new(), through: Vec::new() };
+                let action = NodeAction::LeaveSwarm { id: String::new(), through: Vec::new() };
                 left.push(plan.push(Step::node(other, action, vec![])));
             }
             MachineState::Stopped | MachineState::Paused | MachineState::Crashed
@@ -48,11 +48,11 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
         }
     }
     let through = vec![name.clone()];
-    let await_ready = Action::AwaitReady { nodes: through.clone(), through };
+    let await_ready = ClusterAction::AwaitReady { nodes: through.clone(), through };
     // An engine that forms its swarm anew tells nobody of the networks it is in already, its part of the
     // routing mesh among them, until it has started anew (seen with Docker 26.1).
     let mut after = left;
-    for action in [Action::RecoverSwarm, Action::RestartEngine, Action::AwaitEngine] {
+    for action in [NodeAction::RecoverSwarm, NodeAction::RestartEngine, NodeAction::AwaitEngine] {
         after = vec![plan.push(Step::node(name, action, after))];
     }
     plan.push(Step::cluster(await_ready, after));
@@ -85,7 +85,7 @@ pub fn plan_forget_lost(seen: &Observed, name: &NodeName) -> Plan {
         });
         if !is_own && !lives {
             let action =
-                Action::ForgetMember { id: member.id.clone(), through: vec![name.clone()] };
+                ClusterAction::ForgetMember { id: member.id.clone(), through: vec![name.clone()] };
             let needs = plan.steps.len().checked_sub(1).into_iter().collect();
             plan.push(Step::cluster(action, needs));
         }

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 
 use super::nodes::find;
 use super::swarm::Progress;
-use super::{Action, Plan, PlanError, Step};
+use super::{ClusterAction, NodeAction, Plan, PlanError, Step};
 use crate::model::{
     ClusterRecord, ClusterSpec, NodeName, NodeRecord, Registries, RegistrySpec, TrustedRegistry,
 };
@@ -37,7 +37,7 @@ pub(super) fn plan_registry(
         };
         if there != Some(&*wanted.to_string()) {
             warn_of_mirror(plan, record, &wanted);
-            plan.push(Step::node(name, Action::SetRegistry(wanted), node.after.clone()));
+            plan.push(Step::node(name, NodeAction::SetRegistry(wanted), node.after.clone()));
         }
     }
 }
@@ -94,7 +94,7 @@ fn plan_change(seen: &Observed, record: ClusterRecord) -> Result<Plan, PlanError
     let mut plan = Plan::default();
     let mut needs = Vec::new();
     if seen.cluster.as_ref() != Some(&record) {
-        needs.push(plan.push(Step::cluster(Action::RecordCluster(record), vec![])));
+        needs.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
     }
     let address =
         own.as_ref().and_then(|it| address(it, seen.nodes.values().map(|node| &node.record)));
@@ -108,7 +108,7 @@ fn plan_change(seen: &Observed, record: ClusterRecord) -> Result<Plan, PlanError
         // Where none was ever looked for, none is written down.
         if node.registry.as_deref().unwrap_or_default() != wanted.to_string() {
             warn_of_mirror(&mut plan, &node.record, &wanted);
-            plan.push(Step::node(name, Action::SetRegistry(wanted), needs.clone()));
+            plan.push(Step::node(name, NodeAction::SetRegistry(wanted), needs.clone()));
         }
     }
     Ok(plan)

@@ -3,7 +3,7 @@
 use super::nodes::{check_majority, find};
 use super::power::refuse_hosts;
 use super::swarm::{in_control, plan_entries};
-use super::{Action, Plan, PlanError, Step};
+use super::{Action, ClusterAction, NodeAction, Plan, PlanError, Step};
 use crate::model::{Availability, NodeName, NodeRecord, NodeSpec, Role};
 use crate::observed::{EngineState, MachineState, Observed, ObservedNode};
 
@@ -59,7 +59,7 @@ pub fn plan_settings(
     let mut recorded = Vec::new();
     let record = crate::model::ClusterRecord { nodes: spec.nodes, ..cluster.clone() };
     if record != *cluster {
-        recorded.push(plan.push(Step::cluster(Action::RecordCluster(record), vec![])));
+        recorded.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
     }
     let (awake, asleep): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| is_member(&seen.nodes[record.name()]));
@@ -72,7 +72,7 @@ pub fn plan_settings(
     for record in &awake {
         let interim = super::machine::interim_record(record, seen);
         if interim != seen.nodes[record.name()].record {
-            let step = Step::node(record.name(), Action::RecordNode(interim), after.clone());
+            let step = Step::node(record.name(), NodeAction::RecordNode(interim), after.clone());
             after = vec![plan.push(step)];
         }
     }
@@ -134,11 +134,11 @@ fn await_effect(
     let mut ready = steps.to_vec();
     if !records.is_empty() && (!steps.is_empty() || !all_ready) {
         let nodes = records.iter().map(|record| record.name().clone()).collect();
-        let action = Action::AwaitReady { nodes, through: through.to_vec() };
+        let action = ClusterAction::AwaitReady { nodes, through: through.to_vec() };
         ready = vec![plan.push(Step::cluster(action, ready))];
     }
     for record in records.iter().filter(|it| it.spec.availability == Some(Availability::Drain)) {
-        let action = Action::AwaitIdle { through: through.to_vec() };
+        let action = NodeAction::AwaitIdle { through: through.to_vec() };
         plan.push(Step::node(record.name(), action, ready.clone()));
     }
 }
@@ -156,7 +156,7 @@ pub fn plan_idle_stop(seen: &Observed, name: &NodeName) -> Result<Plan, PlanErro
     let mut plan = Plan::default();
     let stop = |plan: &mut Plan, needs: Vec<usize>| {
         if node.machine != MachineState::Stopped {
-            plan.push(Step::node(name, Action::StopMachine, needs));
+            plan.push(Step::node(name, NodeAction::StopMachine, needs));
         }
     };
     let EngineState::Member { id, .. } = &node.engine else {
@@ -196,7 +196,13 @@ pub fn plan_idle_stop(seen: &Observed, name: &NodeName) -> Result<Plan, PlanErro
     let records: Vec<_> = pinned
         .steps
         .into_iter()
-        .filter(|step| matches!(step.action, Action::RecordCluster(_) | Action::RecordNode(_)))
+        .filter(|step| {
+            matches!(
+                step.action,
+                Action::Cluster(ClusterAction::RecordCluster(_))
+                    | Action::Node(_, NodeAction::RecordNode(_))
+            )
+        })
         .collect();
     for step in records {
         let needs = (0..plan.steps.len()).collect();
@@ -210,7 +216,7 @@ pub fn plan_idle_stop(seen: &Observed, name: &NodeName) -> Result<Plan, PlanErro
         return Ok(plan);
     }
     let through = through(seen, std::slice::from_ref(&node.record));
-    let drain = Action::ConfigureMember {
+    let drain = NodeAction::ConfigureMember {
         role: member.role,
         availability: Some(Availability::Drain),
         set: std::collections::BTreeMap::new(),
@@ -218,7 +224,7 @@ pub fn plan_idle_stop(seen: &Observed, name: &NodeName) -> Result<Plan, PlanErro
         through: through.clone(),
     };
     let drained = plan.push(Step::node(name, drain, needs));
-    let idle = plan.push(Step::node(name, Action::AwaitIdle { through }, vec![drained]));
+    let idle = plan.push(Step::node(name, NodeAction::AwaitIdle { through }, vec![drained]));
     stop(&mut plan, vec![idle]);
     Ok(plan)
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use super::machine::{addresses, all_but, interim_record};
-use super::{Action, Plan, Step, UpOptions, Verify};
+use super::{ClusterAction, NodeAction, Plan, Step, UpOptions, Verify};
 use crate::model::{Availability, NodeName, NodeRecord, Role};
 use crate::observed::{EngineState, Member, Observed};
 
@@ -112,7 +112,7 @@ impl Swarm<'_> {
             // A new manager counts for the majority only when the others reach it.
             let stay = self.nodes.iter().filter(|node| !self.is_demoted(node));
             let nodes = stay.map(|node| node.name().clone()).collect();
-            let action = Action::AwaitReady { nodes, through: through.clone() };
+            let action = ClusterAction::AwaitReady { nodes, through: through.clone() };
             configured = vec![self.plan.push(Step::cluster(action, configured))];
         }
         for node in demoted {
@@ -135,7 +135,7 @@ impl Swarm<'_> {
         };
         let verified = verify != Verify::Nothing;
         if probed && !verified {
-            let action = Action::RemoveProbe { through: through.clone() };
+            let action = ClusterAction::RemoveProbe { through: through.clone() };
             self.plan.push(Step::cluster(action, vec![]));
         }
         if options.wait && (changed || !self.all_ready() || probed && verified) {
@@ -143,24 +143,26 @@ impl Swarm<'_> {
             let early = verified && !formed.is_empty() && open.contains(&through[0]);
             let early = early.then(|| {
                 let first = vec![through[0].clone()];
-                let action = Action::StartProbe { nodes: first.clone(), verify, through: first };
+                let action =
+                    ClusterAction::StartProbe { nodes: first.clone(), verify, through: first };
                 self.plan.push(Step::cluster(action, formed.clone()))
             });
             let needs = if configured.is_empty() { formed.clone() } else { configured };
-            let action = Action::AwaitReady { nodes: names.clone(), through: through.clone() };
+            let action =
+                ClusterAction::AwaitReady { nodes: names.clone(), through: through.clone() };
             let ready = self.plan.push(Step::cluster(action, needs));
             if verified {
                 let started = early.unwrap_or_else(|| {
                     let (nodes, through) = (open.clone(), through.clone());
-                    let action = Action::StartProbe { nodes, verify, through };
+                    let action = ClusterAction::StartProbe { nodes, verify, through };
                     self.plan.push(Step::cluster(action, vec![ready]))
                 });
                 let mut needs = vec![started, ready];
                 needs.sort_unstable();
                 let nodes = names.clone();
-                let action = Action::VerifyNetworks { nodes, open, verify, through };
+                let action = ClusterAction::VerifyNetworks { nodes, open, verify, through };
                 self.plan.push(Step::cluster(action, needs));
-                let action = Action::VerifyNodes { nodes: names };
+                let action = ClusterAction::VerifyNodes { nodes: names };
                 self.plan.push(Step::cluster(action, vec![ready]));
             }
         }
@@ -169,7 +171,7 @@ impl Swarm<'_> {
     fn form(&mut self, first: &NodeName) -> usize {
         let mut needs = self.progress[first].inside.clone();
         needs.extend(self.leave_lost_swarm(first));
-        self.plan.push(Step::node(first, Action::InitSwarm, needs))
+        self.plan.push(Step::node(first, NodeAction::InitSwarm, needs))
     }
 
     /// Tells whether the node may run tasks when all this is done.
@@ -214,7 +216,7 @@ impl Swarm<'_> {
         let hosts: Vec<_> = hosts.collect();
         let mut opened = Vec::new();
         for node in hosts {
-            let open = Action::OpenHost { to: all_but(node, &addresses) };
+            let open = NodeAction::OpenHost { to: all_but(node, &addresses) };
             let done = self.progress.get(node.name());
             let needs = done.map(|done| done.after.clone()).unwrap_or_default();
             opened.push(self.plan.push(Step::node(node.name(), open, needs)));
@@ -244,7 +246,7 @@ impl Swarm<'_> {
             let mut needs = self.progress[name].after.clone();
             needs.extend(formed.iter().chain(opened));
             needs.extend(self.leave_lost_swarm(name));
-            let action = Action::JoinSwarm { role: node.spec.role, through: through.to_vec() };
+            let action = NodeAction::JoinSwarm { role: node.spec.role, through: through.to_vec() };
             vec![self.plan.push(Step::node(name, action, needs))]
         };
         let needs = if last.is_empty() { &self.progress[name].after } else { &last };
@@ -270,12 +272,12 @@ impl Swarm<'_> {
             return None;
         }
         let (role, through) = (node.spec.role, through.to_vec());
-        let action = Action::ConfigureMember { role, availability, set, unset, through };
+        let action = NodeAction::ConfigureMember { role, availability, set, unset, through };
         let configured = self.plan.push(Step::node(name, action, needs));
         if interim_record(node, self.seen) == *node {
             return Some(configured);
         }
-        let action = Action::RecordNode(node.clone());
+        let action = NodeAction::RecordNode(node.clone());
         Some(self.plan.push(Step::node(name, action, vec![configured])))
     }
 
@@ -284,7 +286,7 @@ impl Swarm<'_> {
         let engine = self.seen.nodes.get(name).map(|node| &node.engine);
         match engine {
             Some(EngineState::Member { id, .. }) if self.is_lost(name) => {
-                let action = Action::LeaveSwarm { id: id.clone(), through: Vec::new() };
+                let action = NodeAction::LeaveSwarm { id: id.clone(), through: Vec::new() };
                 Some(self.plan.push(Step::node(name, action, vec![])))
             }
             _ => None,
@@ -352,8 +354,10 @@ impl Swarm<'_> {
                 .any(|engine| matches!(engine, EngineState::Member { id, .. } if *id == member.id));
             let ours = self.nodes.iter().any(|node| member.is_node(node.name()));
             if ours && !alive && !member.ready {
-                let action =
-                    Action::ForgetMember { id: member.id.clone(), through: through.to_vec() };
+                let action = ClusterAction::ForgetMember {
+                    id: member.id.clone(),
+                    through: through.to_vec(),
+                };
                 configured.push(self.plan.push(Step::cluster(action, after.clone())));
             }
         }

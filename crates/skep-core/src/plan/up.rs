@@ -9,7 +9,7 @@ use super::network::{choose_network, user_of};
 use super::power::kept;
 use super::registry::plan_registry;
 use super::swarm::{in_control, plan_swarm};
-use super::{Action, Plan, PlanError, Step};
+use super::{Action, ClusterAction, Plan, PlanError, Step};
 use crate::model::{
     Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
     node_room,
@@ -146,8 +146,12 @@ pub fn plan_reservation(spec: &ClusterSpec, seen: &Observed) -> Result<Plan, Pla
 /// Returns the part of a plan that makes the choice of a subnet and a bridge known.
 #[must_use]
 pub fn reservation(plan: Plan) -> Plan {
-    let reserves =
-        |step: &Step| matches!(step.action, Action::RecordCluster(_) | Action::EnsureBridge(_));
+    let reserves = |step: &Step| {
+        matches!(
+            step.action,
+            Action::Cluster(ClusterAction::RecordCluster(_) | ClusterAction::EnsureBridge(_))
+        )
+    };
     let wanted: Vec<bool> = plan.steps.iter().map(reserves).collect();
     Plan { steps: kept(plan.steps, &wanted), look_again: true, warnings: Vec::new() }
 }

@@ -2,7 +2,8 @@
 
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Action, Aftermath, Attempt, Standing, UpOptions, plan_aftermath, plan_down, plan_up,
+    Action, Aftermath, Attempt, ClusterAction, Standing, UpOptions, plan_aftermath, plan_down,
+    plan_up,
 };
 
 use crate::goldens::world_of;
@@ -44,7 +45,10 @@ fn what_served_a_verification_is_removed_from_a_cluster_that_is_kept() {
     world.kill(&name(0));
     let Aftermath::Keep(plan) = plan_aftermath(NEW, &world.look()) else { panic!("it is removed") };
     let [step] = &plan.steps[..] else { panic!("{plan}") };
-    assert_eq!(step.action, Action::RemoveProbe { through: vec![name(1), name(2)] });
+    assert_eq!(
+        step.action,
+        Action::Cluster(ClusterAction::RemoveProbe { through: vec![name(1), name(2)] })
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 use skep_core::model::Role;
 use skep_core::observed::{ContextState, MachineState, Observed, Rotation};
-use skep_core::plan::{Action, Plan, plan_renew, plan_rotate};
+use skep_core::plan::{Action, ClusterAction, Plan, plan_renew, plan_rotate};
 
 use crate::carry_out::{Dice, End, up};
 use crate::specs::{demo, host, name};
@@ -42,8 +42,12 @@ fn an_authority_out_of_time_is_spread_to_nobody() {
     assert_eq!(plan(Rotation::Spreading).to_string(), plan(Rotation::Settled).to_string());
     let again = plan(Rotation::Withdrawing);
     let first: Vec<_> = again.steps[..3].iter().map(|step| &step.action).collect();
-    let order = [Action::WithdrawAuthority, Action::PrepareAuthority, Action::SwitchAuthority];
-    assert_eq!(first, order.iter().collect::<Vec<_>>());
+    let order = [
+        ClusterAction::WithdrawAuthority,
+        ClusterAction::PrepareAuthority,
+        ClusterAction::SwitchAuthority,
+    ];
+    assert_eq!(first, order.map(Action::Cluster).iter().collect::<Vec<_>>());
 }
 
 #[test]
@@ -52,7 +56,7 @@ fn the_docker_command_s_copy_is_never_one_that_nodes_refuse() {
     seen.context = ContextState::Ours { address: None, current: true };
     seen.cluster.as_mut().unwrap().access.docker_config = Some("docker-config".into());
     let cluster_steps = |plan: Plan| {
-        let titles = plan.steps.iter().filter(|step| step.node.is_none());
+        let titles = plan.steps.iter().filter(|step| step.action.node().is_none());
         titles.map(|step| step.action.to_string()).collect::<Vec<_>>()
     };
     let address = seen.nodes[&name(0)].record.address;

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use skep_core::model::{Availability, ClusterSpec, Role, Size, TrustedRegistry};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Action, Mark, Plan, StopMode, UpOptions, diff, plan_down, plan_remove_nodes, plan_renew,
-    plan_settings, plan_stop, plan_up,
+    Action, ClusterAction, Mark, NodeAction, Plan, StopMode, UpOptions, diff, plan_down,
+    plan_remove_nodes, plan_renew, plan_settings, plan_stop, plan_up,
 };
 
 use crate::carry_out::Dice;
@@ -126,17 +126,17 @@ fn what_other_commands_change() {
 fn is_silent(action: &Action) -> bool {
     matches!(
         action,
-        Action::RecordCluster(_)
-            | Action::RecordNode(_)
-            | Action::EnsureImage(_)
-            | Action::EnsureTemplate { .. }
-            | Action::AwaitGuest
-            | Action::AwaitEngine
-            | Action::AwaitReady { .. }
-            | Action::AwaitIdle { .. }
-            | Action::StartProbe { .. }
-            | Action::VerifyNetworks { .. }
-            | Action::VerifyNodes { .. }
+        Action::Cluster(ClusterAction::RecordCluster(_))
+            | Action::Node(_, NodeAction::RecordNode(_))
+            | Action::Cluster(ClusterAction::EnsureImage(_))
+            | Action::Cluster(ClusterAction::EnsureTemplate { .. })
+            | Action::Node(_, NodeAction::AwaitGuest)
+            | Action::Node(_, NodeAction::AwaitEngine)
+            | Action::Cluster(ClusterAction::AwaitReady { .. })
+            | Action::Node(_, NodeAction::AwaitIdle { .. })
+            | Action::Cluster(ClusterAction::StartProbe { .. })
+            | Action::Cluster(ClusterAction::VerifyNetworks { .. })
+            | Action::Cluster(ClusterAction::VerifyNodes { .. })
     )
 }
 
@@ -159,11 +159,11 @@ proptest! {
             prop_assert!(!plan.is_empty() || changes.is_empty());
             // Each step for a node that exists is told with that node, or only prepares.
             for step in plan.steps.iter().filter(|step| !self::is_silent(&step.action)) {
-                let Some(node) = &step.node else { continue };
+                let Some(node) = step.action.node() else { continue };
                 let told = changes.iter().any(|it| {
                     it.node.as_ref() == Some(node) || it.name == node.as_str() || it.change == Mark::Remove
                 });
-                let registry = matches!(step.action, Action::SetRegistry(_));
+                let registry = matches!(step.action, Action::Node(_, NodeAction::SetRegistry(_)));
                 prop_assert!(told || registry, "{}: {:?}\n{}", step, changes, plan);
             }
         }

@@ -6,9 +6,9 @@ use insta::assert_snapshot;
 use skep_core::model::{Availability, ClusterSpec, ImageSet, NodeSpec, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, UpOptions, Verify, plan_bake, plan_down, plan_hostnames,
-    plan_idle_stop, plan_load, plan_pause, plan_recover, plan_remove_nodes, plan_resume,
-    plan_settings, plan_start, plan_stop, plan_up,
+    Action, Birth, ClusterAction, Plan, StopMode, UpOptions, Verify, plan_bake, plan_down,
+    plan_hostnames, plan_idle_stop, plan_load, plan_pause, plan_recover, plan_remove_nodes,
+    plan_resume, plan_settings, plan_start, plan_stop, plan_up,
 };
 
 use crate::carry_out::{Crash, Dice, End, execute, up};
@@ -348,7 +348,10 @@ fn baked_images_are_not_loaded_and_others_are() {
     assert_snapshot!("up_with_baked_images", show_up(&spec, &seen));
     let loads = |spec: &ClusterSpec, options| {
         let plan = plan_up(spec, &seen, options).unwrap();
-        plan.steps.iter().filter(|it| matches!(it.action, Action::LoadImages { .. })).count()
+        plan.steps
+            .iter()
+            .filter(|it| matches!(it.action, Action::Cluster(ClusterAction::LoadImages { .. })))
+            .count()
     };
     let booted = UpOptions { birth: Birth::Boot, ..UpOptions::default() };
     assert_eq!(loads(&spec, booted), 2, "what boots has none");

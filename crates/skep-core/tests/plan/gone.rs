@@ -1,6 +1,6 @@
 //! Images whose source is not there any more.
 
-use skep_core::plan::{Action, UpOptions, plan_start, without_images};
+use skep_core::plan::{Action, ClusterAction, UpOptions, plan_start, without_images};
 
 use crate::carry_out::{Dice, End, execute, up};
 use crate::specs::{demo, images};
@@ -21,7 +21,12 @@ fn an_image_that_is_gone_is_told_of_and_keeps_nothing_else_from_being_done() {
         plan.steps.iter().map(|step| (step.action.to_string(), &step.needs)).collect();
     assert_eq!(loaded.len(), 2, "{plan}");
     assert_eq!(loaded[1], ("load three.tar on node0, node1".to_owned(), &vec![0]));
-    assert!(!plan.steps.iter().any(|step| matches!(step.action, Action::RecordCluster(_))));
+    assert!(
+        !plan
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Cluster(ClusterAction::RecordCluster(_))))
+    );
     assert_eq!(execute(&mut world, &plan, &mut Dice(0), &mut None), End::Done);
     assert_eq!(world.cluster, Some(before), "it is still wanted");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_core::plan::{Action, Plan, Step};
+use skep_core::plan::{Action, ClusterAction, NodeAction, Plan, Step};
 
 /// Panics if a step needs one that does not come before it, or if something is made before what
 /// names it is written down.
@@ -37,46 +37,70 @@ fn ancestors(plan: &Plan, at: usize) -> BTreeSet<usize> {
 
 /// Tells whether the first step, if both are in one plan, has to be done before the second.
 fn must_precede(first: &Step, second: &Step) -> bool {
-    let same_node = first.node == second.node;
+    let same_node = first.action.node() == second.action.node();
     match (&first.action, &second.action) {
         (
-            Action::RecordCluster(_),
-            Action::EnsureBridge(_)
-            | Action::EnsureFirewall { .. }
-            | Action::EnsureCredentials
-            | Action::RecordNode(_)
-            | Action::EnsureNodeKeys
-            | Action::PublishHosts(_)
-            | Action::RemoveNode,
-        ) => true,
-        (Action::EnsureBridge(_), Action::EnsureFirewall { .. }) => true,
-        (Action::EnsureCredentials, Action::EnsureNodeKeys) => true,
-        (
-            Action::EnsureImage(_),
-            Action::EnsureTemplate { .. }
-            | Action::CreateDisk { .. }
-            | Action::ForkMachine
-            | Action::StartMachine,
+            Action::Cluster(ClusterAction::RecordCluster(_)),
+            Action::Cluster(ClusterAction::EnsureBridge(_))
+            | Action::Cluster(ClusterAction::EnsureFirewall { .. })
+            | Action::Cluster(ClusterAction::EnsureCredentials)
+            | Action::Node(_, NodeAction::RecordNode(_))
+            | Action::Node(_, NodeAction::EnsureNodeKeys)
+            | Action::Cluster(ClusterAction::PublishHosts(_))
+            | Action::Node(_, NodeAction::RemoveNode),
         ) => true,
         (
-            Action::EnsureBridge(_),
-            Action::ForkMachine | Action::StartMachine | Action::AwaitEngine,
+            Action::Cluster(ClusterAction::EnsureBridge(_)),
+            Action::Cluster(ClusterAction::EnsureFirewall { .. }),
         ) => true,
         (
-            Action::RecordNode(_),
-            Action::EnsureNodeKeys
-            | Action::CreateDisk { .. }
-            | Action::ForkMachine
-            | Action::StartMachine
-            | Action::Provision,
+            Action::Cluster(ClusterAction::EnsureCredentials),
+            Action::Node(_, NodeAction::EnsureNodeKeys),
+        ) => true,
+        (
+            Action::Cluster(ClusterAction::EnsureImage(_)),
+            Action::Cluster(ClusterAction::EnsureTemplate { .. })
+            | Action::Node(_, NodeAction::CreateDisk { .. })
+            | Action::Node(_, NodeAction::ForkMachine)
+            | Action::Node(_, NodeAction::StartMachine),
+        ) => true,
+        (
+            Action::Cluster(ClusterAction::EnsureBridge(_)),
+            Action::Node(_, NodeAction::ForkMachine)
+            | Action::Node(_, NodeAction::StartMachine)
+            | Action::Node(_, NodeAction::AwaitEngine),
+        ) => true,
+        (
+            Action::Node(_, NodeAction::RecordNode(_)),
+            Action::Node(_, NodeAction::EnsureNodeKeys)
+            | Action::Node(_, NodeAction::CreateDisk { .. })
+            | Action::Node(_, NodeAction::ForkMachine)
+            | Action::Node(_, NodeAction::StartMachine)
+            | Action::Node(_, NodeAction::Provision),
         )
-        | (Action::EnsureNodeKeys, Action::Provision)
-        | (Action::CreateDisk { .. }, Action::ForkMachine | Action::StartMachine)
-        | (Action::LeaveSwarm { .. }, Action::KillMachine | Action::RemoveNode)
-        | (Action::KillMachine, Action::RemoveNode) => same_node,
-        (Action::KillMachine, Action::RemoveLink(_) | Action::RemoveFirewall(_)) => true,
-        (Action::InitSwarm, Action::JoinSwarm { .. }) => true,
-        (other, Action::RemoveCluster) => !matches!(other, Action::RemoveCluster),
+        | (Action::Node(_, NodeAction::EnsureNodeKeys), Action::Node(_, NodeAction::Provision))
+        | (
+            Action::Node(_, NodeAction::CreateDisk { .. }),
+            Action::Node(_, NodeAction::ForkMachine) | Action::Node(_, NodeAction::StartMachine),
+        )
+        | (
+            Action::Node(_, NodeAction::LeaveSwarm { .. }),
+            Action::Node(_, NodeAction::KillMachine) | Action::Node(_, NodeAction::RemoveNode),
+        )
+        | (Action::Node(_, NodeAction::KillMachine), Action::Node(_, NodeAction::RemoveNode)) => {
+            same_node
+        }
+        (
+            Action::Node(_, NodeAction::KillMachine),
+            Action::Cluster(ClusterAction::RemoveLink(_))
+            | Action::Cluster(ClusterAction::RemoveFirewall(_)),
+        ) => true,
+        (Action::Node(_, NodeAction::InitSwarm), Action::Node(_, NodeAction::JoinSwarm { .. })) => {
+            true
+        }
+        (other, Action::Cluster(ClusterAction::RemoveCluster)) => {
+            !matches!(other, Action::Cluster(ClusterAction::RemoveCluster))
+        }
         _ => false,
     }
 }

@@ -2,8 +2,8 @@
 
 use skep_core::model::{RegistrySpec, TrustedRegistry};
 use skep_core::plan::{
-    Action, Plan, PlanError, UpOptions, plan_registry_change, plan_remove_nodes, plan_trust,
-    plan_up,
+    Action, ClusterAction, Plan, PlanError, UpOptions, plan_registry_change, plan_remove_nodes,
+    plan_trust, plan_up,
 };
 
 use crate::carry_out::{Dice, End, execute, up};
@@ -133,7 +133,7 @@ fn the_registrys_node_is_not_removed_unless_it_is_forced() {
     let error = plan_remove_nodes(&world.look(), &[name(2)], false).unwrap_err();
     assert_eq!(error, PlanError::Registry(name(2)));
     let plan = plan_remove_nodes(&world.look(), &[name(2)], true).unwrap();
-    let forgotten = |action: &Action| matches!(action, Action::RecordCluster(record) if record.registry.is_none());
+    let forgotten = |action: &Action| matches!(action, Action::Cluster(ClusterAction::RecordCluster(record)) if record.registry.is_none());
     assert!(plan.steps.iter().any(|step| forgotten(&step.action)));
     // One that was stopped goes without a word.
     change(&mut world, &RegistrySpec { runs: false, ..registry(2, true) });

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use skep_core::event::Event;
 use skep_core::model::{ImageSpec, NetworkRecord, NodeName, NodeRecord};
-use skep_core::plan::{Action, Plan, Step};
+use skep_core::plan::{Action, ClusterAction, NodeAction, Plan, Step};
 use thiserror::Error;
 
 use ready::Ready;
@@ -297,7 +297,7 @@ async fn run_step(index: usize, step: &Step, context: &StepContext<'_>) -> Resul
     tracing::info!("begin {title}");
     (context.events)(Event::StepStarted {
         step: index,
-        node: step.node.clone(),
+        node: step.action.node().cloned(),
         title: step.action.to_string(),
     });
     let result = context.perform(index, step).await;
@@ -320,7 +320,7 @@ async fn run_step(index: usize, step: &Step, context: &StepContext<'_>) -> Resul
 
 /// Returns a step as it is logged.
 fn title(step: &Step) -> String {
-    let node = step.node.as_ref().map(|node| format!("{node}: ")).unwrap_or_default();
+    let node = step.action.node().map(|node| format!("{node}: ")).unwrap_or_default();
     format!("{node}{}", step.action)
 }
 
@@ -329,11 +329,13 @@ fn title(step: &Step) -> String {
 fn is_of_forking(step: &Step, plan: &Plan, error: &Error) -> bool {
     let late = matches!(error, Error::Driver(skep_driver::Error::NoGuest { .. }));
     match step.action {
-        Action::ForkMachine => true,
+        Action::Node(_, NodeAction::ForkMachine) => true,
         // Where there was no time for a boot, there is none for others.
-        Action::EnsureTemplate { .. } => !late,
-        Action::AwaitGuest | Action::Provision => {
-            let forked = |it: &Step| it.node == step.node && it.action == Action::ForkMachine;
+        Action::Cluster(ClusterAction::EnsureTemplate { .. }) => !late,
+        Action::Node(_, NodeAction::AwaitGuest) | Action::Node(_, NodeAction::Provision) => {
+            let forked = |it: &Step| {
+                it.action.node() == step.action.node() && it.does(&NodeAction::ForkMachine)
+            };
             let guest = matches!(error, Error::Driver(_) | Error::Shell(_));
             guest && plan.steps.iter().any(forked)
         }
@@ -343,14 +345,14 @@ fn is_of_forking(step: &Step, plan: &Plan, error: &Error) -> bool {
 
 impl StepContext<'_> {
     fn failure(&self, step: &Step, error: Error) -> Failure {
-        let machine = step.node.as_ref().and_then(|node| self.machine(node).ok());
+        let machine = step.action.node().and_then(|node| self.machine(node).ok());
         // What the driver says of a guest that did not come up has its console's words in it.
         let console = match (&error, machine) {
             (Error::Driver(_) | Error::Store(_), _) | (_, None) => String::new(),
             (_, Some(machine)) => self.driver.last_words(&machine),
         };
         Failure {
-            node: step.node.clone(),
+            node: step.action.node().cloned(),
             title: step.action.to_string(),
             error,
             console,
@@ -361,12 +363,16 @@ impl StepContext<'_> {
     /// Ends the copies of a plan that were not told yet who they are. Nothing is in them, they may hang as the one that
     /// failed, and they boot like any machine.
     async fn end_copies(&self, plan: &Plan, succeeded: &[bool]) {
-        let told = |node: &Option<NodeName>| {
+        let told = |node: Option<&NodeName>| {
             let mut steps = plan.steps.iter().zip(succeeded);
-            steps.any(|(it, done)| *done && it.node == *node && it.action == Action::Provision)
+            steps.any(|(it, done)| {
+                *done && it.action.node() == node && it.does(&NodeAction::Provision)
+            })
         };
-        let forked = plan.steps.iter().filter(|step| step.action == Action::ForkMachine);
-        for node in forked.filter(|step| !told(&step.node)).filter_map(|step| step.node.as_ref()) {
+        let forked = plan.steps.iter().filter(|step| step.does(&NodeAction::ForkMachine));
+        for node in
+            forked.filter(|step| !told(step.action.node())).filter_map(|step| step.action.node())
+        {
             if let Err(error) = self.driver.kill(&self.cluster.dir().machine_dir(node)).await {
                 let reason = skep_sys::chain(&error);
                 (self.events)(Event::Warning(format!("{node}: its copy does not end: {reason}")));

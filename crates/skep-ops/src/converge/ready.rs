@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use skep_core::plan::{Action, Plan};
+use skep_core::plan::{NodeAction, Plan};
 
 /// Steps that wait for their turn.
 pub(super) struct Ready<'a> {
@@ -58,14 +58,16 @@ impl<'a> Ready<'a> {
     }
 
     fn turn(&self, step: usize) -> Turn {
-        match self.plan.steps[step].action {
-            Action::InitSwarm => Turn::First,
+        match self.plan.steps[step].action.on_node() {
+            Some(NodeAction::InitSwarm) => Turn::First,
             // None of these waits for another node's: an engine may, for the majority of its swarm.
-            Action::ForkMachine
-            | Action::Provision
-            | Action::ConfigureEngine
-            | Action::UpgradeEngine
-            | Action::JoinSwarm { .. } => Turn::Heavy,
+            Some(
+                NodeAction::ForkMachine
+                | NodeAction::Provision
+                | NodeAction::ConfigureEngine
+                | NodeAction::UpgradeEngine
+                | NodeAction::JoinSwarm { .. },
+            ) => Turn::Heavy,
             _ => Turn::Light,
         }
     }
@@ -80,7 +82,12 @@ mod tests {
     #[test]
     fn as_many_as_the_host_bears_and_the_first_manager_first() {
         let name: NodeName = "node0".parse().unwrap();
-        let steps = [Action::Provision, Action::Provision, Action::InitSwarm, Action::RemoveNode];
+        let steps = [
+            NodeAction::Provision,
+            NodeAction::Provision,
+            NodeAction::InitSwarm,
+            NodeAction::RemoveNode,
+        ];
         let steps = steps.map(|action| Step::node(&name, action, vec![]));
         let plan = Plan { steps: steps.to_vec(), ..Plan::default() };
         let mut ready = Ready::new(&plan, 1);

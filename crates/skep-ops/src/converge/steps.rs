@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
-use skep_core::plan::{Action, DiskBase, Step};
+use skep_core::plan::{Action, ClusterAction, DiskBase, NodeAction, Step};
 
 use super::patience::Patience;
 use super::{Error, StepContext, provision};
@@ -39,59 +39,59 @@ const RESTART: &str = r"
 
 impl StepContext<'_> {
     pub(super) async fn perform(&self, index: usize, step: &Step) -> Result<(), Error> {
-        match &step.node {
-            Some(node) => self.perform_on(index, node, &step.action).await,
-            None => self.perform_for_cluster(index, &step.action).await,
+        match &step.action {
+            Action::Node(node, action) => self.perform_on(index, node, action).await,
+            Action::Cluster(action) => self.perform_for_cluster(index, action).await,
         }
     }
 
-    async fn perform_for_cluster(&self, index: usize, action: &Action) -> Result<(), Error> {
+    async fn perform_for_cluster(&self, index: usize, action: &ClusterAction) -> Result<(), Error> {
         match action {
-            Action::RecordCluster(record) => self.cluster.write_cluster(record)?,
-            Action::EnsureCredentials => self.ensure_credentials().await?,
-            Action::RenewCredentials => {
+            ClusterAction::RecordCluster(record) => self.cluster.write_cluster(record)?,
+            ClusterAction::EnsureCredentials => self.ensure_credentials().await?,
+            ClusterAction::RenewCredentials => {
                 rotation::renew_client(self.cluster.dir().path(), &self.settings.user)?;
             }
-            Action::PrepareAuthority => {
+            ClusterAction::PrepareAuthority => {
                 rotation::prepare(self.cluster.dir().path(), &self.settings.user)?;
             }
-            Action::SwitchAuthority => rotation::switch(self.cluster.dir().path())?,
-            Action::WithdrawAuthority => rotation::withdraw(self.cluster.dir().path())?,
-            Action::EnsureImage(spec) => {
+            ClusterAction::SwitchAuthority => rotation::switch(self.cluster.dir().path())?,
+            ClusterAction::WithdrawAuthority => rotation::withdraw(self.cluster.dir().path())?,
+            ClusterAction::EnsureImage(spec) => {
                 let progress = |text: &str| self.progress(index, text);
                 self.images.ensure(spec, &progress).await?;
             }
-            Action::EnsureTemplate { shape, images } => {
+            ClusterAction::EnsureTemplate { shape, images } => {
                 self.ensure_template(index, *shape, images).await?;
             }
-            Action::LoadImages { set, nodes } => self.load_images(index, set, nodes).await?,
-            Action::EnsureBridge(network) => {
+            ClusterAction::LoadImages { set, nodes } => self.load_images(index, set, nodes).await?,
+            ClusterAction::EnsureBridge(network) => {
                 self.network.ensure_bridge(network, &self.owner()).await?;
             }
-            Action::EnsureFirewall { network, admits } => {
+            ClusterAction::EnsureFirewall { network, admits } => {
                 self.network.ensure_firewall(network, &self.owner(), admits).await?;
             }
-            Action::ForgetMember { id, through } => self.forget_member(id, through).await?,
-            Action::AwaitReady { nodes, through } => {
+            ClusterAction::ForgetMember { id, through } => self.forget_member(id, through).await?,
+            ClusterAction::AwaitReady { nodes, through } => {
                 self.await_ready(index, nodes, through).await?;
             }
-            Action::StartProbe { nodes, verify, through } => {
+            ClusterAction::StartProbe { nodes, verify, through } => {
                 self.start_probe(index, nodes, *verify, through).await?;
             }
-            Action::VerifyNetworks { nodes, open, verify: _, through } => {
+            ClusterAction::VerifyNetworks { nodes, open, verify: _, through } => {
                 self.verify_networks(index, nodes, open, through).await?;
             }
-            Action::VerifyNodes { nodes } => self.verify_nodes(nodes).await?,
-            Action::RemoveProbe { through } => {
+            ClusterAction::VerifyNodes { nodes } => self.verify_nodes(nodes).await?,
+            ClusterAction::RemoveProbe { through } => {
                 self.end_probe(through).await?;
             }
-            Action::PublishHosts(entries) => {
+            ClusterAction::PublishHosts(entries) => {
                 self.names.write(&self.settings.hosts_file, &self.owner(), entries).await?;
             }
-            Action::PublishPorts { network, publication } => {
+            ClusterAction::PublishPorts { network, publication } => {
                 self.network.publish(network, &self.owner(), publication.as_ref()).await?;
             }
-            Action::EnsureContext { config, to, .. } => {
+            ClusterAction::EnsureContext { config, to, .. } => {
                 let docker = self.settings.docker.as_deref();
                 let credentials = self.credentials();
                 let (config, to) = (Path::new(config), self.network.host_address(*to));
@@ -102,21 +102,20 @@ impl StepContext<'_> {
                     (self.events)(Event::Warning(format!("there is no docker context: {reason}")));
                 }
             }
-            Action::RemoveContext { config } => {
+            ClusterAction::RemoveContext { config } => {
                 let docker = self.settings.docker.as_deref();
                 let credentials = self.credentials();
                 contexts::remove(docker, Path::new(config), &self.owner(), &credentials).await?;
             }
-            Action::RemoveFirewall(name) => {
+            ClusterAction::RemoveFirewall(name) => {
                 self.network.unpublish(name, &self.owner()).await?;
                 unless_taken(self.network.remove_firewall(name).await)?;
             }
-            Action::RemoveLink(name) => unless_taken(self.network.remove_link(name).await)?,
-            Action::RemoveCluster => {
+            ClusterAction::RemoveLink(name) => unless_taken(self.network.remove_link(name).await)?,
+            ClusterAction::RemoveCluster => {
                 self.network.restore_forwarding(&self.settings.forwarding_file).await?;
                 self.cluster.remove_cluster()?;
             }
-            other => unreachable!("a plan gives `{other}` a node"),
         }
         Ok(())
     }
@@ -125,23 +124,23 @@ impl StepContext<'_> {
         &self,
         index: usize,
         node: &NodeName,
-        action: &Action,
+        action: &NodeAction,
     ) -> Result<(), Error> {
         match action {
-            Action::RecordNode(record) => {
+            NodeAction::RecordNode(record) => {
                 let bridge = self.network_record()?.bridge;
                 self.cluster.write_node(&bridge, record)?;
             }
-            Action::EnsureNodeKeys => self.ensure_node_keys(node).await?,
-            Action::RenewNodeKeys => {
+            NodeAction::EnsureNodeKeys => self.ensure_node_keys(node).await?,
+            NodeAction::RenewNodeKeys => {
                 let (store, record) = (self.cluster.dir().path(), self.record(node)?);
                 let user = &self.settings.user;
                 let names = self.names_from_here(&record);
                 pki::make_server(store, record.name(), record.address, user, &names)?;
             }
-            Action::EnsureMachineKeys => self.ensure_machine_keys(node).await?,
-            Action::RenewMachineKeys => self.renew_machine_keys(node).await?,
-            Action::CreateDisk { on } => {
+            NodeAction::EnsureMachineKeys => self.ensure_machine_keys(node).await?,
+            NodeAction::RenewMachineKeys => self.renew_machine_keys(node).await?,
+            NodeAction::CreateDisk { on } => {
                 let machine = self.machine(node)?;
                 let base = match on {
                     DiskBase::Image => self.image().await?.root_disk(),
@@ -152,27 +151,27 @@ impl StepContext<'_> {
                 };
                 self.driver.create_disk(&machine, &base).await?;
             }
-            Action::ForkMachine | Action::StartMachine => {
-                self.start(index, node, *action == Action::ForkMachine).await?;
+            NodeAction::ForkMachine | NodeAction::StartMachine => {
+                self.start(index, node, *action == NodeAction::ForkMachine).await?;
             }
-            Action::AwaitGuest => {
+            NodeAction::AwaitGuest => {
                 let machine = self.machine(node)?;
                 self.driver.await_guest(&machine, self.settings.timeout).await?;
             }
-            Action::PauseMachine => self.driver.pause(&self.machine(node)?).await?,
-            Action::ResumeMachine => self.driver.resume(&self.machine(node)?).await?,
-            Action::Provision => self.provision(node).await?,
-            Action::AdoptHost => {
+            NodeAction::PauseMachine => self.driver.pause(&self.machine(node)?).await?,
+            NodeAction::ResumeMachine => self.driver.resume(&self.machine(node)?).await?,
+            NodeAction::Provision => self.provision(node).await?,
+            NodeAction::AdoptHost => {
                 let machine = self.machine(node)?;
                 let progress = |remark: Remark<'_>| self.remark(index, node.as_str(), remark);
                 self.adopts()?.adopt(&machine, &self.owner_of_hosts()?, &progress).await?;
             }
-            Action::OpenHost { to } => {
+            NodeAction::OpenHost { to } => {
                 let machine = self.machine(node)?;
                 let progress = |remark: Remark<'_>| self.remark(index, node.as_str(), remark);
                 self.adopts()?.open(&machine, &self.owner_of_hosts()?, to, &progress).await?;
             }
-            Action::ReleaseHost { forget, keep_engine } => {
+            NodeAction::ReleaseHost { forget, keep_engine } => {
                 let machine = self.machine(node)?;
                 let owner = self.owner_of_hosts()?;
                 match self.adopts()?.release(&machine, &owner, *keep_engine).await {
@@ -188,34 +187,37 @@ impl StepContext<'_> {
                     }
                 }
             }
-            Action::SetRegistry(registries) => self.set_registry(node, registries).await?,
-            Action::RestartEngine => self.restart_engine(node).await?,
-            Action::ConfigureEngine => self.configure_engine(node).await?,
-            Action::UpgradeEngine => self.upgrade_engine(index, node).await?,
-            Action::AwaitEngine => self.await_engine(node).await?,
-            Action::InitSwarm => self.init_swarm(node).await?,
-            Action::JoinSwarm { role, through } => self.join(index, node, *role, through).await?,
-            Action::ConfigureMember { role, availability, set, unset, through } => {
+            NodeAction::SetRegistry(registries) => self.set_registry(node, registries).await?,
+            NodeAction::RestartEngine => self.restart_engine(node).await?,
+            NodeAction::ConfigureEngine => self.configure_engine(node).await?,
+            NodeAction::UpgradeEngine => self.upgrade_engine(index, node).await?,
+            NodeAction::AwaitEngine => self.await_engine(node).await?,
+            NodeAction::InitSwarm => self.init_swarm(node).await?,
+            NodeAction::JoinSwarm { role, through } => {
+                self.join(index, node, *role, through).await?
+            }
+            NodeAction::ConfigureMember { role, availability, set, unset, through } => {
                 self.configure_member(node, *role, set, unset, through).await?;
                 if let Some(availability) = availability {
                     self.set_availability(node, *availability, through).await?;
                 }
             }
-            Action::AwaitIdle { through } => self.await_idle(index, node, through).await?,
-            Action::RecoverSwarm => {
+            NodeAction::AwaitIdle { through } => self.await_idle(index, node, through).await?,
+            NodeAction::RecoverSwarm => {
                 let address = self.record(node)?.address;
                 self.engine(node)?.recover_swarm(address).await?;
             }
-            Action::LeaveSwarm { id, through } => self.leave(node, id, through).await?,
-            Action::StopMachine => {
+            NodeAction::LeaveSwarm { id, through } => self.leave(node, id, through).await?,
+            NodeAction::StopMachine => {
                 if !self.driver.stop(&self.machine(node)?).await? {
                     let text = "the guest did not shut down in time and was killed";
                     self.remark(index, node.as_str(), Remark::Warning(text));
                 }
             }
-            Action::KillMachine => self.driver.kill(&self.cluster.dir().machine_dir(node)).await?,
-            Action::RemoveNode => self.cluster.remove_node(node)?,
-            other => unreachable!("a plan gives `{other}` no node"),
+            NodeAction::KillMachine => {
+                self.driver.kill(&self.cluster.dir().machine_dir(node)).await?
+            }
+            NodeAction::RemoveNode => self.cluster.remove_node(node)?,
         }
         Ok(())
     }

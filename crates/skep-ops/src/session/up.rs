@@ -6,8 +6,8 @@ use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Action, Aftermath, Attempt, PlanError, Standing, UpOptions, plan_aftermath, plan_reservation,
-    plan_up_without, without_images,
+    Action, Aftermath, Attempt, NodeAction, PlanError, Standing, UpOptions, plan_aftermath,
+    plan_reservation, plan_up_without, without_images,
 };
 use skep_store::LockedCluster;
 
@@ -165,7 +165,7 @@ impl Run<'_> {
     ) -> Result<(), Shortfall> {
         let formed = AtomicBool::new(false);
         let note = |action: &Action| {
-            if matches!(action, Action::InitSwarm) {
+            if matches!(action, Action::Node(_, NodeAction::InitSwarm)) {
                 formed.store(true, Ordering::Relaxed);
             }
         };

@@ -74,7 +74,7 @@ impl<'a> Preview<'a> {
             let after: Vec<_> = step.needs.iter().map(|need| need + 1).collect();
             json!({
                 "number": index + 1,
-                "node": step.node,
+                "node": step.action.node(),
                 "title": step.action.to_string(),
                 "after": after,
             })

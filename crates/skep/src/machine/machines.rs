@@ -9,8 +9,8 @@ use skep_core::event::Event;
 use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Action, Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
-    plan_machines_up, plan_stop, reservation,
+    Birth, NodeAction, Plan, StopMode, plan_machine_engine, plan_machine_removal,
+    plan_machine_upgrade, plan_machines_up, plan_stop, reservation,
 };
 use skep_driver::Driver as _;
 use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, reserve, settle};
@@ -233,15 +233,18 @@ impl Store<'_> {
 /// Tells of a step what docker-machine's drivers tell.
 fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
     match event {
-        Event::StepStarted { step, node: Some(node), .. } => match plan.steps[*step].action {
-            Action::EnsureMachineKeys => tell(&format!("({node}) Creating SSH key...")),
-            Action::ForkMachine | Action::StartMachine => {
+        Event::StepStarted { step, node: Some(node), .. } => match plan.steps[*step]
+            .action
+            .on_node()
+        {
+            Some(NodeAction::EnsureMachineKeys) => tell(&format!("({node}) Creating SSH key...")),
+            Some(NodeAction::ForkMachine | NodeAction::StartMachine) => {
                 tell(&format!("({node}) Starting the VM..."));
             }
             _ => {}
         },
         Event::StepProgress { text, .. } => {
-            let node = plan.steps.iter().find_map(|step| step.node.as_ref());
+            let node = plan.steps.iter().find_map(|step| step.action.node());
             tell(&node.map_or_else(|| text.clone(), |node| format!("({node}) {text}")));
         }
         Event::Warning(text) => tell(text),

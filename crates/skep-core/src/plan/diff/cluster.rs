@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use super::{Change, Kind, Mark, View};
 use crate::model::{ClusterName, ClusterRecord, RegistrySpec};
-use crate::plan::Action;
+use crate::plan::{Action, ClusterAction, NodeAction};
 
 impl View<'_> {
     pub(super) fn cluster(&self) -> Option<Change> {
@@ -29,7 +29,7 @@ impl View<'_> {
         let (before, after) = (ports(self.before), ports(self.after));
         let (added, removed) = (missing(&after, &before), missing(&before, &after));
         let publication = self.actions().find_map(|action| match action {
-            Action::PublishPorts { publication, .. } => publication.as_ref(),
+            ClusterAction::PublishPorts { publication, .. } => publication.as_ref(),
             _ => None,
         });
         let port = |mark| move |port: &u16| Change::of(mark, Kind::Port, port.to_string());
@@ -54,7 +54,7 @@ impl View<'_> {
 
     pub(super) fn hostnames(&self) -> Vec<Change> {
         let published = self.actions().find_map(|action| match action {
-            Action::PublishHosts(entries) => Some(entries),
+            ClusterAction::PublishHosts(entries) => Some(entries),
             _ => None,
         });
         let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) = match published {
@@ -94,12 +94,14 @@ impl View<'_> {
     pub(super) fn context(&self) -> Vec<Change> {
         let name = format!("skep-{}", self.name);
         let changes = self.actions().filter_map(|action| match action {
-            Action::EnsureContext { to, update, .. } => {
+            ClusterAction::EnsureContext { to, update, .. } => {
                 let mark = if *update { Mark::Change } else { Mark::Add };
                 let context = Change::of(mark, Kind::Context, &name);
                 Some(context.to(format!("for {}", self.node_at(*to))))
             }
-            Action::RemoveContext { .. } => Some(Change::of(Mark::Remove, Kind::Context, &name)),
+            ClusterAction::RemoveContext { .. } => {
+                Some(Change::of(Mark::Remove, Kind::Context, &name))
+            }
             _ => None,
         });
         changes.collect()
@@ -118,7 +120,7 @@ impl View<'_> {
         let mut changes: Vec<_> = missing(&after, &before).iter().map(image(Mark::Add)).collect();
         changes.extend(missing(&before, &after).iter().map(image(Mark::Remove)));
         for action in self.actions() {
-            if let Action::LoadImages { set, nodes } = action
+            if let ClusterAction::LoadImages { set, nodes } = action
                 && !changes.iter().any(|change| change.name == set.source)
             {
                 let nodes: Vec<_> = nodes.iter().map(|node| node.as_str()).collect();
@@ -161,18 +163,18 @@ impl View<'_> {
     /// Returns what is restored of a cluster's network, or removed where nothing else tells of it.
     pub(super) fn network(&self) -> Vec<Change> {
         let changes = self.actions().filter_map(|action| match action {
-            Action::EnsureBridge(network) if self.stays() => {
+            ClusterAction::EnsureBridge(network) if self.stays() => {
                 Some(Change::of(Mark::Add, Kind::Interface, &network.bridge).to("bridge"))
             }
-            Action::EnsureFirewall { network, .. } if self.stays() => {
+            ClusterAction::EnsureFirewall { network, .. } if self.stays() => {
                 let mark = if self.seen.firewall { Mark::Change } else { Mark::Add };
                 let rules = Change::of(mark, Kind::Firewall, &network.bridge);
                 Some(if self.seen.firewall { rules.to("update") } else { rules })
             }
-            Action::RemoveLink(name) if self.before.is_none() => {
+            ClusterAction::RemoveLink(name) if self.before.is_none() => {
                 Some(Change::of(Mark::Remove, Kind::Interface, name))
             }
-            Action::RemoveFirewall(name) if self.before.is_none() => {
+            ClusterAction::RemoveFirewall(name) if self.before.is_none() => {
                 Some(Change::of(Mark::Remove, Kind::Firewall, name))
             }
             _ => None,
@@ -186,26 +188,21 @@ impl View<'_> {
             let member = self.seen.swarm.as_ref().and_then(|swarm| swarm.member(id));
             member.map(|member| member.hostname.clone())
         };
-        let changes = self.actions().chain(self.plan.steps.iter().filter_map(|step| {
-            // It names the node through which it is done.
-            step.node.as_ref()?;
-            matches!(step.action, Action::ForgetMember { .. }).then_some(&step.action)
-        }));
-        let changes = changes.filter_map(|action| match action {
-            Action::EnsureCredentials if self.stays() => {
+        let changes = self.actions().filter_map(|action| match action {
+            ClusterAction::EnsureCredentials if self.stays() => {
                 Some(Change::of(Mark::Add, Kind::Certificates, ""))
             }
-            Action::RenewCredentials
-            | Action::PrepareAuthority
-            | Action::SwitchAuthority
-            | Action::WithdrawAuthority => {
+            ClusterAction::RenewCredentials
+            | ClusterAction::PrepareAuthority
+            | ClusterAction::SwitchAuthority
+            | ClusterAction::WithdrawAuthority => {
                 Some(Change::of(Mark::Change, Kind::Certificates, "").to(action.to_string()))
             }
-            Action::ForgetMember { id, .. } => {
+            ClusterAction::ForgetMember { id, .. } => {
                 let change = Change::of(Mark::Remove, Kind::SwarmEntry, id);
                 Some(Change { from: hostname(id), ..change })
             }
-            Action::RemoveProbe { .. } => {
+            ClusterAction::RemoveProbe { .. } => {
                 let change = Change::of(Mark::Remove, Kind::Service, "");
                 Some(change.from("left by an interrupted verification"))
             }
@@ -217,7 +214,7 @@ impl View<'_> {
     /// Returns the name of the node with that address, or the address.
     fn node_at(&self, address: Ipv4Addr) -> String {
         let planned = self.plan.steps.iter().filter_map(|step| match &step.action {
-            Action::RecordNode(record) => Some(record),
+            Action::Node(_, NodeAction::RecordNode(record)) => Some(record),
             _ => None,
         });
         let known = self.seen.nodes.values().map(|node| &node.record);

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Action, Plan};
+use super::{Action, ClusterAction, NodeAction, Plan};
 use crate::model::{ClusterName, ClusterRecord, NodeName};
 use crate::observed::Observed;
 
@@ -246,9 +246,12 @@ struct View<'a> {
 
 impl<'a> View<'a> {
     fn new(name: &'a ClusterName, seen: &'a Observed, plan: &'a Plan) -> Self {
-        let removed = plan.steps.iter().any(|step| step.action == Action::RemoveCluster);
+        let removed = plan
+            .steps
+            .iter()
+            .any(|step| step.action == Action::Cluster(ClusterAction::RemoveCluster));
         let recorded = plan.steps.iter().rev().find_map(|step| match &step.action {
-            Action::RecordCluster(record) => Some(record),
+            Action::Cluster(ClusterAction::RecordCluster(record)) => Some(record),
             _ => None,
         });
         let before = seen.cluster.as_ref();
@@ -257,15 +260,20 @@ impl<'a> View<'a> {
     }
 
     /// Returns what is done for the cluster as a whole.
-    fn actions(&self) -> impl Iterator<Item = &'a Action> + use<'a> {
-        self.plan.steps.iter().filter(|step| step.node.is_none()).map(|step| &step.action)
+    fn actions(&self) -> impl Iterator<Item = &'a ClusterAction> + use<'a> {
+        self.plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Cluster(action) => Some(action),
+            Action::Node(..) => None,
+        })
     }
 
     /// Returns what is done with a node.
-    fn actions_of(&self, node: &NodeName) -> impl Iterator<Item = &'a Action> + use<'a> {
+    fn actions_of(&self, node: &NodeName) -> impl Iterator<Item = &'a NodeAction> + use<'a> {
         let node = node.clone();
-        let steps = self.plan.steps.iter().filter(move |step| step.node.as_ref() == Some(&node));
-        steps.map(|step| &step.action)
+        self.plan.steps.iter().filter_map(move |step| match &step.action {
+            Action::Node(name, action) if *name == node => Some(action),
+            _ => None,
+        })
     }
 
     /// Tells whether the cluster is there before the plan and after it.

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::{Change, Kind, Mark, View};
 use crate::model::{Availability, NodeName, NodeSpec, Size};
 use crate::observed::{EngineState, MachineState, Member, ObservedNode};
-use crate::plan::Action;
+use crate::plan::NodeAction;
 
 impl View<'_> {
     /// Returns the changes of nodes: those that the cluster has after the plan in its order, then the others.
     pub(super) fn nodes(&self) -> Vec<Change> {
         let wanted = self.after.map_or(&[][..], |record| &record.nodes);
         let known = self.seen.nodes.keys();
-        let planned = self.plan.steps.iter().filter_map(|step| step.node.as_ref());
+        let planned = self.plan.steps.iter().filter_map(|step| step.action.node());
         let mut names: Vec<&NodeName> = Vec::new();
         for name in wanted.iter().map(|node| &node.name).chain(known).chain(planned) {
             if !names.contains(&name) {
@@ -24,7 +24,7 @@ impl View<'_> {
 
     fn node(&self, name: &NodeName) -> Vec<Change> {
         let seen = self.seen.nodes.get(name);
-        if self.actions_of(name).any(|action| *action == Action::RemoveNode) {
+        if self.actions_of(name).any(|action| *action == NodeAction::RemoveNode) {
             let removed = Change::of(Mark::Remove, Kind::Node, name.as_str());
             return vec![removed.from(match seen {
                 None => "its record cannot be read".to_owned(),
@@ -51,7 +51,7 @@ impl View<'_> {
     /// Returns the node as it is wanted after the plan.
     fn spec(&self, name: &NodeName) -> Option<&NodeSpec> {
         let own = self.actions_of(name).filter_map(|action| match action {
-            Action::RecordNode(record) => Some(&record.spec),
+            NodeAction::RecordNode(record) => Some(&record.spec),
             _ => None,
         });
         let wanted = self.after.and_then(|it| it.nodes.iter().find(|node| node.name == *name));
@@ -63,11 +63,11 @@ impl View<'_> {
         let (mut state, mut moved) = (node.machine, false);
         for action in self.actions_of(name) {
             state = match action {
-                Action::StartMachine | Action::ForkMachine | Action::ResumeMachine => {
+                NodeAction::StartMachine | NodeAction::ForkMachine | NodeAction::ResumeMachine => {
                     MachineState::Running
                 }
-                Action::StopMachine | Action::KillMachine => MachineState::Stopped,
-                Action::PauseMachine => MachineState::Paused,
+                NodeAction::StopMachine | NodeAction::KillMachine => MachineState::Stopped,
+                NodeAction::PauseMachine => MachineState::Paused,
                 _ => continue,
             };
             moved = true;
@@ -94,7 +94,7 @@ impl View<'_> {
             Change::between(Kind::Disk, "", size(recorded.disk), size(wanted.disk)),
         ];
         let configured = self.actions_of(name).find_map(|action| match action {
-            Action::ConfigureMember { role, availability, set, unset, .. } => {
+            NodeAction::ConfigureMember { role, availability, set, unset, .. } => {
                 Some((*role, *availability, set, unset))
             }
             _ => None,
@@ -137,24 +137,24 @@ impl View<'_> {
     /// Returns what is done with a node beside its state and its settings.
     fn work(&self, node: &ObservedNode, starts: bool) -> Option<Change> {
         let name = node.record.name();
-        let is_told = |action: &&Action| match action {
+        let is_told = |action: &&NodeAction| match action {
             // A machine that starts is always provided with what it needs.
-            Action::Provision | Action::EnsureNodeKeys => !starts,
-            Action::JoinSwarm { .. }
-            | Action::InitSwarm
-            | Action::RecoverSwarm
-            | Action::LeaveSwarm { .. }
-            | Action::AdoptHost
-            | Action::ReleaseHost { .. }
-            | Action::OpenHost { .. }
-            | Action::RestartEngine
-            | Action::ConfigureEngine
-            | Action::UpgradeEngine
-            | Action::RenewNodeKeys
-            | Action::EnsureMachineKeys
-            | Action::RenewMachineKeys
-            | Action::CreateDisk { .. } => true,
-            Action::SetRegistry(_) => self.registries().is_empty(),
+            NodeAction::Provision | NodeAction::EnsureNodeKeys => !starts,
+            NodeAction::JoinSwarm { .. }
+            | NodeAction::InitSwarm
+            | NodeAction::RecoverSwarm
+            | NodeAction::LeaveSwarm { .. }
+            | NodeAction::AdoptHost
+            | NodeAction::ReleaseHost { .. }
+            | NodeAction::OpenHost { .. }
+            | NodeAction::RestartEngine
+            | NodeAction::ConfigureEngine
+            | NodeAction::UpgradeEngine
+            | NodeAction::RenewNodeKeys
+            | NodeAction::EnsureMachineKeys
+            | NodeAction::RenewMachineKeys
+            | NodeAction::CreateDisk { .. } => true,
+            NodeAction::SetRegistry(_) => self.registries().is_empty(),
             _ => false,
         };
         let work: Vec<_> = self.actions_of(name).filter(is_told).map(ToString::to_string).collect();

@@ -2,7 +2,7 @@
 
 use skep_core::model::{Admits, EngineImages, ImageSet, NodeName, NodeRecord, Publication, Shape};
 use skep_core::observed::{Baked, ContextState, EngineState, MachineState};
-use skep_core::plan::{Action, DiskBase, Step};
+use skep_core::plan::{Action, ClusterAction, DiskBase, NodeAction, Step};
 
 use super::{Disk, Node, Part, World};
 
@@ -22,93 +22,96 @@ fn failed(text: impl Into<String>) -> Result<(), Fault> {
 impl World {
     /// Does one step.
     pub fn apply(&mut self, step: &Step) -> Result<(), Fault> {
-        let result = match &step.node {
-            Some(node) => self.apply_to(node, &step.action),
-            None => self.apply_to_cluster(&step.action),
+        let result = match &step.action {
+            Action::Node(node, action) => self.apply_to(node, action),
+            Action::Cluster(action) => self.apply_to_cluster(action),
         };
         self.settle();
         result
     }
 
-    fn apply_to_cluster(&mut self, action: &Action) -> Result<(), Fault> {
+    fn apply_to_cluster(&mut self, action: &ClusterAction) -> Result<(), Fault> {
         match action {
-            Action::RecordCluster(record) => {
+            ClusterAction::RecordCluster(record) => {
                 let moved = self.cluster.as_ref().is_some_and(|it| it.network != record.network);
                 assert!(!moved, "the network of a cluster changed");
                 self.cluster = Some(record.clone());
             }
-            Action::EnsureCredentials => {
+            ClusterAction::EnsureCredentials => {
                 assert!(self.cluster.is_some(), "certificates before the record");
                 let number = self.next();
                 self.authority.get_or_insert(number);
             }
-            Action::PrepareAuthority | Action::WithdrawAuthority | Action::RenewCredentials => {}
-            Action::SwitchAuthority => self.authority = Some(self.next()),
-            Action::EnsureImage(_) => self.image = true,
-            Action::EnsureTemplate { shape, images } => self.ensure_template(*shape, images)?,
-            Action::LoadImages { set, nodes } => {
+            ClusterAction::PrepareAuthority
+            | ClusterAction::WithdrawAuthority
+            | ClusterAction::RenewCredentials => {}
+            ClusterAction::SwitchAuthority => self.authority = Some(self.next()),
+            ClusterAction::EnsureImage(_) => self.image = true,
+            ClusterAction::EnsureTemplate { shape, images } => {
+                self.ensure_template(*shape, images)?
+            }
+            ClusterAction::LoadImages { set, nodes } => {
                 for name in nodes {
                     self.load(name, set)?;
                 }
             }
-            Action::EnsureBridge(network) => {
+            ClusterAction::EnsureBridge(network) => {
                 self.assert_recorded(&network.bridge);
                 self.links.insert(network.bridge.clone(), Part::Whole);
             }
-            Action::EnsureFirewall { network, admits } => {
+            ClusterAction::EnsureFirewall { network, admits } => {
                 self.assert_recorded(&network.bridge);
                 let whole = self.links.get(&network.bridge) == Some(&Part::Whole);
                 assert!(whole, "rules before the bridge, which then forwards");
                 self.admitted.clone_from(admits);
                 self.tables.insert(network.bridge.clone(), Part::Whole);
             }
-            Action::ForgetMember { id, through } => {
+            ClusterAction::ForgetMember { id, through } => {
                 let swarm = self.ask(through)?;
                 self.forget(swarm, id)?;
             }
-            Action::AwaitReady { nodes, through } => self.await_ready(nodes, through)?,
-            Action::StartProbe { through, .. } => {
+            ClusterAction::AwaitReady { nodes, through } => self.await_ready(nodes, through)?,
+            ClusterAction::StartProbe { through, .. } => {
                 self.ask(through)?;
                 self.probed = true;
             }
-            Action::VerifyNetworks { nodes, through, .. } => {
+            ClusterAction::VerifyNetworks { nodes, through, .. } => {
                 if !self.probed {
                     return failed("there is no service to verify with");
                 }
                 self.await_ready(nodes, through)?;
                 self.probed = false;
             }
-            Action::VerifyNodes { .. } => {}
-            Action::RemoveProbe { through } => {
+            ClusterAction::VerifyNodes { .. } => {}
+            ClusterAction::RemoveProbe { through } => {
                 self.ask(through)?;
                 self.probed = false;
             }
-            Action::PublishPorts { network, publication } => {
+            ClusterAction::PublishPorts { network, publication } => {
                 let whole = |part: Option<&Part>| part == Some(&Part::Whole);
                 assert!(whole(self.tables.get(&network.bridge)), "ports before the rules");
                 assert!(whole(self.links.get(&network.bridge)), "ports before the bridge");
                 self.published = publication.as_ref().map(Publication::label);
             }
-            Action::EnsureContext { config, to, .. } => {
+            ClusterAction::EnsureContext { config, to, .. } => {
                 let record = self.cluster.as_ref().expect("a context after the record");
                 assert_eq!(record.access.docker_config.as_ref(), Some(config));
                 self.context = ContextState::Ours { address: Some(*to), current: true };
             }
-            Action::RemoveContext { .. } => self.context = ContextState::Missing,
-            Action::PublishHosts(entries) => self.hosts.clone_from(entries),
-            Action::RemoveFirewall(name) => {
+            ClusterAction::RemoveContext { .. } => self.context = ContextState::Missing,
+            ClusterAction::PublishHosts(entries) => self.hosts.clone_from(entries),
+            ClusterAction::RemoveFirewall(name) => {
                 self.published = None;
                 self.admitted = Admits::default();
                 self.tables.remove(name);
             }
-            Action::RemoveLink(name) => {
+            ClusterAction::RemoveLink(name) => {
                 self.links.remove(name);
             }
-            Action::RemoveCluster => {
+            ClusterAction::RemoveCluster => {
                 assert!(self.nodes.is_empty(), "machines lost their records");
                 (self.cluster, self.authority) = (None, None);
             }
-            other => panic!("`{other}` has no node"),
         }
         Ok(())
     }
@@ -144,25 +147,25 @@ impl World {
         assert_eq!(recorded, Some(bridge), "the network is made before it is recorded");
     }
 
-    fn apply_to(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
+    fn apply_to(&mut self, name: &NodeName, action: &NodeAction) -> Result<(), Fault> {
         match action {
-            Action::RecordNode(record) => self.record_node(record),
-            Action::EnsureNodeKeys | Action::RenewNodeKeys => {
+            NodeAction::RecordNode(record) => self.record_node(record),
+            NodeAction::EnsureNodeKeys | NodeAction::RenewNodeKeys => {
                 let Some(authority) = self.authority else { return failed("no authority") };
                 self.node_mut(name).keys = Some(authority);
             }
-            Action::EnsureMachineKeys | Action::RenewMachineKeys => {
+            NodeAction::EnsureMachineKeys | NodeAction::RenewMachineKeys => {
                 let authority = self.authority.unwrap_or(0);
                 self.authority = Some(authority);
                 self.node_mut(name).keys = Some(authority);
             }
-            Action::SetRegistry(registries) => {
+            NodeAction::SetRegistry(registries) => {
                 self.expect_running(name)?;
                 let text = registries.to_string();
                 self.node_mut(name).disk.as_mut().expect("it runs").registry = text;
             }
-            Action::ConfigureEngine | Action::UpgradeEngine => self.expect_running(name)?,
-            Action::CreateDisk { on } => {
+            NodeAction::ConfigureEngine | NodeAction::UpgradeEngine => self.expect_running(name)?,
+            NodeAction::CreateDisk { on } => {
                 let shape = self.node(name).record.spec.shape();
                 let base = match on {
                     DiskBase::Image => self.image,
@@ -186,47 +189,47 @@ impl World {
                 let virgin = *on != DiskBase::Image;
                 node.disk = Some(Disk { virgin, images, ..Disk::default() });
             }
-            Action::ForkMachine => {
+            NodeAction::ForkMachine => {
                 let virgin = self.node(name).disk.as_ref().is_some_and(|disk| disk.virgin);
                 assert!(virgin, "{name} is made a copy of another over what is on its disk");
                 self.start(name)?;
             }
-            Action::StartMachine => self.start(name)?,
-            Action::AwaitGuest => self.expect_running(name)?,
-            Action::PauseMachine => {
+            NodeAction::StartMachine => self.start(name)?,
+            NodeAction::AwaitGuest => self.expect_running(name)?,
+            NodeAction::PauseMachine => {
                 self.expect_running(name)?;
                 self.node_mut(name).machine = MachineState::Paused;
             }
-            Action::ResumeMachine => {
+            NodeAction::ResumeMachine => {
                 if matches!(self.node(name).machine, MachineState::Stopped | MachineState::Crashed)
                 {
                     return failed("it does not run");
                 }
                 self.node_mut(name).machine = MachineState::Running;
             }
-            Action::Provision => self.provision(name)?,
-            Action::RestartEngine => self.expect_running(name)?,
-            Action::AwaitEngine => {
+            NodeAction::Provision => self.provision(name)?,
+            NodeAction::RestartEngine => self.expect_running(name)?,
+            NodeAction::AwaitEngine => {
                 self.expect_running(name)?;
                 if let EngineState::Unreachable(why) = self.engine(self.node(name)) {
                     return Err(Fault::NotYet(why));
                 }
             }
-            Action::StopMachine | Action::KillMachine => self.kill(name),
-            Action::AdoptHost => self.provision(name)?,
-            Action::OpenHost { to } => {
+            NodeAction::StopMachine | NodeAction::KillMachine => self.kill(name),
+            NodeAction::AdoptHost => self.provision(name)?,
+            NodeAction::OpenHost { to } => {
                 assert!(self.node(name).is_host(), "{name} is a machine of ours");
                 self.node_mut(name).disk.as_mut().expect("a host has one").open_to.clone_from(to);
             }
-            Action::ReleaseHost { .. } => {
+            NodeAction::ReleaseHost { .. } => {
                 self.leave(name);
                 self.node_mut(name).disk = Some(Disk::default());
             }
-            Action::RemoveNode if self.nodes.get(name).is_some_and(Node::is_host) => {
+            NodeAction::RemoveNode if self.nodes.get(name).is_some_and(Node::is_host) => {
                 let was = self.nodes.remove(name).and_then(|node| node.disk);
                 assert_eq!(was, Some(Disk::default()), "{name} keeps what was done to it");
             }
-            Action::RemoveNode => {
+            NodeAction::RemoveNode => {
                 let running =
                     self.nodes.get(name).is_some_and(|it| it.machine != MachineState::Stopped);
                 assert!(!running, "{name} runs and loses its directory");
@@ -251,14 +254,14 @@ impl World {
         }
     }
 
-    fn apply_to_member(&mut self, name: &NodeName, action: &Action) -> Result<(), Fault> {
+    fn apply_to_member(&mut self, name: &NodeName, action: &NodeAction) -> Result<(), Fault> {
         match action {
-            Action::InitSwarm => match self.engine(self.node(name)) {
+            NodeAction::InitSwarm => match self.engine(self.node(name)) {
                 EngineState::Member { .. } => {}
                 EngineState::Inactive { .. } => self.form_swarm(name),
                 other => return failed(format!("{other:?}")),
             },
-            Action::JoinSwarm { role, through } => match self.engine(self.node(name)) {
+            NodeAction::JoinSwarm { role, through } => match self.engine(self.node(name)) {
                 EngineState::Member { .. } => {}
                 EngineState::Inactive { .. } => {
                     self.expect_open(name);
@@ -267,11 +270,11 @@ impl World {
                 }
                 other => return failed(format!("{other:?}")),
             },
-            Action::AwaitIdle { through } => {
+            NodeAction::AwaitIdle { through } => {
                 self.ask(through)?;
             }
-            Action::RecoverSwarm => return self.recover(name),
-            Action::ConfigureMember { role, availability, set, unset, through } => {
+            NodeAction::RecoverSwarm => return self.recover(name),
+            NodeAction::ConfigureMember { role, availability, set, unset, through } => {
                 let EngineState::Member { id, .. } = self.engine(self.node(name)) else {
                     return failed("it is no member");
                 };
@@ -287,8 +290,8 @@ impl World {
                     member.availability = *availability;
                 }
             }
-            Action::LeaveSwarm { through, .. } if through.is_empty() => self.leave(name),
-            Action::LeaveSwarm { id, through } => {
+            NodeAction::LeaveSwarm { through, .. } if through.is_empty() => self.leave(name),
+            NodeAction::LeaveSwarm { id, through } => {
                 let swarm = self.ask(through)?;
                 if self.swarms[swarm].members.contains_key(id) {
                     self.set_role(swarm, id, skep_core::model::Role::Worker)

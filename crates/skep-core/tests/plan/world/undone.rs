@@ -2,25 +2,25 @@
 
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, MachineState};
-use skep_core::plan::{Action, Step};
+use skep_core::plan::{Action, ClusterAction, NodeAction, Step};
 
 use super::{Part, World};
 
 impl World {
     /// Does the first half of a step, if it has one: those that are a single write have none.
     pub fn apply_half(&mut self, step: &Step) {
-        match (&step.node, &step.action) {
-            (None, Action::EnsureBridge(network)) => {
+        match &step.action {
+            Action::Cluster(ClusterAction::EnsureBridge(network)) => {
                 self.links.entry(network.bridge.clone()).or_insert(Part::Half);
             }
-            (None, Action::EnsureFirewall { network, .. }) => {
+            Action::Cluster(ClusterAction::EnsureFirewall { network, .. }) => {
                 self.tables.entry(network.bridge.clone()).or_insert(Part::Half);
             }
-            (None, Action::RemoveFirewall(name)) => {
+            Action::Cluster(ClusterAction::RemoveFirewall(name)) => {
                 self.tables.entry(name.clone()).and_modify(|part| *part = Part::Half);
             }
             // The process waits for the state of which it is to be a copy.
-            (Some(name), Action::ForkMachine) => {
+            Action::Node(name, NodeAction::ForkMachine) => {
                 let node = self.node_mut(name);
                 node.machine = MachineState::Paused;
                 if let Some(disk) = &mut node.disk {
@@ -28,18 +28,18 @@ impl World {
                 }
             }
             // Some have them, the others do not.
-            (None, Action::LoadImages { set, nodes }) => {
+            Action::Cluster(ClusterAction::LoadImages { set, nodes }) => {
                 let _ = self.load(&nodes[0], set);
             }
             // The managers list a node before it knows its ID.
-            (Some(name), Action::JoinSwarm { role, through }) => {
+            Action::Node(name, NodeAction::JoinSwarm { role, through }) => {
                 let inactive = matches!(self.engine(self.node(name)), EngineState::Inactive { .. });
                 if let (true, Ok(swarm)) = (inactive, self.ask(through)) {
                     self.list(swarm, name, *role);
                 }
             }
             // The node has left, and its entry is still there.
-            (Some(name), Action::LeaveSwarm { id, through }) => {
+            Action::Node(name, NodeAction::LeaveSwarm { id, through }) => {
                 if let Ok(swarm) = self.ask(through)
                     && self.swarms[swarm].members.contains_key(id)
                     && self.set_role(swarm, id, Role::Worker).is_ok()
