@@ -171,7 +171,7 @@ async fn sends_half_and_reads_nothing(others: &Others) {
         half.near.shutdown(Shutdown::Write).unwrap();
         let answer = half.answer();
         // Nothing, if it was waited for as long as a request may take to come.
-        let ends = ["{\"refused\":\"it is no request", "\"busy\""];
+        let ends = ["{\"refused\":\"it is not a request", "\"busy\""];
         assert!(answer.is_empty() || ends.iter().any(|end| answer.starts_with(end)), "{answer}");
     }
     let queue = Path::new(STATE).join("queue");
