@@ -43,7 +43,7 @@ impl Home {
     }
 
     /// Has every skep of this home take KVM's path while QEMU emulates, with KVM's time limits times `slowness`
-    /// (`SKEP_TEST_KVM_PATH` of ARCHITECTURE.md).
+    /// (`SKEP_TEST_KVM_PATH`, see docs/design/kvm-and-emulation.md).
     #[must_use]
     pub fn on_kvms_path(mut self, slowness: u32) -> Self {
         self.variables.push(("SKEP_TEST_KVM_PATH", slowness.to_string()));

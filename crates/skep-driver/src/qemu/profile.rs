@@ -3,7 +3,7 @@
 //! Whatever differs between KVM and software emulation beside QEMU's own arguments is asked of a
 //! [`Profile`], so that there is one place that decides it. A profile usually follows from the
 //! accelerator. A test may ask for KVM's profile while QEMU emulates (`SKEP_TEST_KVM_PATH`, see
-//! ARCHITECTURE.md), as it is the path that most users take and not every host has KVM.
+//! docs/design/kvm-and-emulation.md), as it is the path that most users take and not every host has KVM.
 
 use serde::{Deserialize, Serialize};
 
