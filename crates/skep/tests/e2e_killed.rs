@@ -31,8 +31,8 @@ fn killed_at_random_moments_up_goes_on_and_down_leaves_nothing() {
     }
     home.run("up k -n 2 --no-verify");
     // In the midst of a verification, which leaves a service that nobody asked for.
-    let adding = home.command(["node", "add"]);
-    assert!(kill_at(adding, |line| line.contains("start a service to verify with: done")));
+    let adding = home.command(["node", "add", "-v"]);
+    assert!(kill_at(adding, |line| line.contains("start verification service: done")));
     home.run("node rm node2 -y");
     assert_ne!(home.run("docker -- service ls -q"), "", "the service is there yet");
     home.run("up k --verify all");
@@ -55,7 +55,7 @@ fn a_killed_image_build_leaves_nothing_that_counts() {
     let host = Traces::look();
     let home = Home::new(env!("CARGO_BIN_EXE_skep"));
     let cache = home.path().join("cache");
-    let mut up = home.command(["up", "k", "-n", "1"]);
+    let mut up = home.command(["up", "k", "-n", "1", "-v"]);
     up.env("XDG_CACHE_HOME", &cache);
     assert!(kill_at(up, |line| line.contains("downloading packages")));
 

@@ -138,7 +138,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     }
     let said = stack("rm shop");
     assert_eq!((said.code, said.stderr.contains("has no stack shop")), (2, true), "{said:?}");
-    let mut deploying = home.command(["stack", "deploy", "--resolve-image", "never"]);
+    let mut deploying = home.command(["stack", "deploy", "-v", "--resolve-image", "never"]);
     deploying.args(["--env-file", ".env", "-c", "dying.yml"]);
     deploying.args(["--timeout", "45s", "dying"]).current_dir(files.path());
     a_node_that_dies_meanwhile_is_named(&home, deploying);
