@@ -232,6 +232,7 @@ impl Store<'_> {
 
 /// Tells of a step what docker-machine's drivers tell.
 fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
+    let node = plan.steps.iter().find_map(|step| step.action.node());
     match event {
         Event::StepStarted { step, node: Some(node), .. } => match plan.steps[*step]
             .action
@@ -244,10 +245,16 @@ fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
             _ => {}
         },
         Event::StepProgress { text, .. } => {
-            let node = plan.steps.iter().find_map(|step| step.action.node());
             tell(&node.map_or_else(|| text.clone(), |node| format!("({node}) {text}")));
         }
-        Event::Warning(text) => tell(text),
+        Event::Warning(text) => tell(&node.map_or_else(
+            || text.clone(),
+            |node| {
+                let own = ["template: ".to_owned(), format!("{node}: ")];
+                let own = own.iter().find_map(|prefix| text.strip_prefix(prefix.as_str()));
+                format!("({node}) {}", own.unwrap_or(text))
+            },
+        )),
         _ => {}
     }
 }
