@@ -182,7 +182,7 @@ fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {
         "odd_nowhere: 0/1; odd_nowhere.1: no node meets node.labels.tier==gpu: \
          node.labels.tier is data on node1",
         "there is no image no-such-registry.invalid/nothing:1 on the node",
-        "try: skep node label",
+        "skep node label KEY=VALUE@NODE",
     ] {
         assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
     }
