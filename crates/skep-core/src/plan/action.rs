@@ -33,7 +33,7 @@ pub enum Action {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClusterAction {
     /// Writes the cluster down.
-    RecordCluster(ClusterRecord),
+    RecordCluster(Box<ClusterRecord>),
     /// Makes the certificate authority, the client certificate and the ssh key of the cluster.
     EnsureCredentials,
     /// Makes the client's certificate anew, by the same authority.

@@ -25,7 +25,8 @@ pub fn plan_hostnames(seen: &Observed, hostnames: &[HostnameSpec]) -> Result<Pla
     }
     let mut recorded = Vec::new();
     if record != *cluster {
-        recorded.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
+        recorded
+            .push(plan.push(Step::cluster(ClusterAction::RecordCluster(Box::new(record)), vec![])));
     }
     let up = |name: &NodeName| seen.nodes.get(name).is_some_and(|it| it.machine == Running);
     plan_hosts(&mut plan, hostnames, &nodes, seen, &up, &recorded);

@@ -51,8 +51,12 @@ pub(super) fn plan_base(
         addresses: addresses(nodes.iter().copied(), seen),
     };
     if seen.cluster.as_ref() != Some(record) {
-        base.cluster
-            .push(plan.push(Step::cluster(ClusterAction::RecordCluster(record.clone()), vec![])));
+        base.cluster.push(
+            plan.push(Step::cluster(
+                ClusterAction::RecordCluster(Box::new(record.clone())),
+                vec![],
+            )),
+        );
     }
     if !seen.certificates {
         let step = Step::cluster(ClusterAction::EnsureCredentials, base.cluster.clone());

@@ -261,7 +261,7 @@ fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) 
         let node = hostname.node.as_ref()?;
         Some(format!("the name {} points at {node} and goes with it", hostname.name))
     }));
-    vec![plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![]))]
+    vec![plan.push(Step::cluster(ClusterAction::RecordCluster(Box::new(record)), vec![]))]
 }
 
 pub(super) fn find<'a>(seen: &'a Observed, name: &NodeName) -> Result<&'a ObservedNode, PlanError> {

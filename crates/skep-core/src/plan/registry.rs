@@ -94,7 +94,8 @@ fn plan_change(seen: &Observed, record: ClusterRecord) -> Result<Plan, PlanError
     let mut plan = Plan::default();
     let mut needs = Vec::new();
     if seen.cluster.as_ref() != Some(&record) {
-        needs.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
+        needs
+            .push(plan.push(Step::cluster(ClusterAction::RecordCluster(Box::new(record)), vec![])));
     }
     let address =
         own.as_ref().and_then(|it| address(it, seen.nodes.values().map(|node| &node.record)));

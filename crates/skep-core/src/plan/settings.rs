@@ -59,7 +59,8 @@ pub fn plan_settings(
     let mut recorded = Vec::new();
     let record = crate::model::ClusterRecord { nodes: spec.nodes, ..cluster.clone() };
     if record != *cluster {
-        recorded.push(plan.push(Step::cluster(ClusterAction::RecordCluster(record), vec![])));
+        recorded
+            .push(plan.push(Step::cluster(ClusterAction::RecordCluster(Box::new(record)), vec![])));
     }
     let (awake, asleep): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| is_member(&seen.nodes[record.name()]));

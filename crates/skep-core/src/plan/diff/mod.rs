@@ -251,7 +251,7 @@ impl<'a> View<'a> {
             .iter()
             .any(|step| step.action == Action::Cluster(ClusterAction::RemoveCluster));
         let recorded = plan.steps.iter().rev().find_map(|step| match &step.action {
-            Action::Cluster(ClusterAction::RecordCluster(record)) => Some(record),
+            Action::Cluster(ClusterAction::RecordCluster(record)) => Some(&**record),
             _ => None,
         });
         let before = seen.cluster.as_ref();

@@ -35,7 +35,7 @@ impl World {
             ClusterAction::RecordCluster(record) => {
                 let moved = self.cluster.as_ref().is_some_and(|it| it.network != record.network);
                 assert!(!moved, "the network of a cluster changed");
-                self.cluster = Some(record.clone());
+                self.cluster = Some((**record).clone());
             }
             ClusterAction::EnsureCredentials => {
                 assert!(self.cluster.is_some(), "certificates before the record");
