@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use nix::libc;
 use serde::{Deserialize, Serialize};
+use skep_sys::value_of;
 
 use super::unfit;
-use skep_sys::value_of;
 
 /// The state of a unix socket that listens (`__SO_ACCEPTCON` of the kernel's include/linux/net.h).
 const LISTENS: u64 = 1 << 16;

@@ -5,13 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
+use skep_sys::value_of;
 
 use super::descriptors::descriptors;
 use super::filter::filter;
 use super::maps::{self, Map};
 use super::trace::Traced;
 use super::{Checkpoint, Stamp, Thread, doing, kernel, unfit};
-use skep_sys::value_of;
 
 /// Where the GNU C library keeps a thread's number, from the thread's own address on: `tid` of its `struct pthread`
 /// (nptl/descr.h), on this architecture.

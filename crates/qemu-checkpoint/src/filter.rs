@@ -3,9 +3,9 @@
 use std::io;
 
 use nix::libc;
+use skep_sys::value_of;
 
 use super::{doing, unfit};
-use skep_sys::value_of;
 
 /// PTRACE_SECCOMP_GET_FILTER (ptrace(2)).
 const GET_FILTER: u32 = 0x420c;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::libc;
+use skep_sys::{ProcessId, stat_fields};
 
 use super::descriptors::{CLOSE_ON_EXEC, Kind};
 use super::maps::Map;
 use super::trace::{Traced, end};
 use super::{Checkpoint, Content, PAGE, Region, Thread, doing, unfit};
-use skep_sys::{ProcessId, stat_fields};
 
 /// The room that a process needs for being made: a page of code, and some of data.
 const ROOM: u64 = 4 * PAGE;

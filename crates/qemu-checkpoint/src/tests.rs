@@ -4,8 +4,9 @@ use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
 use std::process::{Child, Command};
 
-use super::*;
 use skep_sys::ProcessId;
+
+use super::*;
 
 /// The standard three.
 const INHERITED: u64 = 3;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use skep_core::observed::MachineState;
+use skep_store::Machine;
+use skep_sys::shell::NodeShell;
 
 use super::qemu::Qemu;
 use super::ssh::SshHosts;
 use super::{Adopt, Boot, Driver, Error, Fork, Say};
-use skep_store::Machine;
-use skep_sys::shell::NodeShell;
 
 /// Virtual machines of ours, and hosts that exist already.
 pub struct AnyDriver {

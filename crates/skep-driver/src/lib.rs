@@ -18,13 +18,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use skep_core::model::{ImageSet, NetworkRecord, Shape};
 use skep_core::observed::{Baked, MachineState};
-use thiserror::Error;
-
-use crate::image::Image;
 use skep_net::network;
 use skep_store::{Machine, Owner};
 use skep_sys::shell::NodeShell;
 use skep_sys::{CmdError, FileError, LockError, WireError};
+use thiserror::Error;
+
+use crate::image::Image;
 
 /// What a machine is started with, beside what is written down of it.
 #[derive(Debug, Clone)]

@@ -5,9 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use skep_core::model::ClusterRecord;
+use skep_sys::{read_own, write_atomic};
 
 use super::{Error, unknown};
-use skep_sys::{read_own, write_atomic};
 
 /// The format's number; raised whenever a key is added, as an older skep does not know what it means.
 ///

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_core::model::{Availability, HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
+use skep_sys::{read_own, write_atomic};
 
 use super::cluster::{check_format, check_link_name, check_sound};
 use super::{Error, unknown};
-use skep_sys::{read_own, write_atomic};
 
 /// docker-machine's number of its format.
 const CONFIG_VERSION: u64 = 3;

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use skep_core::model::NodeRecord;
+use skep_sys::read_own;
 
 use super::dm::{self, Config, MachineStore};
 use super::{Error, machine};
-use skep_sys::read_own;
 
 /// The keys that only a node of a cluster has.
 const OF_CLUSTERS: [&str; 2] = ["Role", "Labels"];

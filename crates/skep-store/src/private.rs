@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{ClusterDir, Store};
 use skep_sys::{FileError, set_mode};
+
+use super::{ClusterDir, Store};
 
 /// A file or directory that others can read, write or enter, and may not.
 #[derive(Debug, Clone, PartialEq, Eq)]

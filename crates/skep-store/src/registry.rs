@@ -9,8 +9,9 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use super::{ClusterDir, Owner};
 use skep_sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+
+use super::{ClusterDir, Owner};
 
 /// A directory of such notes, which need not exist yet.
 #[derive(Debug, Clone)]

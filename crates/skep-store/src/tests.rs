@@ -1,8 +1,9 @@
 //! Tests of the store.
 
-use super::*;
 use skep_core::fixtures;
 use skep_core::model::{Access, ImageSpec};
+
+use super::*;
 
 fn record() -> ClusterRecord {
     ClusterRecord {

@@ -25,6 +25,7 @@ use hyper::Request;
 use skep_core::model::Role;
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
+use skep_sys::FileError;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
@@ -33,7 +34,6 @@ use super::{
     Engine, EngineImage, Error, PORT, PROBE, Part, Place, ProbeAt, ProbeService, Remains,
     SWARM_PORT, Upload, images, inside, probe, services,
 };
-use skep_sys::FileError;
 
 /// How soon the engine is asked again about what goes on in it.
 const ASK_AGAIN: Duration = Duration::from_millis(50);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::StatusCode;
+use skep_sys::dial;
 use tokio::time::Instant;
 
 use super::http;
-use skep_sys::dial;
 
 /// How soon another connection is begun while none has answered, and how long each may take.
 const ANOTHER: Duration = Duration::from_millis(200);

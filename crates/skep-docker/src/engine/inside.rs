@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::SwarmInitRequest;
+use skep_sys::shell::{self, NodeShell};
 
 use super::SWARM_PORT;
-use skep_sys::shell::{self, NodeShell};
 
 /// The program in every guest.
 pub const PROGRAM: &str = "/usr/lib/skep/ask";

@@ -8,11 +8,11 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
+use skep_store::pki::Credentials;
 
 use super::Error;
 use super::connector::ToNode;
 use super::tls::{Files, tls_config};
-use skep_store::pki::Credentials;
 
 /// The file in a node that has what the node was last told of a registry.
 pub const REGISTRY_STATE: &str = "/var/lib/skep/registry";

@@ -11,6 +11,8 @@ use rustls::CertificateError;
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 
+use skep_store::dm::reason;
+use skep_store::pki::Credentials;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -18,8 +20,6 @@ use tokio_rustls::client::TlsStream;
 
 use super::tls::{self, Files, tls_config};
 use super::{Error, http};
-use skep_store::dm::reason;
-use skep_store::pki::Credentials;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(20);

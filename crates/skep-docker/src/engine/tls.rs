@@ -16,14 +16,14 @@ use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
+use skep_store::pki::Credentials;
+use skep_sys::{FileError, read};
 use tokio::sync::OnceCell;
 
 use super::api::ApiEngine;
 use super::connector::ToNode;
 use super::response_limit::Limited;
 use super::{Engine, Engines, Error, PORT};
-use skep_store::pki::Credentials;
-use skep_sys::{FileError, read};
 
 /// How long a connection that nobody uses is kept: a handshake takes long under emulation.
 const KEEP: Duration = Duration::from_secs(10);

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use skep_sys::{Cmd, CmdError, ProgramOutput};
 
 use super::index::{Contents, Image, Layer, familiar};
 use super::{Error, Input, archive, read_error};
-use skep_sys::{Cmd, CmdError, ProgramOutput};
 
 /// How long a store may take to tell of an image.
 const LOOK: Duration = Duration::from_secs(20);

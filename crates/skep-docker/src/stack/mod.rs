@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use skep_core::model::{NodeName, NodeRecord, Role};
+use skep_store::ClusterDir;
+use skep_store::pki::Credentials;
 use thiserror::Error;
 
 pub use gone::await_gone;
 pub use watch::{Ending, Report, glance, report, watch};
 
 use crate::engine::{self, Engine, Engines, Part};
-use skep_store::ClusterDir;
-use skep_store::pki::Credentials;
 
 /// Why nothing can be said of a stack.
 #[derive(Debug, Error)]

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use skep_core::model::ImageSpec;
+use skep_guest::PROGRAMS;
+use skep_sys::{Cmd, CmdError, FileError, checksum, shell_quoted, write_atomic};
 
 use super::recipe::{EXCLUDED, GUEST_FILES, PACKAGES};
 use super::{Error, Manifest, Progress, cache::FORMAT, probe_image};
-use skep_guest::PROGRAMS;
-use skep_sys::{Cmd, CmdError, FileError, checksum, shell_quoted, write_atomic};
 
 /// What a build takes at its peak: the tree, and the disk made of it.
 const ROOM_MIB: u64 = 2560;

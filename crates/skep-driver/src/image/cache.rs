@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use serde::Serialize;
 use skep_core::model::ImageSpec;
-
-use super::{Error, Image, Images, Manifest, Progress, build, image_id, verified};
 use skep_store::{Entries, Entry, Kind, Note};
 use skep_sys::{Lock, read_own};
+
+use super::{Error, Image, Images, Manifest, Progress, build, image_id, verified};
 
 /// The number of the manifest's format.
 pub(super) const FORMAT: u32 = 1;

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use skep_core::model::ImageSpec;
+use skep_sys::FileError;
 
 use super::Error;
-use skep_sys::FileError;
 
 /// Raised when the build itself changes in a way that the files below do not show.
 const BUILDER: &str = "1";

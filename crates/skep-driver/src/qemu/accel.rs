@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use skep_sys::{Cmd, CmdError, boot_id, read_own, tail, write_atomic};
 use tokio::sync::Notify;
 
 use super::args::confinement;
 use super::{QemuVersion, program, user_of};
-use skep_sys::{Cmd, CmdError, boot_id, read_own, tail, write_atomic};
 
 /// What the initial RAM disk prints when it is started with `skep.probe`.
 const MARKER: &str = "SKEP-PROBE-OK";

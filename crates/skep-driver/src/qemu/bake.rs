@@ -8,6 +8,9 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use skep_docker::oci::{self, Source};
+use skep_sys::connect_in;
+use skep_sys::shell::NodeShell as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -17,9 +20,6 @@ use super::template::{Making, WARM_LIMIT, await_monitor};
 use super::{Error, Files};
 use crate::Remark;
 use crate::shell::AgentShell;
-use skep_docker::oci::{self, Source};
-use skep_sys::connect_in;
-use skep_sys::shell::NodeShell as _;
 
 /// What reads images from the port in a guest, and ends it.
 pub(super) const BAKE: &str = include_str!("bake.sh");

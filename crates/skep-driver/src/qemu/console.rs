@@ -17,10 +17,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use skep_sys::{FileError, read_own, socket_in, tail, write_atomic};
 
 use super::Files;
 use super::args::{CONSOLE, CONSOLE_MONITOR};
-use skep_sys::{FileError, read_own, socket_in, tail, write_atomic};
 
 /// The size of the ring, in bytes: a power of two. All that a guest says in a boot has a tenth.
 pub(super) const RING: usize = 256 << 10;

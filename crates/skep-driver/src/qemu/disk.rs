@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skep_core::model::Size;
+use skep_store::Machine;
+use skep_sys::{Cmd, FileError, check_dir, publish, read_own, remove_file, write_atomic};
 
 use super::args::DISK;
 use super::{Files, qcow2, template};
 use crate::Error;
-use skep_store::Machine;
-use skep_sys::{Cmd, FileError, check_dir, publish, read_own, remove_file, write_atomic};
 
 /// The number of the note's format.
 const FORMAT: u32 = 1;

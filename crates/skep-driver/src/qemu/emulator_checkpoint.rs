@@ -13,8 +13,12 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use qemu_checkpoint::{Checkpoint, Ioctl, Restoring, connected, dump, restore};
 use serde_json::json;
 use skep_core::model::Size;
+use skep_net::network::Network;
+use skep_store::Machine;
+use skep_sys::{FileError, ProcessId, leave_session, read_own, write_atomic};
 use tokio::time::Instant;
 
 use super::args::{CONSOLE_MONITOR, DISK, MONITOR, Memory, SECOND_MONITOR};
@@ -23,10 +27,6 @@ use super::template::Template;
 use super::{Emulator, Files, QemuVersion, console, disk, host, launch, user_of};
 use crate::shell::AGENT_SOCKET;
 use crate::{Boot, Error};
-use qemu_checkpoint::{Checkpoint, Ioctl, Restoring, connected, dump, restore};
-use skep_net::network::Network;
-use skep_store::Machine;
-use skep_sys::{FileError, ProcessId, leave_session, read_own, write_atomic};
 
 /// The file of the process's pages.
 pub(super) const PAGES: &str = "process";

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use skep_net::network::Network;
+use skep_store::Machine;
+use skep_sys::{Cmd, FileError, set_mode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -18,9 +21,6 @@ use super::qmp::Qmp;
 use super::template::{self, Template};
 use super::{Emulator, Files, disk, emulator_checkpoint, power};
 use crate::{Boot, Error, Remark, Say};
-use skep_net::network::Network;
-use skep_store::Machine;
-use skep_sys::{Cmd, FileError, set_mode};
 
 /// How long the state may take to be read: it is a few hundred KiB.
 const LOAD: Duration = Duration::from_secs(10);

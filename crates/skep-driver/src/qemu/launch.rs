@@ -5,6 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use skep_net::network::Network;
+use skep_store::Machine;
+use skep_sys::{
+    Bind, Cmd, CmdError, FileError, Output, ProcessId, make_private_dir, read_own, tail, value_of,
+    write_atomic,
+};
 use tokio::time::timeout;
 
 use super::args::{AGENT_PORT, Invocation, MONITOR, Memory, SHARES_MEMORY, node_words};
@@ -13,12 +19,6 @@ use super::template::await_monitor;
 use super::{Accelerator, Emulator, Files, Profile, console, disk, power, program, user, user_of};
 use crate::shell::AgentShell;
 use crate::{Boot, Error};
-use skep_net::network::Network;
-use skep_store::Machine;
-use skep_sys::{
-    Bind, Cmd, CmdError, FileError, Output, ProcessId, make_private_dir, read_own, tail, value_of,
-    write_atomic,
-};
 
 /// How long a process may take to end whose monitor has broken off.
 const ENDING: Duration = Duration::from_secs(2);

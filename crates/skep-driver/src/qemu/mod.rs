@@ -37,6 +37,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{ImageSet, Shape};
 use skep_core::observed::{Baked, MachineState};
+use skep_net::network::Network;
+use skep_store::{Entries, Entry, Machine};
+use skep_sys::shell::NodeShell;
+use skep_sys::{Bind, Cmd, FileError, Lock};
 use tokio::sync::OnceCell;
 
 pub use accel::Accelerator;
@@ -54,10 +58,6 @@ use self::user::user_of;
 use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use crate::image::Image;
 use crate::shell::{AgentShell, RUN};
-use skep_net::network::Network;
-use skep_store::{Entries, Entry, Machine};
-use skep_sys::shell::NodeShell;
-use skep_sys::{Bind, Cmd, FileError, Lock};
 
 /// What executes guests: a state that one has saved is not loaded by another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use skep_core::observed::MachineState;
+use skep_store::Machine;
+use skep_sys::ProcessId;
+use skep_sys::shell::NodeShell;
 use tokio::time::{Instant, timeout};
 
 use super::args::{MONITOR, SECOND_MONITOR};
@@ -13,9 +16,6 @@ use super::launch::process;
 use super::qmp::Qmp;
 use crate::Error;
 use crate::shell::AgentShell;
-use skep_store::Machine;
-use skep_sys::ProcessId;
-use skep_sys::shell::NodeShell;
 
 /// How long a guest's own shutdown may take (`image/guest/shutdown.sh`): its engine waits as long as the longest grace of
 /// its containers, up to 45 s, and the other services have 5 s.

@@ -7,10 +7,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use skep_sys::{Cmd, CmdError, find_program, search_path};
 
 use super::Accelerator;
 use crate::Error;
-use skep_sys::{Cmd, CmdError, find_program, search_path};
 
 /// The oldest QEMU that is supported: Debian 12's.
 pub const OLDEST: QemuVersion = QemuVersion::new(7, 2);

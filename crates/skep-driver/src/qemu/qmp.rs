@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use skep_sys::{JsonLines, connect_in, send_descriptor};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::Error;
-use skep_sys::{JsonLines, connect_in, send_descriptor};
 
 /// How long the monitor may take for an answer. QEMU's main loop answers, whatever the guest does;
 /// it is slow only when the host is.

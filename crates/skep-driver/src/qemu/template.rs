@@ -21,6 +21,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use skep_core::model::{EngineImages, ImageSet, ImageSpec, Mac, Shape};
 use skep_core::observed::Baked;
+use skep_net::network::Network;
+use skep_store::{Kind, Note};
+use skep_sys::shell::NodeShell as _;
+use skep_sys::{
+    Bind, Checksum, Cmd, FileError, checksum, hex, make_private_dir, read_own, write_atomic,
+};
 
 use super::args::{Invocation, MACHINE, MONITOR, Memory, cpu, kernel_words};
 use super::bake::BAKE;
@@ -31,12 +37,6 @@ use super::{Emulator, Files, disk, emulator_checkpoint, program, qcow2, user_of}
 use crate::image::{Image, image_id};
 use crate::shell::AgentShell;
 use crate::{Error, Remark, Say};
-use skep_net::network::Network;
-use skep_store::{Kind, Note};
-use skep_sys::shell::NodeShell as _;
-use skep_sys::{
-    Bind, Checksum, Cmd, FileError, checksum, hex, make_private_dir, read_own, write_atomic,
-};
 
 /// The number of the manifest's format.
 const FORMAT: u32 = 1;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::launch::process;
 use skep_sys::{stat_fields, value_of};
+
+use super::launch::process;
 
 /// What a machine's process takes of the host (proc(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,11 +6,11 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use skep_net::host_firewall::{self, Backend, DETECT, Ruleset, SCRIPT, Scope};
+use skep_sys::shell::NodeShell;
 
 use super::setup::{Script, digest};
 use crate::{Error, Remark, Say};
-use skep_net::host_firewall::{self, Backend, DETECT, Ruleset, SCRIPT, Scope};
-use skep_sys::shell::NodeShell;
 
 pub(super) const OPEN: &str = include_str!("open.sh");
 

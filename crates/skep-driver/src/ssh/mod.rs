@@ -25,6 +25,12 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use skep_core::model::{HostSpec, NodeName};
 use skep_core::observed::MachineState;
+use skep_docker::engine::remote;
+use skep_net::network;
+use skep_store::Machine;
+use skep_store::pki::{KNOWN_HOSTS, rotation};
+use skep_sys::shell::{self, NodeShell};
+use skep_sys::{chain, read, write_atomic};
 
 pub use facts::Facts;
 pub use firewall::admit;
@@ -32,12 +38,6 @@ pub use setup::{CERTS, Certificates, Setup, owner, tls_flags};
 
 use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use crate::shell::{Login, SshShell};
-use skep_docker::engine::remote;
-use skep_net::network;
-use skep_store::Machine;
-use skep_store::pki::{KNOWN_HOSTS, rotation};
-use skep_sys::shell::{self, NodeShell};
-use skep_sys::{chain, read, write_atomic};
 
 /// How long a host may take to tell what it is.
 const LOOK: Duration = Duration::from_secs(30);

@@ -1,8 +1,9 @@
 //! iptables, where a host forwards through it: beside Docker, or with a policy of its own.
 
+use skep_sys::Cmd;
+
 use super::Error;
 use super::nft::{self, Chain};
-use skep_sys::Cmd;
 
 /// Where rules of ours are needed: a program and a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use skep_core::model::NetworkRecord;
+use skep_sys::Cmd;
 
 use super::{Error, Frames, MARK, Outside, Peerings, Table};
-use skep_sys::Cmd;
 
 /// What the name of an empty chain begins with that says whose a table is. The comment of a table
 /// would say it better, but nft 1.0 leaves it out of its lists.

@@ -5,12 +5,12 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_sys::dial;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 use super::places::Places;
-use skep_sys::dial;
 
 /// How often to look whether the directory is still there.
 const LOOK: Duration = Duration::from_secs(5);

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use skep_core::model::{NetworkRecord, Publication};
-
-use super::loopback_alias;
 use skep_store::check_known;
 use skep_sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+
+use super::loopback_alias;
 
 /// The port of a node's engine, which every directory that has nodes forwards to.
 const ENGINE: u16 = 2376;

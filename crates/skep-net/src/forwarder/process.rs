@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use skep_core::model::{NetworkRecord, Publication};
+use skep_sys::{Cmd, Lock, ProcessId, make_private_dir, read_own, remove_tree, tail, write_atomic};
 use tokio::time::Instant;
 
 use super::places::Places;
 use super::sockets::listeners_of;
 use super::{Error, FORWARD_PORTS};
-use skep_sys::{Cmd, Lock, ProcessId, make_private_dir, read_own, remove_tree, tail, write_atomic};
 
 /// How long another skep may be at the same forwarder: it writes a note and starts a process.
 const TURN: Duration = Duration::from_secs(60);

@@ -11,13 +11,13 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use skep_sys::chain;
+use skep_sys::shell::{Error, NodeShell};
 
 pub use judge::{Path, Verdict};
 
 use crate::host_firewall::{SHELL, TCP_PORTS, UDP_PORTS};
 use judge::Seen;
-use skep_sys::chain;
-use skep_sys::shell::{Error, NodeShell};
 
 const BEGIN: &str = include_str!("begin.sh");
 const SEND: &str = include_str!("send.sh");

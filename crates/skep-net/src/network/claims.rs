@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{ClusterName, NetworkRecord};
-
-use crate::firewall::Peerings;
 use skep_store::{Owner, parse_known};
 use skep_sys::{FileError, Lock, make_private_dir, read_own, remove_file, write_atomic};
+
+use crate::firewall::Peerings;
 
 /// Where root keeps claims, and what it does for others.
 pub const STATE: &str = "/var/lib/skep-net";

@@ -15,10 +15,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use skep_sys::{FileError, make_private_dir, remove_file, write_atomic};
+
 use super::ip::{Link, Route};
 use super::{BRIDGE, Error, TAP, policy};
 use crate::host_firewall::Interface;
-use skep_sys::{FileError, make_private_dir, remove_file, write_atomic};
 
 /// The switches.
 const SWITCHES: &str = "/proc/sys/net/ipv4";

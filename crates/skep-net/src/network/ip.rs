@@ -6,10 +6,10 @@ use std::path::Path;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{Mac, NetworkRecord};
-
-use super::{Error, address_of_tap, policy};
 use skep_store::{Owner, user_of};
 use skep_sys::{Cmd, CmdError, FileError};
+
+use super::{Error, address_of_tap, policy};
 
 /// An interface, as `ip -json address` tells of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

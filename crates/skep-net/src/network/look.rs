@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use skep_core::model::{Admits, NetworkRecord};
 use skep_core::observed::{HostFacts, Leftover};
 use skep_core::plan::is_in_use;
+use skep_store::Owner;
 
 use super::claims::{self, Claims};
 use super::ip::{self, Link, Route};
 use super::{Error, TAP, forwarding, policy};
 use crate::firewall::{self, Rules, Table};
-use skep_store::Owner;
 
 /// What was seen of the host's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

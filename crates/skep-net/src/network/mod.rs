@@ -18,6 +18,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord, Publication};
+use skep_store::Owner;
+use skep_sys::{CmdError, FileError, LockError};
 use thiserror::Error;
 
 pub use look::HostNetwork;
@@ -26,8 +28,6 @@ pub use root::RootNetwork;
 
 use crate::firewall::{self, Outside, Peerings};
 use crate::forwarder::{self, PublishedPorts};
-use skep_store::Owner;
-use skep_sys::{CmdError, FileError, LockError};
 
 /// What went wrong with the host's network.
 #[derive(Debug, Error)]

@@ -23,10 +23,10 @@
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::NetworkRecord;
+use skep_sys::Cmd;
 
 use super::Error;
 use crate::firewall::MARK;
-use skep_sys::Cmd;
 
 const FROM_HOST: u32 = 61;
 const INTO: u32 = 62;

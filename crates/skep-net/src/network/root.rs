@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord};
+use skep_store::Owner;
+use skep_sys::{Lock, LockError};
 
 use super::claims::{self, Claim};
 use super::{Error, HostNetwork, LinuxNetwork, Network};
-use skep_store::Owner;
-use skep_sys::{Lock, LockError};
 
 /// How long `skep-net` may be at the networks of users: each of its requests ends by a limit of its own.
 const TURN: Duration = Duration::from_secs(120);

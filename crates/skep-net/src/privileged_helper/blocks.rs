@@ -10,10 +10,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-
-use crate::hosts;
 use skep_store::{Owner, parse_known};
 use skep_sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+
+use crate::hosts;
 
 /// A block.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord};
 use skep_core::observed::HostsEntry;
+use skep_store::Owner;
+use skep_sys::{Cmd, RpcError, call_program};
 
 use super::PROGRAM;
 use super::request::{Act, Answer, MOST, PROTOCOL, Place, Request};
 use crate::hosts::{self, Names};
 use crate::network::{Error, HostNetwork, Network};
-use skep_store::Owner;
-use skep_sys::{Cmd, RpcError, call_program};
 
 /// How long a request may take: skep-net itself ends after two minutes at most.
 const PATIENCE: Duration = Duration::from_secs(130);

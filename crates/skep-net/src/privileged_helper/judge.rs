@@ -4,13 +4,13 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use skep_core::model::{Admits, Hostname, NetworkRecord};
+use skep_store::Owner;
 use thiserror::Error;
 
 use super::request::{Act, Name, Place};
 use super::serve::Grants;
 use crate::network::claims::Claim;
 use crate::network::{BRIDGE, HostNetwork, address_of_tap};
-use skep_store::Owner;
 
 /// The longest name of an interface (IFNAMSIZ less its terminating zero).
 const INTERFACE: usize = 15;

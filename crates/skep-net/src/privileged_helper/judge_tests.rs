@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use skep_store::Owner;
+
 use super::*;
 use crate::firewall::Table;
 use crate::network::claims::{Claim, Claims};
-use skep_store::Owner;
 
 const ALICE: u32 = 1000;
 const MALLORY: u32 = 1001;

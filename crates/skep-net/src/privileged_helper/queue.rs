@@ -11,8 +11,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::network::claims;
 use skep_sys::{Lock, LockError, make_private_dir};
+
+use crate::network::claims;
 
 /// How many requests of one user there may be at once. Each is a process of root.
 const AT_ONCE: u32 = 16;

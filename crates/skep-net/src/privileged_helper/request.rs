@@ -7,10 +7,10 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 use skep_core::model::{ClusterName, NetworkRecord};
 use skep_core::observed::HostsEntry;
+use skep_store::Owner;
 
 use crate::firewall::Rules;
 use crate::network::claims::Claims;
-use skep_store::Owner;
 
 /// The number of the protocol: another one is another skep's.
 pub const PROTOCOL: u32 = 4;

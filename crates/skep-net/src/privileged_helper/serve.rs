@@ -8,6 +8,8 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
+use skep_store::{Owner, parse_known};
+use skep_sys::{FileError, LockError, chain, read_own, receive};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -18,8 +20,6 @@ use super::request::{Act, Answer, MOST, PROTOCOL, Request};
 use crate::hosts;
 use crate::network::claims::{self, Claim, Claims};
 use crate::network::{self, HostNetwork, LinuxNetwork, Network};
-use skep_store::{Owner, parse_known};
-use skep_sys::{FileError, LockError, chain, read_own, receive};
 
 /// How long a request may take to come.
 const READ: Duration = Duration::from_secs(10);

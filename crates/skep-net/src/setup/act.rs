@@ -4,13 +4,14 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_sys::{
+    Cmd, CmdError, FileError, Lock, make_private_dir, remove_file, remove_tree, write_atomic,
+};
+
 use super::look::record;
 use super::{Error, GROUP, Part, Record, SUBIDS, SUDOERS, Seen, Wanted, apparmor, sudoers};
 use crate::network::{self, LinuxNetwork, Network, claims};
 use crate::privileged_helper::{self, Grants, PROGRAM};
-use skep_sys::{
-    Cmd, CmdError, FileError, Lock, make_private_dir, remove_file, remove_tree, write_atomic,
-};
 
 /// How long others may change the same: each of them ends by its own limits.
 const TURN: Duration = Duration::from_secs(60);

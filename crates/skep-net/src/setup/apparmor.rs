@@ -5,8 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use skep_sys::{Cmd, CmdError, FileError, read, remove_file, write_atomic};
+
+use super::Error;
 
 /// The profile.
 pub const PROFILE: &str = "/etc/apparmor.d/skep";

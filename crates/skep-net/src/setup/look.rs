@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use skep_store::parse_known;
+use skep_sys::{Cmd, FileError, checksum, read_own};
 
 use super::{GROUP, KVM, Record, SUBIDS, Used, Wanted, act, apparmor, sudoers};
 use crate::network::claims;
 use crate::privileged_helper::{Grants, PROGRAM};
 use crate::setup::Error;
-use skep_store::parse_known;
-use skep_sys::{Cmd, FileError, checksum, read_own};
 
 /// What was seen.
 #[derive(Debug, Clone, Default)]

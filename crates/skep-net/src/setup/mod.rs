@@ -19,6 +19,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use skep_sys::{CmdError, FileError, LockError, shell_quoted};
 use thiserror::Error;
 
 pub use act::{set_up, undo};
@@ -29,7 +30,6 @@ pub use sudoers::render_sudoers;
 use crate::hosts;
 use crate::network;
 use crate::privileged_helper::{Grants, PROGRAM};
-use skep_sys::{CmdError, FileError, LockError, shell_quoted};
 
 /// The group whose members may have clusters.
 pub const GROUP: &str = "skep";

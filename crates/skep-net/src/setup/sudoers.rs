@@ -7,9 +7,10 @@
 
 use std::path::Path;
 
+use skep_sys::{Cmd, CmdError, read, remove_file, write_atomic};
+
 use super::{Error, GROUP, SUDOERS};
 use crate::privileged_helper::{PATH, PROGRAM};
-use skep_sys::{Cmd, CmdError, read, remove_file, write_atomic};
 
 /// Settings that one sudo has and the other does not need: no terminal is asked for, and no record of requests comes
 /// between the two ends of the socket.

@@ -8,12 +8,12 @@ use std::time::Duration;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use serde::{Deserialize, Serialize};
 use skep_core::model::{Admits, NetworkRecord};
+use skep_store::Owner;
+use skep_sys::{chain, receive};
 
 use crate::firewall;
 use crate::network::claims::Claims;
 use crate::network::{Error, HostNetwork, LinuxNetwork, Network};
-use skep_store::Owner;
-use skep_sys::{chain, receive};
 
 /// The word by which skep is told to do one of them.
 pub const SERVE_USERNS: &str = "--enclosed";

@@ -12,6 +12,8 @@ use futures_util::future::BoxFuture;
 use ipnet::Ipv4Net;
 use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_core::observed::HostsEntry;
+use skep_store::Owner;
+use skep_sys::{Cmd, Dial, Lock, RpcError, call_program, make_private_dir, remove_tree};
 use tokio::net::TcpStream;
 
 use super::acts::{Act, Answer, MOST, SERVE_USERNS};
@@ -20,8 +22,6 @@ use super::{FORWARD, loopback_aliases_taken};
 use crate::forwarder::{self, Forwarder, Noted, Places, loopback_alias};
 use crate::hosts::{self, Names};
 use crate::network::{Error, HostNetwork, Network, address_of_tap};
-use skep_store::Owner;
-use skep_sys::{Cmd, Dial, Lock, RpcError, call_program, make_private_dir, remove_tree};
 
 /// How long another skep of this user may be at the namespace: it starts a process or two there.
 const TURN: Duration = Duration::from_secs(60);

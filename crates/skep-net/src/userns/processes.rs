@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::network::Error;
 use skep_sys::{Cmd, CmdError, Daemon, ProcessId, read_own, remove_file, tail, write_atomic};
+
+use crate::network::Error;
 
 /// What keeps the namespaces; it says so when they are there.
 const KEEP: &str = "ip link set lo up && echo kept && exec sleep infinity";

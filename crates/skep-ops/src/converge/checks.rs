@@ -10,12 +10,12 @@ use skep_core::readiness::{
     Check, Subject, Verdict, Verifiable, judge_certificate, judge_clock, judge_clocks,
     judge_overlay,
 };
-use time::OffsetDateTime;
-
-use super::{Error, StepContext};
 use skep_docker::engine::{ProbeAt, ProbeService, fetch_peers, fetch_soon};
 use skep_store::pki::{self, Credentials};
 use skep_sys::chain;
+use time::OffsetDateTime;
+
+use super::{Error, StepContext};
 
 /// How soon the tasks on an overlay are asked again whether they see each other.
 const ASK_AGAIN: Duration = Duration::from_millis(200);

@@ -19,12 +19,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName};
-use tokio::sync::mpsc;
-
-use super::{Error, StepContext};
 use skep_docker::engine::{Engine, Upload, names_by_id};
 use skep_docker::oci::{self, Contents, Piece, Source};
 use skep_store::Machine;
+use tokio::sync::mpsc;
+
+use super::{Error, StepContext};
 
 /// How many pieces may wait in a lane, and between the source and the lanes.
 const WAITING: usize = 16;

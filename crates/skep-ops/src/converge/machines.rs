@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use skep_core::model::NodeName;
+use skep_store::dm::{Config, MachineStore};
+use skep_store::pki::{self, machine as certificates};
 
 use super::options::EngineSetup;
 use super::{Error, StepContext};
-use skep_store::dm::{Config, MachineStore};
-use skep_store::pki::{self, machine as certificates};
 
 /// The engine's own file of options.
 const DAEMON_FILE: &str = "/etc/docker/daemon.json";

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use skep_core::model::{Availability, NodeName, Role};
 use skep_core::observed::{EngineState, Member};
+use skep_docker::engine::{self, Engine, Part};
 
 use super::{Error, StepContext};
-use skep_docker::engine::{self, Engine, Part};
 
 /// How seldom a join that does not end is looked at.
 const JOIN_PAUSE: Duration = Duration::from_secs(2);

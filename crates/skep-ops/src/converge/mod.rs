@@ -26,6 +26,17 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use skep_core::event::Event;
 use skep_core::model::{ImageSpec, NetworkRecord, NodeName, NodeRecord};
 use skep_core::plan::{Action, ClusterAction, NodeAction, Plan, Step};
+use skep_docker::contexts;
+use skep_docker::engine::{self, Engine, Engines};
+use skep_driver::image::{self, Images};
+use skep_driver::qemu::stop_limit;
+use skep_driver::{Driver, Remark};
+use skep_net::firewall;
+use skep_net::hosts::{self, Names};
+use skep_net::network::{self, Network};
+use skep_store::pki::{self, Credentials};
+use skep_store::{LockedCluster, Machine, Owner};
+use skep_sys::shell;
 use thiserror::Error;
 
 use ready::Ready;
@@ -34,19 +45,6 @@ pub use options::EngineSetup;
 pub use provision::{Delivery, Identity, PROGRAM, render};
 pub use reserve::reserve;
 pub use settle::{Unsettled, settle};
-
-use skep_docker::contexts;
-use skep_docker::engine::{self, Engine, Engines};
-use skep_driver::image::{self, Images};
-use skep_driver::qemu::stop_limit;
-use skep_driver::{Driver, Remark};
-use skep_net::firewall;
-use skep_net::hosts;
-use skep_net::hosts::Names;
-use skep_net::network::{self, Network};
-use skep_store::pki::{self, Credentials};
-use skep_store::{LockedCluster, Machine, Owner};
-use skep_sys::shell;
 
 /// How long an engine may take for a call at least: it works on a join for 20 s before it answers.
 const PATIENCE: Duration = Duration::from_secs(25);

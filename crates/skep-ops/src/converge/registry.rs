@@ -9,10 +9,10 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value};
 use skep_core::model::{NodeName, Registries, RegistryPart, TrustedRegistry};
-
-use super::{Error, StepContext};
 use skep_driver::ssh;
 use skep_sys::shell::NodeShell;
+
+use super::{Error, StepContext};
 
 const SCRIPT: &str = include_str!("registry.sh");
 

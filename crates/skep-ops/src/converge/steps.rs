@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 use skep_core::event::Event;
 use skep_core::model::{ImageSet, NodeName, NodeRecord, Shape};
 use skep_core::plan::{Action, ClusterAction, DiskBase, NodeAction, Step};
-
-use super::patience::Patience;
-use super::{Error, StepContext, provision};
 use skep_docker::contexts;
 use skep_docker::engine::{self, Part, inside};
 use skep_driver::image::Image;
 use skep_driver::{Adopt, Boot, Fork, Remark};
 use skep_net::network;
 use skep_store::Machine;
-use skep_store::pki;
-use skep_store::pki::rotation;
+use skep_store::pki::{self, rotation};
+
+use super::patience::Patience;
+use super::{Error, StepContext, provision};
 
 /// How soon something is looked at again that announces nothing.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

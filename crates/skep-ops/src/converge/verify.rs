@@ -7,11 +7,11 @@ use futures_util::future::{join_all, try_join_all};
 use skep_core::event::Event;
 use skep_core::model::NodeName;
 use skep_core::plan::Verify;
-
-use super::{Error, StepContext};
 use skep_docker::engine::{self, Engine, PROBE, ProbeAt, ProbeService};
 use skep_driver::image::probe_image;
 use skep_sys::FileError;
+
+use super::{Error, StepContext};
 
 impl StepContext<'_> {
     /// Publishes a port with a probe service, whose image is put on the nodes that may run it.

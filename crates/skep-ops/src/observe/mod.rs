@@ -20,8 +20,7 @@ use skep_docker::contexts;
 use skep_docker::engine::{EngineImage, Engines, REGISTRY_STATE, names_by_id};
 use skep_driver::Driver;
 use skep_net::hosts;
-use skep_net::network;
-use skep_net::network::{HostNetwork, Network};
+use skep_net::network::{self, HostNetwork, Network};
 use skep_store::pki::Credentials;
 use skep_store::{ClusterDir, Machine, Owner, Store};
 

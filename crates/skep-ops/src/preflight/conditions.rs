@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Check, Verdict, good};
 use skep_driver::qemu::{MACHINE_USERS, has_users};
 use skep_sys::is_root;
 use skep_sys::{Cmd, Lasting, file_system, lasting, sync_time};
+
+use super::{Check, Verdict, good};
 
 /// CAP_SYS_ADMIN, CAP_CHOWN, CAP_SETGID and CAP_SETUID of linux/capability.h: to build an image, and to start QEMU as a
 /// user of its own, takes at least these.

@@ -16,13 +16,13 @@ mod migrate;
 
 use std::path::{Path, PathBuf};
 
+use skep_sys::{FileError, check_dir, check_root, make_private_dir, write_atomic};
 use thiserror::Error;
 
 pub use config::{AuthOptions, Config, EngineOptions, HostOptions, SwarmOptions};
 pub use json::{compact, indented};
 
 use super::names_in;
-use skep_sys::{FileError, check_dir, check_root, make_private_dir, write_atomic};
 
 /// The newest version of config.json.
 pub const CONFIG_VERSION: u64 = 3;

@@ -6,9 +6,9 @@ use std::path::Path;
 use rcgen::{KeyPair, PKCS_RSA_SHA256};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use skep_sys::{Cmd, FileError, UNFINISHED, read};
 
 use super::Error;
-use skep_sys::{Cmd, FileError, UNFINISHED, read};
 
 /// Reads a private key.
 ///

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
+use skep_sys::{Lock, make_private_dir, write_atomic};
 use time::OffsetDateTime;
 
 use super::x509::{Pair, leaf_params, params, san};
 use super::{Error, copy, key};
 use crate::dm::AuthOptions;
-use skep_sys::{Lock, make_private_dir, write_atomic};
 
 /// How long another process may make the same certificates: two RSA keys take seconds on a busy host.
 const MAKING: Duration = Duration::from_secs(120);

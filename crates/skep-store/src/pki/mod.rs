@@ -20,6 +20,7 @@ mod x509;
 use std::path::{Path, PathBuf};
 
 use skep_core::model::NodeName;
+use skep_sys::{CmdError, FileError, LockError};
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -29,7 +30,6 @@ pub use x509::{ensure_authority, ensure_server, expiry, make_server};
 
 use crate::ClusterDir;
 use crate::dm::{AuthOptions, MachineStore};
-use skep_sys::{CmdError, FileError, LockError};
 
 /// The file in a machine's directory in which the key of its ssh server is pinned (sshd(8)).
 pub const KNOWN_HOSTS: &str = "known_hosts";

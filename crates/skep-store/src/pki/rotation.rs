@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use skep_core::model::NodeName;
 use skep_core::observed::Rotation;
-
-use super::x509::{self, Pair};
-use super::{Error, certs_dir, copy_clients, machine_dir};
 use skep_sys::{
     FileError, exchange, make_new_dir, read_own, remove_file, remove_tree, rename, sync_dir,
     write_atomic,
 };
+
+use super::x509::{self, Pair};
+use super::{Error, certs_dir, copy_clients, machine_dir};
 
 /// In a machine's directory, whose clients its engine admits while that is not `ca.pem`.
 const ADMITTED: &str = "admitted.pem";

@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use skep_core::model::NodeName;
+use skep_sys::{Cmd, FileError, UNFINISHED, publish, read, write_atomic};
 
 use super::{Error, KNOWN_HOSTS, certs_dir, copy, machine_dir};
-use skep_sys::{Cmd, FileError, UNFINISHED, publish, read, write_atomic};
 
 /// Makes the key that logs in to all nodes of a store, if it is not there.
 ///

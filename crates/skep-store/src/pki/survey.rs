@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use skep_sys::read;
 use time::{Duration, OffsetDateTime};
 use x509_parser::pem::parse_x509_pem;
 
 use super::x509::name_text;
 use super::{Error, certs_dir, time_text};
-use skep_sys::read;
 
 /// How long before its end a certificate is worth a warning.
 pub const SOON: Duration = Duration::days(30);

@@ -9,13 +9,13 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use skep_core::model::NodeName;
+use skep_sys::{read_own, write_atomic};
 use time::{Duration, OffsetDateTime};
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::parse_x509_pem;
 
 use super::survey::{self, AUTHORITY, CLIENT, Certificate};
 use super::{Credentials, Error, certs_dir, copy_clients, key, machine_dir, rotation};
-use skep_sys::{read_own, write_atomic};
 
 /// How long a certificate is valid.
 const VALIDITY: Duration = Duration::days(1080);

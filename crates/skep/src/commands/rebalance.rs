@@ -5,13 +5,13 @@ use std::time::Duration;
 use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
 use skep_docker::stack::watch;
+use skep_ops::DockerCommand;
 
 use super::stack::{converging_limit, judge_ending, patience};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{errln, outln};
-use skep_ops::DockerCommand;
 
 /// How long the docker command may take for one service.
 const UPDATING: Duration = Duration::from_secs(60);

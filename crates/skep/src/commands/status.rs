@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use skep_core::model::{NodeName, Role};
 use skep_core::observed::{EngineState, Leftover, Member, Observed, ObservedNode};
 use skep_core::readiness::{Check, Subject, Verdict, verifiable};
+use skep_ops::Run;
 use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
@@ -13,7 +14,6 @@ use crate::error::{CliError, code};
 use crate::render::table::table;
 use crate::render::write_document;
 use crate::{out, outln};
-use skep_ops::Run;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

@@ -13,6 +13,7 @@ use skep_core::plan::{
     plan_machine_upgrade, plan_machines_up, plan_stop, reservation,
 };
 use skep_driver::Driver as _;
+use skep_ops::Run;
 use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, reserve, settle};
 use skep_ops::observe::Damage;
 use skep_store::dm::{Config, Error, MachineStore};
@@ -28,7 +29,6 @@ use super::wanted::node_spec;
 use crate::cli::{Accel, Verification, Waiting};
 use crate::context::Context;
 use crate::error::CliError;
-use skep_ops::Run;
 
 /// Virtual machines in docker-machine stores.
 pub struct Machines {

@@ -6,12 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use skep_ops::DockerCommand;
+
 use super::env_file;
 use crate::cli::StackOptions;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::file_references;
-use skep_ops::DockerCommand;
 
 /// The most that is read from the standard input.
 const INPUT: u64 = 4 << 20;

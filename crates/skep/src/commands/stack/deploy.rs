@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Instant;
 
+use skep_ops::DockerCommand;
 use skep_store::ClusterDir;
 
 use super::compose::Wrong;
@@ -11,7 +12,6 @@ use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::{err, errln};
-use skep_ops::DockerCommand;
 
 pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;

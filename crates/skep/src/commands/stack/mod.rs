@@ -18,11 +18,11 @@ use compose::Checked;
 pub(super) use explain::judge_ending;
 pub(super) use of_file::{check_stacks, deploy_stacks};
 pub use services::StackServices;
+use skep_ops::Run;
 
 use crate::cli::{Converging, StackCommand};
 use crate::context::Context;
 use crate::error::CliError;
-use skep_ops::Run;
 
 pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, CliError> {
     match command {

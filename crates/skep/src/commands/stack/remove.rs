@@ -6,6 +6,8 @@ use skep_core::event::Event;
 use skep_core::observed::Observed;
 use skep_core::plan::{Change, Plan};
 use skep_docker::stack::{Swarm, await_gone};
+use skep_ops::DockerCommand;
+use skep_ops::Run;
 use skep_store::ClusterDir;
 
 use super::{converging_limit, list, patience};
@@ -14,8 +16,6 @@ use crate::commands::dry_run::Preview;
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
-use skep_ops::DockerCommand;
-use skep_ops::Run;
 
 /// How long the docker command may take.
 const REMOVING: Duration = Duration::from_secs(120);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use skep_core::plan::{UpOptions, plan_up};
 use skep_driver::Driver as _;
 use skep_driver::qemu::console;
+use skep_ops::Run;
 use skep_ops::observe::Damage;
 use skep_store::{ClusterDir, Machine};
 use skep_sys::{BoundedLog, Cmd, chain};
@@ -16,7 +17,6 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::redact::Redactor;
 use crate::{errln, outln};
-use skep_ops::Run;
 
 /// How much of the end of each log is taken, in bytes.
 const LOG: usize = 256 << 10;
