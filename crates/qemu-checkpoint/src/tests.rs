@@ -60,24 +60,33 @@ fn go_on(from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
     go_on_as("cat", from, pages)
 }
 
-fn go_on_as(program: &str, from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("kill -STOP $$; exec {program}")]);
-    let talk = Talk::with(&mut command);
-    let made = Cell::new(None);
-    let how = Restoring {
-        checkpoint: from,
+/// Returns how a process is restored that shares no file with another and has no device.
+fn restoring<'a>(
+    checkpoint: &'a Checkpoint,
+    pages: &'a Path,
+    note: &'a dyn Fn(ProcessId) -> io::Result<()>,
+) -> Restoring<'a> {
+    Restoring {
+        checkpoint,
         pages,
         shared: Path::new("/none"),
         place: &|path| (path.to_owned(), false),
         ioctls: &[],
         user: None,
-        note: &|process| {
-            made.set(Some(process));
-            Ok(())
-        },
+        note,
+    }
+}
+
+fn go_on_as(program: &str, from: &Checkpoint, pages: &Path) -> io::Result<(ProcessId, Talk)> {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("kill -STOP $$; exec {program}")]);
+    let talk = Talk::with(&mut command);
+    let made = Cell::new(None);
+    let note = |process| {
+        made.set(Some(process));
+        Ok(())
     };
-    restore(command, &how)?;
+    restore(command, &restoring(from, pages, &note))?;
     Ok((made.get().unwrap(), talk))
 }
 
@@ -206,19 +215,12 @@ fn fail(kept: &Checkpoint, pages: &Path, failing: &Failing) -> (String, Talk) {
         command.args(["-c", &format!("kill -STOP $$; {}", failing.program)]);
         command.stderr(std::process::Stdio::null());
         let talk = Talk::with(&mut command);
-        let how = Restoring {
-            checkpoint: &from,
-            pages: if failing.pages { pages } else { Path::new("/none/pages") },
-            shared: Path::new("/none"),
-            place: &|path| (path.to_owned(), false),
-            ioctls: &[],
-            user: None,
-            note: &|_| match failing.notes {
-                true => Ok(()),
-                false => Err(io::Error::other("not noted")),
-            },
+        let pages = if failing.pages { pages } else { Path::new("/none/pages") };
+        let note = |_| match failing.notes {
+            true => Ok(()),
+            false => Err(io::Error::other("not noted")),
         };
-        let error = restore(command, &how).unwrap_err().to_string();
+        let error = restore(command, &restoring(&from, pages, &note)).unwrap_err().to_string();
         // The kernel puts what it maps for a new process at random places, now and then where the pages have to go.
         // Then there is a reason before the one that is meant.
         if !error.contains("its place in memory is taken") {

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{ClusterSpec, Role};
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
 use skep_docker::stack::{Ending, Error, Swarm, await_gone, report, watch};
@@ -16,28 +16,7 @@ const OPTIONS: UpOptions =
 
 async fn host() -> FakeHost {
     let host = FakeHost::new();
-    let node = NodeSpec {
-        name: NodeName::numbered(0),
-        role: Role::Manager,
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: Default::default(),
-        availability: None,
-        host: None,
-    };
-    let spec = ClusterSpec {
-        name: "demo".parse().unwrap(),
-        image: ImageSpec::default(),
-        subnet: None,
-        nodes: vec![node],
-        hostnames: Vec::new(),
-        images: Vec::new(),
-        access: Access::default(),
-        peers: Vec::new(),
-        registry: None,
-        trusted: None,
-    };
+    let spec = ClusterSpec::of_machines("demo".parse().unwrap(), 1, 0);
     let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
     host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
     host

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::ClusterSpec;
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_ops::converge::OnFailure;
 use skep_testkit::damage::Damage;
@@ -426,29 +426,12 @@ fn make_cluster() -> tempfile::TempDir {
         wait: true,
         verify: Verify::Nothing,
     };
-    let node = |index: usize| NodeSpec {
-        name: NodeName::numbered(index),
-        role: if index == 0 { Role::Manager } else { Role::Worker },
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [("place".to_owned(), "here".to_owned())].into(),
-        host: None,
-        availability: None,
-    };
-    let spec = ClusterSpec {
-        name: "demo".parse().unwrap(),
-        image: ImageSpec::default(),
-        // Which no other cluster is given.
-        subnet: Some("172.31.253.0/24".parse().unwrap()),
-        nodes: vec![node(0), node(1)],
-        images: Vec::new(),
-        access: skep_core::model::Access::default(),
-        peers: Vec::new(),
-        registry: None,
-        trusted: None,
-        hostnames: Vec::new(),
-    };
+    let mut spec = ClusterSpec::of_machines("demo".parse().unwrap(), 1, 1);
+    // Which no other cluster is given.
+    spec.subnet = Some("172.31.253.0/24".parse().unwrap());
+    for node in &mut spec.nodes {
+        node.labels = [("place".to_owned(), "here".to_owned())].into();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let place = tempfile::tempdir().unwrap();
     runtime.block_on(async {

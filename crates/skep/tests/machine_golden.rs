@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use skep_core::model::{
-    Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role, Size,
+    Access, ClusterRecord, ImageSpec, Mac, NetworkRecord, NodeRecord, NodeSpec, Role,
 };
 use skep_store::Store;
 use skep_store::dm::{Config, MachineStore};
@@ -279,16 +279,7 @@ async fn nodes_of_a_cluster_are_seen_and_left_alone() {
     let place = Place::new();
     let network =
         NetworkRecord { subnet: "10.5.0.0/24".parse().unwrap(), bridge: "skep-demo".into() };
-    let spec = NodeSpec {
-        name: "node0".parse().unwrap(),
-        role: Role::Manager,
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [].into(),
-        host: None,
-        availability: None,
-    };
+    let spec = NodeSpec::machine("node0".parse().unwrap(), Role::Manager);
     let record = ClusterRecord {
         name: "demo".parse().unwrap(),
         network: network.clone(),

@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use skep::cli::Detail;
 use skep::render::progress::Progress;
-use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::ClusterSpec;
 use skep_core::observed::MachineState;
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
 use skep_ops::converge::OnFailure;
@@ -118,28 +118,7 @@ fn an_up_goes_on_without_a_reader() {
 }
 
 fn bring_up(detail: Detail, result: &Path) {
-    let node = |index| NodeSpec {
-        name: NodeName::numbered(index),
-        role: if index == 0 { Role::Manager } else { Role::Worker },
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [].into(),
-        host: None,
-        availability: None,
-    };
-    let spec = ClusterSpec {
-        name: "demo".parse().unwrap(),
-        image: ImageSpec::default(),
-        subnet: None,
-        nodes: (0..3).map(node).collect(),
-        images: Vec::new(),
-        access: Access::default(),
-        peers: Vec::new(),
-        registry: None,
-        trusted: None,
-        hostnames: Vec::new(),
-    };
+    let spec = ClusterSpec::of_machines("demo".parse().unwrap(), 1, 2);
     let options = UpOptions { birth: Birth::Boot, wait: true, verify: Verify::Nothing };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {

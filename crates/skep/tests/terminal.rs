@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use skep::cli::Detail;
 use skep::render::progress::Progress;
 use skep_core::event::{Event, StepOutline};
-use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::ClusterSpec;
 use skep_core::plan::{Birth, Phase, UpOptions, Verify, plan_up};
 use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
@@ -52,27 +52,9 @@ fn skep(home: &Path, line: &str) -> Command {
 
 /// Writes a store with a cluster `demo` of one node.
 fn write_store(home: &Path) {
-    let node = NodeSpec {
-        name: NodeName::numbered(0),
-        role: Role::Manager,
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [].into(),
-        host: None,
-        availability: None,
-    };
     let spec = ClusterSpec {
-        name: "demo".parse().unwrap(),
-        image: ImageSpec::default(),
         subnet: Some("172.31.254.0/24".parse().unwrap()),
-        nodes: vec![node],
-        images: Vec::new(),
-        access: Access::default(),
-        peers: Vec::new(),
-        registry: None,
-        trusted: None,
-        hostnames: Vec::new(),
+        ..ClusterSpec::of_machines("demo".parse().unwrap(), 1, 0)
     };
     let options = UpOptions { birth: Birth::Boot, wait: true, verify: Verify::Nothing };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

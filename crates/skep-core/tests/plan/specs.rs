@@ -1,6 +1,5 @@
 //! Clusters to plan, named and random ones.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;
@@ -30,16 +29,7 @@ pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
 }
 
 pub fn node(index: usize, role: Role) -> NodeSpec {
-    NodeSpec {
-        name: NodeName::numbered(index),
-        role,
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(10),
-        labels: BTreeMap::new(),
-        host: None,
-        availability: None,
-    }
+    NodeSpec { disk: Size::gib(10), ..NodeSpec::machine(NodeName::numbered(index), role) }
 }
 
 pub fn name(index: usize) -> NodeName {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use skep_core::model::{ClusterSpec, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
     Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up, plan_stop,
@@ -22,28 +22,8 @@ fn store(host: &FakeHost) -> MachineStore {
 }
 
 fn spec(name: &str) -> ClusterSpec {
-    let node = NodeSpec {
-        name: name.parse().unwrap(),
-        role: Role::Worker,
-        cpus: 1,
-        memory: Size::gib(1),
-        disk: Size::gib(20),
-        labels: [].into(),
-        host: None,
-        availability: None,
-    };
-    ClusterSpec {
-        name: "machine".parse().unwrap(),
-        image: ImageSpec::default(),
-        subnet: None,
-        nodes: vec![node],
-        hostnames: Vec::new(),
-        images: Vec::new(),
-        access: Access::default(),
-        peers: Vec::new(),
-        registry: None,
-        trusted: None,
-    }
+    let node = NodeSpec::machine(name.parse().unwrap(), Role::Worker);
+    ClusterSpec { nodes: vec![node], ..ClusterSpec::of_machines("machine".parse().unwrap(), 0, 0) }
 }
 
 /// Looks, plans and executes once.

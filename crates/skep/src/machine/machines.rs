@@ -6,7 +6,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use clap::ValueEnum as _;
 use skep_core::event::Event;
-use skep_core::model::{Access, ClusterSpec, ImageSpec, NodeName, NodeSpec};
+use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
     Birth, NodeAction, Plan, StopMode, plan_machine_engine, plan_machine_removal,
@@ -195,16 +195,9 @@ impl Store<'_> {
 
     fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
         Ok(ClusterSpec {
-            name: self.dir().name().clone(),
-            image: ImageSpec::default(),
             subnet: wanted.map_or(Ok(None), super::wanted::subnet)?,
             nodes: vec![node],
-            hostnames: Vec::new(),
-            registry: None,
-            trusted: None,
-            images: Vec::new(),
-            access: Access::default(),
-            peers: Vec::new(),
+            ..ClusterSpec::of_machines(self.dir().name().clone(), 0, 0)
         })
     }
 

@@ -328,9 +328,7 @@ fn cut(name: &str) -> String {
 mod tests {
     use std::sync::Mutex;
 
-    use skep_core::model::{
-        Access, ClusterSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role, Size,
-    };
+    use skep_core::model::{Access, ClusterSpec, HostnameSpec, NodeName};
     use skep_core::plan::{Birth, UpOptions, Verify, plan_reservation, plan_up};
     use skep_ops::converge::OnFailure;
     use skep_testkit::fakes::FakeHost;
@@ -338,31 +336,15 @@ mod tests {
     use super::*;
 
     fn ten_nodes() -> ClusterSpec {
-        let node = |index: usize| NodeSpec {
-            name: NodeName::numbered(index),
-            role: if index < 3 { Role::Manager } else { Role::Worker },
-            cpus: 1,
-            memory: Size::gib(1),
-            disk: Size::gib(20),
-            labels: [("place".to_owned(), format!("p{index}"))].into(),
-            host: None,
-            availability: None,
-        };
+        let mut spec = ClusterSpec::of_machines("demo".parse().unwrap(), 3, 7);
+        for (index, node) in spec.nodes.iter_mut().enumerate() {
+            node.labels = [("place".to_owned(), format!("p{index}"))].into();
+        }
+        let demo = HostnameSpec { name: "demo.example".parse().unwrap(), node: None, follow: true };
         ClusterSpec {
-            name: "demo".parse().unwrap(),
-            image: ImageSpec::default(),
-            subnet: None,
-            nodes: (0..10).map(node).collect(),
-            images: Vec::new(),
             access: Access { ports: vec![8080], ..Access::default() },
-            peers: Vec::new(),
-            registry: None,
-            trusted: None,
-            hostnames: vec![HostnameSpec {
-                name: "demo.example".parse().unwrap(),
-                node: None,
-                follow: true,
-            }],
+            hostnames: vec![demo],
+            ..spec
         }
     }
 
