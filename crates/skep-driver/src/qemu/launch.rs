@@ -284,8 +284,27 @@ pub(super) fn last_words(files: &Files) -> String {
     [log, console].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
+/// A process that has the command line of a machine's emulator, for tests.
+#[cfg(test)]
+pub(super) mod fake {
+    use std::io::Read as _;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+
+    /// Starts one with a file of the process's number; it waits until it is killed.
+    pub fn sleeping_machine(pid_file: &Path) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo; read line", "qemu-system-x86_64", "-pidfile"]).arg(pid_file);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // The kernel lets a parent go on an instant before the new program has its command line.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::fake::sleeping_machine;
     use super::*;
     use crate::qemu::QemuVersion;
 
@@ -305,13 +324,8 @@ mod tests {
     fn only_a_process_of_the_machine_is_taken_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::in_dir(dir.path());
-        let start = |word: &str| {
-            let mut command = std::process::Command::new("sh");
-            command.args(["-c", "read line", "qemu-system-x86_64", "-pidfile", word]);
-            command.stdin(std::process::Stdio::piped()).spawn().unwrap()
-        };
-        let mut ours = start(files.pid().to_str().unwrap());
-        let mut others = start("/elsewhere/qemu.pid");
+        let mut ours = sleeping_machine(&files.pid());
+        let mut others = sleeping_machine(Path::new("/elsewhere/qemu.pid"));
         let note = |child: &std::process::Child| {
             let process = ProcessId::of(child.id()).unwrap();
             note_process(&files, process, &emulator()).unwrap();

@@ -197,6 +197,7 @@ async fn await_end(process: ProcessId, deadline: Instant) -> bool {
 mod tests {
     use super::*;
     use crate::image::guest_file;
+    use crate::qemu::launch::fake::sleeping_machine;
     use crate::qemu::qmp::fake::FakeMonitor;
     use skep_core::fixtures;
 
@@ -234,9 +235,7 @@ mod tests {
         std::fs::create_dir(dir.path().join(crate::shell::RUN)).unwrap();
         // What is no machine's process would not be ended.
         let pid = dir.path().join(crate::shell::RUN).join("qemu.pid");
-        let mut child = std::process::Command::new("sh");
-        child.args(["-c", "read line", "qemu", "-pidfile"]).arg(pid);
-        let mut child = child.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let mut child = sleeping_machine(&pid);
         let process = ProcessId::of(child.id()).unwrap();
         let note = json!({"pid": process.pid, "start": process.start, "accelerator": "kvm"});
         std::fs::write(dir.path().join("process.json"), note.to_string()).unwrap();
