@@ -78,6 +78,13 @@ pub enum Event {
     Detail(String),
     /// Something that the user should know and that stops nothing.
     Warning(String),
+    /// The same, said by a step.
+    StepWarning {
+        /// What it is about: a node, or the template.
+        of: String,
+        /// What has to be known.
+        text: String,
+    },
     /// Something that the user may want to know.
     Note(String),
     /// Something that the user has to know even if asked for nothing but results, such as why nothing happens.

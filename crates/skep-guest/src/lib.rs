@@ -29,7 +29,7 @@ pub const PROBE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe"));
 /// Its source.
 pub const PROBE_SOURCE: &str = include_str!("../guest/probe.rs");
 
-/// The guest's programs, for their tests. They share a file, as each is a crate of its own.
+/// The guest's programs, for their tests. They share a file, as each is a separate crate.
 #[cfg(test)]
 #[allow(dead_code, clippy::duplicate_mod)]
 #[path = "../guest/ask.rs"]

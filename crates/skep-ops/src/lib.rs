@@ -15,6 +15,6 @@ mod session;
 
 pub use cluster::Cluster;
 pub use session::{
-    Backends, Config, DockerCommand, Error, Events, Failed, Fate, Look, NetworkMode, NotReady,
-    Refusal, Run, RunOptions, Session, Up, refuse_peers,
+    Config, DockerCommand, Error, Events, Failed, Fate, Look, NetworkMode, NotReady, Refusal, Run,
+    RunOptions, Session, Up, refuse_peers,
 };

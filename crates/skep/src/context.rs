@@ -8,7 +8,7 @@ use skep_core::model::{ClusterName, NodeName, NodeRecord};
 use skep_driver::AnyDriver;
 use skep_driver::qemu::{Accelerator, Profile};
 use skep_ops::{Config, Events, NetworkMode, Run, RunOptions, Session};
-use skep_store::{ClusterDir, Exposed, LockedCluster};
+use skep_store::{ClusterDir, Exposed};
 
 use crate::cli::{Accel, Detail, Net, Waiting};
 use crate::environment::{text_variable, variable};
@@ -93,21 +93,7 @@ impl Context {
             Net::Bridge => NetworkMode::Bridge,
             Net::User => NetworkMode::User,
         };
-        let session = self.session.with_network(mode).map_err(|error| match error {
-            skep_ops::Error::OtherNetworks { current, clusters } => {
-                let kind = match current {
-                    NetworkMode::User => "of their user's own (--net user)",
-                    NetworkMode::Bridge => "of this host (--net bridge)",
-                };
-                let store = self.session.store.root().display();
-                let names: Vec<_> = clusters.iter().map(ClusterName::as_str).collect();
-                let names = names.join(", ");
-                let message = format!("the clusters in {store} have networks {kind}: {names}");
-                CliError::usage(message)
-                    .hint("SKEP_HOME=DIRECTORY with the same command, for others")
-            }
-            error => error.into(),
-        })?;
+        let session = self.session.with_network(mode)?;
         Ok(Self { session, ..self.clone() })
     }
 
@@ -166,15 +152,6 @@ impl Context {
             )));
         }
         cluster.node(node).context(node)
-    }
-
-    /// Takes the cluster's lock, telling the user if another skep has it.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had at all.
-    pub async fn lock(&self, name: &ClusterName) -> Result<LockedCluster, CliError> {
-        Ok(self.session.lock(name, &self.progress().0).await?)
     }
 
     /// Returns the driver of machines, with the accelerator if one was chosen.

@@ -51,7 +51,7 @@ impl Phase {
         }
     }
 
-    /// Tells whether the phase has a line of its own where not every step is shown.
+    /// Tells whether the phase gets its own line when steps are not shown.
     #[must_use]
     pub fn has_line(self) -> bool {
         self != Self::Records

@@ -21,7 +21,7 @@ use crate::observed::{MachineState, Observed, ObservedNode};
 pub enum Birth {
     /// As copies of a template.
     Fork {
-        /// Whether their engines are started anew, as each has the template's ID until then.
+        /// Whether their engines restart; until then each has the template's ID.
         restart_engine: bool,
     },
     /// By booting the image.

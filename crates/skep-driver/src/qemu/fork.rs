@@ -93,7 +93,9 @@ pub(super) async fn fork(
         };
         match goes_on.await {
             Ok(()) => return Ok(()),
-            Err(error) => say(Remark::Progress(&format!("its emulator starts anew: {error}"))),
+            Err(error) => say(Remark::Progress(&format!(
+                "its emulator starts without the checkpoint: {error}"
+            ))),
         }
         power::kill(&machine.dir).await?;
     }

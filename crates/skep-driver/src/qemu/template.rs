@@ -337,7 +337,9 @@ impl Making<'_> {
             let process = qmp.process()?;
             drop(qmp);
             if let Err(error) = emulator_checkpoint::keep(dir, process).await {
-                (self.say)(Remark::Progress(&format!("copies translate all code anew: {error}")));
+                (self.say)(Remark::Progress(&format!(
+                    "no checkpoint of the emulator, so forks translate all code again: {error}"
+                )));
             }
             qmp = Qmp::open(dir, MONITOR).await?;
         }

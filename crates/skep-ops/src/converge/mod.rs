@@ -449,7 +449,10 @@ impl StepContext<'_> {
     fn remark(&self, step: usize, of: &str, remark: Remark<'_>) {
         match remark {
             Remark::Progress(text) => self.progress(step, text),
-            Remark::Warning(text) => (self.events)(Event::Warning(format!("{of}: {text}"))),
+            Remark::Warning(text) => {
+                let (of, text) = (of.to_owned(), text.to_owned());
+                (self.events)(Event::StepWarning { of, text });
+            }
         }
     }
 

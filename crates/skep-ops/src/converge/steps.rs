@@ -181,7 +181,7 @@ impl StepContext<'_> {
                     }
                     released => {
                         for stays in released? {
-                            (self.events)(Event::Warning(format!("{node}: {stays}")));
+                            self.remark(index, node.as_str(), Remark::Warning(&stays));
                         }
                     }
                 }

@@ -20,6 +20,16 @@ pub enum NetworkMode {
     User,
 }
 
+impl NetworkMode {
+    /// Says where networks are, and the option for that.
+    pub(super) const fn place(self) -> &'static str {
+        match self {
+            Self::User => "of their user's own (--net user)",
+            Self::Bridge => "of this host (--net bridge)",
+        }
+    }
+}
+
 /// Who makes networks and writes names.
 #[derive(Clone)]
 pub struct Backends {
@@ -67,7 +77,8 @@ impl Backends {
         if mode == NetworkMode::Bridge || !clusters.is_empty() && !skep_sys::is_root() {
             let clusters = clusters.iter().map(|it| it.name().clone()).collect();
             let current = if is_user { NetworkMode::User } else { NetworkMode::Bridge };
-            return Err(Error::OtherNetworks { current, clusters });
+            let store = session.store.root().to_owned();
+            return Err(Error::OtherNetworks { store, current, clusters });
         }
         if skep_sys::is_root() {
             return Err(Error::RootInUserns);

@@ -9,7 +9,7 @@ use skep_core::event::Event;
 use skep_core::model::{NodeRecord, Role};
 use skep_core::observed::MachineState;
 use skep_core::services::View;
-use skep_docker::stack::{Ending, watch};
+use skep_docker::stack::{self, Ending};
 use skep_driver::Driver as _;
 use skep_store::{ClusterDir, Machine};
 use skep_sys::Cmd;
@@ -100,8 +100,7 @@ impl Session {
     }
 
     /// Returns how long one call of an engine may take: the slowest node's measure.
-    #[must_use]
-    pub fn call_limit(&self, cluster: &ClusterDir) -> Duration {
+    pub(super) fn call_limit(&self, cluster: &ClusterDir) -> Duration {
         Duration::from_secs(10) * self.slowness(cluster)
     }
 
@@ -251,11 +250,25 @@ impl Run<'_> {
         stack: &str,
         limit: Duration,
     ) -> Result<Ending, Error> {
-        let swarm = self.swarm(dir, self.session().call_limit(dir));
-        let events = |event| self.report(event);
         let select = |view: &View| view.of_stack(stack);
-        let ending = watch(swarm, &select, limit, &events).await;
-        self.report(Event::PlanFinished);
+        let ending = self.watch(dir, &select, limit).await;
         ending.map_err(|source| Error::Services { what: format!("stack {stack}"), source })
+    }
+
+    /// Watches the services that `select` leaves until they have converged, for `limit`.
+    ///
+    /// # Errors
+    ///
+    /// If no manager answers in all that time.
+    pub async fn watch(
+        &self,
+        dir: &ClusterDir,
+        select: &(dyn Fn(&View) -> View + Send + Sync),
+        limit: Duration,
+    ) -> Result<Ending, stack::Error> {
+        let events = |event| self.report(event);
+        let ending = stack::watch(self.swarm(dir), select, limit, &events).await;
+        self.report(Event::PlanFinished);
+        ending
     }
 }

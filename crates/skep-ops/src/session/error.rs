@@ -1,5 +1,7 @@
 //! Why a cluster could not be looked at or changed.
 
+use std::path::PathBuf;
+
 use skep_core::model::{ClusterName, NodeName};
 use skep_core::plan::PlanError;
 use skep_docker::stack;
@@ -52,8 +54,10 @@ pub enum Error {
     #[error("the cluster does not converge: its engines do not stay reachable")]
     Restless,
     /// The clusters of the store have networks of the other mode.
-    #[error("the clusters of this store have networks of the other mode: {}", names(.clusters))]
+    #[error("the clusters in {} have networks {}: {}", .store.display(), .current.place(), names(.clusters))]
     OtherNetworks {
+        /// The store.
+        store: PathBuf,
         /// The mode that they have.
         current: NetworkMode,
         /// The clusters.

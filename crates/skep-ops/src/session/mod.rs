@@ -22,7 +22,8 @@ use skep_net::userns::UsernsNetwork;
 use skep_store::{ClusterDir, LockedCluster, Registry, Store};
 use skep_sys::Holder;
 
-pub use backends::{Backends, NetworkMode};
+use backends::Backends;
+pub use backends::NetworkMode;
 pub use docker::DockerCommand;
 pub use error::Error;
 pub use refuse::{NotReady, Refusal, refuse_peers};

@@ -236,10 +236,10 @@ impl<'s> Run<'s> {
         self.observer(LOOK).images_by_node(dir, seen).await
     }
 
-    /// Returns a cluster's engines; `patience` bounds each call.
+    /// Returns a cluster's engines; each call is bounded by the slowest node's measure.
     #[must_use]
-    pub fn swarm<'a>(&'a self, dir: &'a ClusterDir, patience: Duration) -> Swarm<'a> {
-        Swarm { dir, engines: &self.engines, patience }
+    pub fn swarm<'a>(&'a self, dir: &'a ClusterDir) -> Swarm<'a> {
+        Swarm { dir, engines: &self.engines, patience: self.session.call_limit(dir) }
     }
 
     /// Returns the names that a cluster has in the host's file of names.

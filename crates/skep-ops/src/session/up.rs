@@ -6,8 +6,8 @@ use skep_core::event::Event;
 use skep_core::model::ClusterSpec;
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Action, Aftermath, Attempt, NodeAction, PlanError, Standing, UpOptions, plan_aftermath,
-    plan_reservation, plan_up_without, without_images,
+    Action, Aftermath, Attempt, NodeAction, Standing, UpOptions, plan_aftermath, plan_reservation,
+    plan_up_without, without_images,
 };
 use skep_store::LockedCluster;
 
@@ -175,9 +175,7 @@ impl Run<'_> {
             up.on_failure,
             |seen, birth, failed| {
                 let options = UpOptions { birth, ..up.options };
-                let plan = plan_up_without(up.spec, seen, options, failed);
-                let plan = plan.map_err(|error: PlanError| Error::Plan(error))?;
-                Ok(without_images(plan, up.gone))
+                Ok(without_images(plan_up_without(up.spec, seen, options, failed)?, up.gone))
             },
             async |plan| self.try_execute(cluster, plan, up.on_failure, &note).await,
             async || self.observe(cluster.dir(), Damage::Refuse).await,

@@ -139,7 +139,7 @@ async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliErro
         let plan = plan_follow(&seen);
         // Only what two looks agree on, and what is still so while nobody else changes the cluster.
         if !plan.is_empty() && plan == pending {
-            let cluster = context.lock(dir.name()).await?;
+            let cluster = run.lock(dir.name()).await?;
             let seen = run.observe_within(&dir, Damage::Refuse, PATIENCE).await?;
             let result = run.execute(&cluster, &plan_follow(&seen), OnFailure::GoOn).await;
             cluster.release();

@@ -76,7 +76,7 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     let run = context.run(Some(&args.waiting));
     let dry_run = args.dry_run.dry_run;
     // What only looks waits for nobody.
-    let cluster = if dry_run { None } else { Some(context.lock(dir.name()).await?) };
+    let cluster = if dry_run { None } else { Some(run.lock(dir.name()).await?) };
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
         CliError::failed(format!(

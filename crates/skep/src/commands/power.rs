@@ -33,7 +33,7 @@ fn cluster(context: &Context, args: &Power, verb: &str) -> Result<ClusterDir, Cl
 pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
     let dir = cluster(context, &args, "start")?;
     let run = context.run(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
+    let cluster = run.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
         CliError::failed(format!(

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
-use skep_docker::stack::watch;
 use skep_ops::DockerCommand;
 
-use super::stack::{converging_limit, judge_ending, patience};
+use super::stack::{converging_limit, judge_ending};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
@@ -19,7 +18,7 @@ const UPDATING: Duration = Duration::from_secs(60);
 pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let run = context.run(None);
-    let swarm = run.swarm(&dir, patience(context, &dir));
+    let swarm = run.swarm(&dir);
     let manager = swarm.manager().await.context("cannot list the services")?;
     let view = manager.view().await.context("cannot list the services")?;
     let chosen = choose(&view, &args.services)?;
@@ -46,11 +45,8 @@ pub(super) async fn run(context: &Context, args: Rebalance) -> Result<u8, CliErr
         view.services.retain(|service| chosen.iter().any(|spread| spread.id == service.id));
         view
     };
-    let events = |event| run.report(event);
     let limit = converging_limit(context, &dir, &args.converging);
-    let ending = watch(swarm, &select, limit, &events).await;
-    run.report(Event::PlanFinished);
-    let ending = ending.context("cannot watch the services")?;
+    let ending = run.watch(&dir, &select, limit).await.context("cannot watch the services")?;
     judge_ending(swarm, &ending, "rebalance", limit).await?;
     Ok(0)
 }

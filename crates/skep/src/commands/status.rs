@@ -23,7 +23,7 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
     let run = context.run(None);
     let seen = run.observe_within(&dir, Damage::List, args.timeout).await?;
     let checks = match args.verify {
-        true => Some(verify(context, &run, &dir, &seen).await?),
+        true => Some(verify(&run, &dir, &seen).await?),
         false => None,
     };
     match args.output {
@@ -46,12 +46,11 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
 
 /// Verifies a cluster, which no other skep may change meanwhile.
 pub(super) async fn verify(
-    context: &Context,
     run: &Run<'_>,
     dir: &ClusterDir,
     seen: &Observed,
 ) -> Result<Vec<Check>, CliError> {
-    let cluster = context.lock(dir.name()).await?;
+    let cluster = run.lock(dir.name()).await?;
     let events = |_| ();
     let checks = run.step_context(&cluster, &events).verify(&verifiable(seen)).await;
     cluster.release();

@@ -44,7 +44,7 @@ async fn recover(context: &Context, args: SwarmRecover) -> Result<(), CliError> 
     if !confirm(&question, args.yes)? {
         return Ok(());
     }
-    let cluster = context.lock(dir.name()).await?;
+    let cluster = run.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let plan = plan_recover(&seen, node)?;
     let work = async {

@@ -216,7 +216,7 @@ impl Trying<'_> {
         for _ in 0..VERIFICATIONS {
             let seen = run.observe(&dir, Damage::Refuse).await?;
             let began = Instant::now();
-            let checks = status::verify(self.context, &run, &dir, &seen).await?;
+            let checks = status::verify(&run, &dir, &seen).await?;
             times.push(seconds(began.elapsed()));
             wrong.extend(checks.iter().filter(|it| it.verdict == Verdict::Failed).map(|it| {
                 let node = it.node.as_ref().map_or("all", NodeName::as_str);

@@ -114,7 +114,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         let spec = wanted_spec(file, &seen)?;
         let plan = plan_up(&spec, &seen, options(&args.waiting))?;
         let known = match (stacks.is_empty(), &seen.swarm) {
-            (false, Some(_)) => known_stacks(context, &run, &dir).await,
+            (false, Some(_)) => known_stacks(&run, &dir).await,
             _ => BTreeSet::new(),
         };
         let stacks = stacks.iter().map(|it| Change::stack(&it.name, known.contains(&it.name)));
@@ -129,7 +129,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     run.check_ports(&spec, &seen)?;
     run.check_userns(&spec, &seen)?;
 
-    let cluster = context.lock(&name).await?;
+    let cluster = run.lock(&name).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let spec = wanted_spec(file, &seen)?;
     let again = match args.file.as_deref().filter(|path| *path != Path::new("-")) {

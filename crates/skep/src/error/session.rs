@@ -61,7 +61,8 @@ impl From<Error> for CliError {
             Error::Names(source) => told(source, "cannot read names"),
             Error::Shell { node, source } => told(source, node.as_str()),
             Error::RootInUserns => Self::usage("--net user is for non-root users"),
-            Error::OtherNetworks { .. } => Self::usage(error.to_string()),
+            Error::OtherNetworks { .. } => Self::usage(error.to_string())
+                .hint("SKEP_HOME=DIRECTORY with the same command, for others"),
             Error::ListNodes(source) => told(source, "cannot list nodes"),
             Error::Record { cluster, source } => told(*source, &format!("cluster {cluster}")),
             Error::NoRunningManager(ref cluster) => {

@@ -237,17 +237,10 @@ fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
             }
             _ => {}
         },
-        Event::StepProgress { text, .. } => {
+        Event::StepProgress { text, .. } | Event::StepWarning { text, .. } => {
             tell(&node.map_or_else(|| text.clone(), |node| format!("({node}) {text}")));
         }
-        Event::Warning(text) => tell(&node.map_or_else(
-            || text.clone(),
-            |node| {
-                let own = ["template: ".to_owned(), format!("{node}: ")];
-                let own = own.iter().find_map(|prefix| text.strip_prefix(prefix.as_str()));
-                format!("({node}) {}", own.unwrap_or(text))
-            },
-        )),
+        Event::Warning(text) => tell(text),
         _ => {}
     }
 }

@@ -133,6 +133,7 @@ impl Board {
             }
             Event::Detail(_)
             | Event::Warning(_)
+            | Event::StepWarning { .. }
             | Event::Note(_)
             | Event::Notice(_)
             | Event::PlanFinished => Change::default(),

@@ -56,6 +56,9 @@ impl EventLines {
             }
             Event::Detail(text) => json!({"event": "detail", "text": text}),
             Event::Warning(text) => json!({"event": "warning", "text": text}),
+            Event::StepWarning { of, text } => {
+                json!({"event": "warning", "text": format!("{of}: {text}")})
+            }
             Event::Note(text) => json!({"event": "note", "text": text}),
             Event::Notice(text) => json!({"event": "notice", "text": text}),
             Event::PlanFinished => json!({"event": "plan-finished"}),

@@ -108,6 +108,9 @@ impl Progress {
         }
         match &event {
             Event::Warning(text) => return self.above(&format!("warning: {text}")),
+            Event::StepWarning { of, text } => {
+                return self.above(&format!("warning: {of}: {text}"));
+            }
             Event::Notice(text) => return self.above(text),
             Event::Note(text) => return self.line(text),
             _ => {}
@@ -227,7 +230,11 @@ impl Progress {
                 self.service(state, &one_line(&name), &one_line(&text), done);
             }
             Event::Detail(text) => self.line(&text),
-            Event::Warning(_) | Event::Note(_) | Event::Notice(_) | Event::PlanFinished => {}
+            Event::Warning(_)
+            | Event::StepWarning { .. }
+            | Event::Note(_)
+            | Event::Notice(_)
+            | Event::PlanFinished => {}
         }
     }
 

@@ -111,7 +111,7 @@ impl View<'_> {
                 labels.retain(|key, _| !unset.contains(key));
                 changes.extend(labels_between(&member.labels, &labels));
             }
-            // The swarm has what is wanted, whoever gave it that.
+            // The swarm has the wanted labels already, from skep or from another tool.
             (None, Some(_)) => {}
             (_, None) => {
                 let before = self.before.and_then(|it| it.nodes.iter().find(|it| it.name == *name));

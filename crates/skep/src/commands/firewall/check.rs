@@ -25,8 +25,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 pub(super) async fn run(context: &Context, args: FirewallCheck) -> Result<u8, CliError> {
     let cluster = context.existing(args.cluster.cluster.as_ref())?;
     // Two that count at once would take each other's counters away.
-    let lock = context.lock(cluster.name()).await?;
-    let driver = context.driver(None);
+    let run = context.run(None);
+    let lock = run.lock(cluster.name()).await?;
+    let driver = &run.driver;
     let mut report = Report::default();
     let mut running = Vec::new();
     for (name, record) in cluster.nodes().context("cannot list nodes")? {

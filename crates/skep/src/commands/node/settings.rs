@@ -16,7 +16,6 @@ use skep_store::ClusterDir;
 
 use super::select;
 use crate::cli::{NodeChange, NodeLabel, Nodes};
-use crate::commands::stack::patience;
 use crate::commands::up::options;
 use crate::context::Context;
 use crate::errln;
@@ -48,7 +47,7 @@ pub(super) async fn availability(
 /// Tells of services that have nowhere to go.
 async fn warn_about_services(context: &Context, dir: &ClusterDir) {
     let run = context.run(None);
-    let swarm = run.swarm(dir, patience(context, dir));
+    let swarm = run.swarm(dir);
     let Ok(services) = glance(swarm, SETTLING).await else { return };
     for status in services.into_iter().filter(|it| it.standing != Standing::Converged) {
         if status.problem.is_some() {
@@ -132,7 +131,7 @@ async fn change(
 pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let run = context.run(Some(&args.waiting));
-    let cluster = context.lock(dir.name()).await?;
+    let cluster = run.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
     for name in select(&seen, &args.names)? {
         let one = std::slice::from_ref(&name);

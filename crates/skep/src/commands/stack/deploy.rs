@@ -7,7 +7,7 @@ use skep_ops::DockerCommand;
 use skep_store::ClusterDir;
 
 use super::compose::Wrong;
-use super::{Checked, converging_limit, judge_ending, patience};
+use super::{Checked, converging_limit, judge_ending};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::CliError;
@@ -48,7 +48,7 @@ pub(in crate::commands) async fn deploy(
     if converging.detach {
         return Ok(());
     }
-    let swarm = run.swarm(dir, patience(context, dir));
+    let swarm = run.swarm(dir);
     let limit = converging_limit(context, dir, converging);
     let ending = run.watch_stack(dir, name, limit).await?;
     judge_ending(swarm, &ending, &format!("stack {name}"), limit).await?;

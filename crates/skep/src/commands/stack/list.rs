@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use skep_core::services::{Service, Standing, Task, View, judge};
 use skep_docker::stack::Swarm;
 
-use super::patience;
 use crate::cli::{ClusterOption, Output, StackList, StackTasks};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
@@ -40,7 +39,7 @@ pub(super) async fn view_of(
 ) -> Result<View, CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
     let run = context.run(None);
-    let all = view(run.swarm(&dir, patience(context, &dir))).await?;
+    let all = view(run.swarm(&dir)).await?;
     let view = all.of_stack(name);
     if view.services.is_empty() {
         let cluster = dir.name();
@@ -54,7 +53,7 @@ pub(super) async fn view_of(
 pub(super) async fn stacks(context: &Context, args: StackList) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let run = context.run(None);
-    let view = view(run.swarm(&dir, patience(context, &dir))).await?;
+    let view = view(run.swarm(&dir)).await?;
     let rows = stack_rows(&view);
     match args.output {
         Output::Json | Output::Yaml => write_document(args.output, &stacks_document(&rows)),

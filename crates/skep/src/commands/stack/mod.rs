@@ -35,17 +35,8 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
 }
 
 /// Returns the names of a cluster's stacks; none if no manager says.
-pub(super) async fn known_stacks(
-    context: &Context,
-    run: &Run<'_>,
-    dir: &ClusterDir,
-) -> BTreeSet<String> {
-    list::known(run.swarm(dir, patience(context, dir))).await.unwrap_or_default()
-}
-
-/// Returns how long one call of an engine may take.
-pub(in crate::commands) fn patience(context: &Context, cluster: &ClusterDir) -> Duration {
-    context.session.call_limit(cluster)
+pub(super) async fn known_stacks(run: &Run<'_>, dir: &ClusterDir) -> BTreeSet<String> {
+    list::known(run.swarm(dir)).await.unwrap_or_default()
 }
 
 /// Returns how long services may take to converge.

@@ -10,7 +10,7 @@ use skep_ops::DockerCommand;
 use skep_ops::Run;
 use skep_store::ClusterDir;
 
-use super::{converging_limit, list, patience};
+use super::{converging_limit, list};
 use crate::cli::StackRemove;
 use crate::commands::dry_run::Preview;
 use crate::context::Context;
@@ -26,7 +26,7 @@ const AT_FIRST: Duration = Duration::from_secs(30);
 pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let run = context.run(None);
-    let swarm = run.swarm(&dir, patience(context, &dir));
+    let swarm = run.swarm(&dir);
     let known = list::known(swarm).await?;
     for name in &args.names {
         let shared = async || swarm.manager().await?.shared_by(name).await.map_err(Into::into);
