@@ -60,6 +60,26 @@ impl ProcessId {
         this_boot && found.is_some()
     }
 
+    /// Lowers the process's share of a busy host's processors: a nice value from 1 to 19 (sched(7)) for its threads, and
+    /// for its session where the kernel shares processors out by sessions (autogroups), as nice values then count within
+    /// a session only. It cannot be raised again without privileges.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says: `WouldBlock` if an ordinary user has changed a session's share less than 0.1 s ago.
+    pub fn lower_priority(self, nice: u8) -> std::io::Result<()> {
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
+            let number = thread?.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(thread) = number.and_then(Pid::from_raw) {
+                rustix::process::setpriority_process(Some(thread), nice.into())?;
+            }
+        }
+        match std::fs::write(format!("/proc/{}/autogroup", self.pid), nice.to_string()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Ends the process at once (SIGKILL); one that does not run is left alone.
     pub fn kill(self) {
         if self.is_alive()
@@ -142,6 +162,29 @@ mod tests {
         let own = ProcessId::of(std::process::id()).unwrap();
         assert!(own.is_alive());
         assert!(!ProcessId { start: own.start + 1, ..own }.is_alive());
+    }
+
+    #[tokio::test]
+    async fn a_lowered_priority_is_that_of_all_threads_and_of_the_session() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut daemon = crate::Cmd::new("sleep").arg("60").start(&dir.path().join("log")).unwrap();
+        let process = daemon.process().unwrap();
+        // An ordinary user may be too early.
+        while let Err(error) = process.lower_priority(5) {
+            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+            // wait: the kernel does not announce when it would allow the next change.
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+        }
+        let own = Pid::from_raw(process.pid.cast_signed());
+        assert_eq!(rustix::process::getpriority_process(own).unwrap(), 5);
+        // Not every kernel shares processors out by sessions.
+        let session = std::fs::read_to_string(format!("/proc/{}/autogroup", process.pid));
+        assert!(
+            session.is_err() || session.as_ref().unwrap().ends_with(" nice 5\n"),
+            "{session:?}"
+        );
+        process.kill();
+        daemon.ended().await;
     }
 
     #[test]

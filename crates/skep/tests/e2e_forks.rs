@@ -125,6 +125,11 @@ fn assert_goes_on_as_kept(machine: &Path) {
         threads += 1;
     }
     assert!(threads >= 4, "{threads}");
+    // A worker gives way to managers.
+    let stat = std::fs::read_to_string(format!("{process}/stat")).unwrap();
+    let nice = stat.rsplit(')').next().unwrap().split_whitespace().nth(16).unwrap();
+    let is_first = machine.ends_with("node0");
+    assert_eq!(nice, if is_first { "0" } else { "5" }, "{}", machine.display());
 }
 
 /// A clock that is wrong stays so: it is asked again as an answer that comes late says little.

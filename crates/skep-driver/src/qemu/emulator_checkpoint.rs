@@ -18,7 +18,7 @@ use serde_json::json;
 use skep_core::model::Size;
 use skep_net::network::Network;
 use skep_store::Machine;
-use skep_sys::{FileError, ProcessId, leave_session, read_own, write_atomic};
+use skep_sys::{FileError, ProcessId, read_own, write_atomic};
 use tokio::time::Instant;
 
 use super::args::{CONSOLE_MONITOR, DISK, MONITOR, Memory, SECOND_MONITOR};
@@ -193,7 +193,7 @@ pub(super) async fn go_on(
     let rest = template.dir.join(REST);
     restored.map_err(|source| FileError::new("go on from", &rest, source))?;
     if let Some(process) = launch::process(&machine.dir) {
-        leave_session(process, &launch::title(machine, boot)).await;
+        launch::place(process, machine, boot, emulator.profile()).await;
     }
     Ok(())
 }

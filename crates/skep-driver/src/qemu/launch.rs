@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use skep_core::model::Role;
 use skep_net::network::Network;
 use skep_store::Machine;
 use skep_sys::{
-    Bind, Cmd, CmdError, FileError, Output, ProcessId, make_private_dir, read_own, tail, value_of,
-    write_atomic,
+    Bind, Cmd, CmdError, FileError, Output, ProcessId, leave_session, make_private_dir, read_own,
+    tail, value_of, write_atomic,
 };
 use tokio::time::timeout;
 
@@ -22,6 +23,9 @@ use crate::{Boot, Error};
 
 /// How long a process may take to end whose monitor has broken off.
 const ENDING: Duration = Duration::from_secs(2);
+
+/// How often an ordinary user's skep tries to lower a worker's priority while others do the same.
+const PRIORITY_TRIES: usize = 40;
 
 /// What is noted of a machine's process when it starts.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -111,7 +115,9 @@ pub(super) async fn start(
     if let Some(process) = daemon.process() {
         note_process(&files, process, emulator)?;
     }
-    daemon.leave_session(&title(machine, boot)).await;
+    if let Some(process) = daemon.process() {
+        place(process, machine, boot, emulator.profile()).await;
+    }
     let limit = Duration::from_secs(20) * emulator.profile().slowness();
     let answers = async {
         await_monitor(&machine.dir).await;
@@ -181,6 +187,27 @@ pub(super) async fn command(
 /// Returns what a machine's process is called.
 pub(super) fn title(machine: &Machine, boot: &Boot) -> String {
     format!("skep-{}-{}", boot.owner.cluster, machine.record.name())
+}
+
+/// Gives a machine's new process its place among the host's: apart from our own session, and a worker's behind managers'.
+pub(super) async fn place(process: ProcessId, machine: &Machine, boot: &Boot, profile: Profile) {
+    leave_session(process, &title(machine, boot)).await;
+    let Some(nice) = profile.worker_niceness() else { return };
+    if machine.record.spec.role == Role::Manager {
+        return;
+    }
+    for _ in 0..PRIORITY_TRIES {
+        match process.lower_priority(nice) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                // wait: the kernel lets ordinary users change one session's share every 0.1 s.
+                tokio::time::sleep(Duration::from_millis(60)).await;
+            }
+            Err(error) => {
+                return tracing::debug!("process {} keeps its priority: {error}", process.pid);
+            }
+            Ok(()) => return,
+        }
+    }
 }
 
 /// Notes which process a machine is.

@@ -65,6 +65,17 @@ impl Profile {
         matches!(self.path, CodePath::Emulation)
     }
 
+    /// Returns by how much workers give way to managers on a busy host, as a nice value. Emulated guests can keep all
+    /// processors busy with their swarm's gossip alone; a manager with no more than its equal share of them then serves
+    /// joins ten times slower than workers can ask for it (docs/measured.md).
+    #[must_use]
+    pub const fn worker_niceness(self) -> Option<u8> {
+        match self.path {
+            CodePath::Kvm => None,
+            CodePath::Emulation => Some(5),
+        }
+    }
+
     /// Tells whether `up` verifies an overlay network by default; emulated, it takes as long as all the rest.
     #[must_use]
     pub const fn verifies_overlay(self) -> bool {
