@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use skep_sys::{Cmd, CmdError, boot_id, read_own, tail, write_atomic};
@@ -24,6 +24,13 @@ const MARKER: &str = "SKEP-PROBE-OK";
 
 /// How long the probe may take: a guest under KVM needs less than 2 s to get there.
 const LIMIT: Duration = Duration::from_secs(12);
+
+/// How long a guest takes to get there where nothing is in its way. One that needs a multiple of that, on nested
+/// virtualization or a slow disk, will do so with everything else.
+const USUAL: Duration = Duration::from_secs(2);
+
+/// By what factor limits stretch at most under KVM.
+const SLOWEST: u32 = 4;
 
 /// How long it is believed that guests hang under KVM, in seconds.
 const HANG_KEPT_S: u64 = 3600;
@@ -63,6 +70,9 @@ struct Verdict {
     /// When it was found, in seconds since the host booted; in the notes of older versions it is not.
     #[serde(default)]
     at_s: u64,
+    /// How long the guest took that ran, in milliseconds; in the notes of older versions it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    took_ms: Option<u64>,
 }
 
 impl Verdict {
@@ -80,12 +90,27 @@ pub struct Found {
     pub accelerator: Accelerator,
     /// Why, for the user; empty for KVM.
     pub reason: String,
+    /// By what factor limits stretch on this host: how many times slower than usual the guest ran that was tried.
+    pub slowness: u32,
+}
+
+impl Found {
+    fn emulation(reason: String) -> Self {
+        Self { accelerator: Accelerator::Tcg, reason, slowness: 1 }
+    }
+}
+
+/// Returns how many times slower than usual a guest was that took so long, from 1 to [`SLOWEST`].
+fn slowness(took: Duration) -> u32 {
+    let times = (took.as_secs_f64() / USUAL.as_secs_f64()).ceil();
+    (1..SLOWEST).find(|factor| times <= f64::from(*factor)).unwrap_or(SLOWEST)
 }
 
 /// What became of a guest that was tried under KVM.
 #[derive(Debug, PartialEq, Eq)]
 enum Tried {
-    Runs,
+    /// It ran, after so long.
+    Runs(Duration),
     /// It did not, and said so, for this reason.
     Failed(String),
     /// It neither ran nor ended.
@@ -103,7 +128,7 @@ pub async fn choose(
     on_probe: impl FnOnce(),
 ) -> Found {
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        return Found { accelerator: Accelerator::Tcg, reason: no_device(&error) };
+        return Found::emulation(no_device(&error));
     }
     let probe = async || {
         on_probe();
@@ -128,26 +153,30 @@ async fn look(
         let same = kept.boot == boot && kept.qemu == qemu && kept.kernel == kernel;
         same && !boot.is_empty() && kept.holds(now_s)
     }) {
-        return Found { accelerator: kept.accelerator, reason: kept.reason };
+        let slowness = slowness(Duration::from_millis(kept.took_ms.unwrap_or(0)));
+        return Found { accelerator: kept.accelerator, reason: kept.reason, slowness };
     }
-    let tried = probe().await;
-    let (accelerator, reason, keeps) = match tried {
-        Tried::Runs => (Accelerator::Kvm, String::new(), true),
-        Tried::Failed(reason) => (Accelerator::Tcg, reason, false),
+    let (found, took, keeps) = match probe().await {
+        Tried::Runs(took) => {
+            let (accelerator, reason) = (Accelerator::Kvm, String::new());
+            (Found { accelerator, reason, slowness: slowness(took) }, Some(took), true)
+        }
+        Tried::Failed(reason) => (Found::emulation(reason), None, false),
         Tried::Hung => {
             let hung = format!("a guest that was tried under KVM hung for {} s", LIMIT.as_secs());
             let again = HANG_KEPT_S / 60;
             let reason = format!("{hung}; it is tried again {again} minutes after that");
-            (Accelerator::Tcg, reason, true)
+            (Found::emulation(reason), None, true)
         }
     };
     if keeps {
-        let reason = reason.clone();
-        let verdict = Verdict { boot, qemu, kernel, accelerator, reason, at_s: now_s };
+        let (accelerator, reason) = (found.accelerator, found.reason.clone());
+        let took_ms = took.and_then(|took| u64::try_from(took.as_millis()).ok());
+        let verdict = Verdict { boot, qemu, kernel, accelerator, reason, at_s: now_s, took_ms };
         let text = serde_json::to_vec(&verdict).expect("a verdict has only text keys");
         let _ = write_atomic(file, 0o600, &text);
     }
-    Found { accelerator, reason }
+    found
 }
 
 /// Says why /dev/kvm does not open, and what helps.
@@ -210,6 +239,7 @@ async fn probe(
         // A skep that is killed takes the guest along: no record would lead the next one to it.
         .contained()
         .timeout(limit);
+    let began = Instant::now();
     let (seen, marked) = (AtomicBool::new(false), Notify::new());
     let mut on_line = |line: &str| {
         if line.contains(MARKER) {
@@ -219,10 +249,10 @@ async fn probe(
     };
     let ended = tokio::select! {
         ended = command.run_lines(&mut on_line) => ended,
-        () = marked.notified() => return Tried::Runs,
+        () = marked.notified() => return Tried::Runs(began.elapsed()),
     };
     match ended {
-        _ if seen.load(Ordering::Relaxed) => Tried::Runs,
+        _ if seen.load(Ordering::Relaxed) => Tried::Runs(began.elapsed()),
         Ok(output) => Tried::Failed(explained(&tail(&output.stderr))),
         Err(CmdError::Failed { tail, .. }) => Tried::Failed(explained(&tail)),
         Err(CmdError::Timeout { .. }) => Tried::Hung,
@@ -235,7 +265,6 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::PathBuf;
-    use std::time::Instant;
 
     /// Makes a QEMU that is this script.
     fn fake_qemu(dir: &Path, script: &str) -> PathBuf {
@@ -308,11 +337,12 @@ mod tests {
     #[tokio::test]
     async fn the_marker_counts_though_the_guest_hangs_after_it() {
         let (tried, took) = try_under(r"printf 'SeaBIOS\r\nSKEP-PROBE-OK\r\n'; sleep 60").await;
-        assert_eq!(tried, Tried::Runs);
+        assert!(matches!(tried, Tried::Runs(_)), "{tried:?}");
         assert!(took < Duration::from_secs(4), "{took:?}");
         // It also counts if QEMU ends with an error after it.
-        assert_eq!(try_under("echo SKEP-PROBE-OK; exit 1").await.0, Tried::Runs);
-        assert_eq!(try_under("echo SKEP-PROBE-OK").await.0, Tried::Runs);
+        for script in ["echo SKEP-PROBE-OK; exit 1", "echo SKEP-PROBE-OK"] {
+            assert!(matches!(try_under(script).await.0, Tried::Runs(_)), "{script}");
+        }
     }
 
     #[tokio::test]
@@ -355,14 +385,23 @@ mod tests {
         assert_eq!((found.accelerator, &*found.reason), (Accelerator::Tcg, "busy"));
         // A moment later it is not busy any more. That a guest ran holds until the host boots.
         for (boot, now_s, probes) in [("a", 101, true), ("a", 1_000_000, false), ("b", 5, true)] {
-            let (found, probed) = ask(boot, now_s, || Tried::Runs).await;
+            let (found, probed) =
+                ask(boot, now_s, || Tried::Runs(Duration::from_millis(5900))).await;
             assert_eq!((found.accelerator, probed), (Accelerator::Kvm, probes), "{boot} {now_s}");
+            assert_eq!(found.slowness, 3, "{boot} {now_s}: the time of the probe is kept with it");
         }
         // A hang is kept for an hour.
         for (now_s, probes) in [(5, true), (3604, false), (3605, true)] {
             let (found, probed) = ask("c", now_s, || Tried::Hung).await;
             assert_eq!((found.accelerator, probed), (Accelerator::Tcg, probes), "{now_s}");
             assert!(found.reason.contains("hung for 12 s"), "{}", found.reason);
+        }
+    }
+
+    #[test]
+    fn a_slow_probe_stretches_limits_up_to_four_times() {
+        for (ms, factor) in [(0, 1), (2000, 1), (2001, 2), (6000, 3), (8001, 4), (11_900, 4)] {
+            assert_eq!(slowness(Duration::from_millis(ms)), factor, "{ms} ms");
         }
     }
 

@@ -291,6 +291,7 @@ mod tests {
             kvm: None,
             steady_counter: true,
             test_profile: None,
+            slowness: 1,
         };
         let invocation = Invocation {
             emulator: &emulator,

@@ -193,6 +193,7 @@ mod tests {
             processor: None,
             kvm: None,
             test_profile: None,
+            slowness: 1,
             steady_counter: true,
         };
         let manifest = template::Manifest {

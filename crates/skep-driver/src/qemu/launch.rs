@@ -33,14 +33,15 @@ pub(super) struct Note {
     #[serde(flatten)]
     pub process: ProcessId,
     accelerator: Accelerator,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    test_profile: Option<Profile>,
+    /// How its guest is treated; in the notes of older versions only if a test said so.
+    #[serde(default, alias = "test_profile", skip_serializing_if = "Option::is_none")]
+    profile: Option<Profile>,
 }
 
 impl Note {
     /// Returns how the process's guest is treated.
     pub(super) fn profile(&self) -> Profile {
-        self.test_profile.unwrap_or(Profile::of(self.accelerator))
+        self.profile.unwrap_or(Profile::of(self.accelerator))
     }
 }
 
@@ -216,8 +217,8 @@ pub(super) fn note_process(
     process: ProcessId,
     emulator: &Emulator,
 ) -> Result<(), FileError> {
-    let Emulator { accelerator, test_profile, .. } = *emulator;
-    let note = Note { process, accelerator, test_profile };
+    let profile = Some(emulator.profile());
+    let note = Note { process, accelerator: emulator.accelerator, profile };
     let note = serde_json::to_vec(&note).expect("plain values");
     write_atomic(&files.process(), 0o600, &note)
 }
@@ -344,6 +345,7 @@ mod tests {
             kvm: None,
             steady_counter: true,
             test_profile: None,
+            slowness: 1,
         }
     }
 

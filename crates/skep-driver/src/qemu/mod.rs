@@ -79,13 +79,20 @@ pub struct Emulator {
     /// How its guests are treated, if not as their accelerator's usually are: only in tests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_profile: Option<Profile>,
+    /// By what factor limits stretch on this host at least. It says nothing of a saved state.
+    #[serde(skip, default = "one")]
+    pub slowness: u32,
+}
+
+const fn one() -> u32 {
+    1
 }
 
 impl Emulator {
     /// Returns how its guests are treated.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        self.test_profile.unwrap_or(Profile::of(self.accelerator))
+        self.test_profile.unwrap_or(Profile::of(self.accelerator).slowed(self.slowness))
     }
 }
 
@@ -210,9 +217,9 @@ impl Qemu {
     async fn choose(&self, kernel: &Path, initrd: &Path, say: Say<'_>) -> Result<&Emulator, Error> {
         let choose = async || {
             let (version, build) = QemuVersion::installed().await?;
-            let accelerator = match self.choice {
-                Choice::Accelerator(chosen) => chosen,
-                Choice::Test(_) => Accelerator::Tcg,
+            let (accelerator, slowness) = match self.choice {
+                Choice::Accelerator(chosen) => (chosen, 1),
+                Choice::Test(_) => (Accelerator::Tcg, 1),
                 Choice::Tried => {
                     let probing = || say(Remark::Progress("trying a guest under KVM"));
                     let dir = &self.cache_dir;
@@ -226,7 +233,7 @@ impl Qemu {
                             "software emulation, 5 to 20 times slower than KVM ({reason})"
                         )));
                     }
-                    found.accelerator
+                    (found.accelerator, found.slowness)
                 }
             };
             let test_profile = match self.choice {
@@ -245,6 +252,7 @@ impl Qemu {
                 kvm,
                 steady_counter,
                 test_profile,
+                slowness,
             })
         };
         self.chosen.get_or_try_init(choose).await

@@ -38,6 +38,13 @@ impl Profile {
         }
     }
 
+    /// Returns the same with limits that stretch at least by a factor.
+    #[must_use]
+    pub const fn slowed(self, factor: u32) -> Self {
+        let slowness = if factor > self.slowness { factor } else { self.slowness };
+        Self { slowness, ..self }
+    }
+
     /// Returns KVM's profile for guests that QEMU emulates, with KVM's time limits times `slowness`;
     /// only for tests. None if the factor is not between 1 and emulation's own, 12.
     #[must_use]

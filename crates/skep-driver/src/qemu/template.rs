@@ -492,6 +492,7 @@ mod tests {
             kvm: None,
             steady_counter: true,
             test_profile: None,
+            slowness: 1,
         }
     }
 

@@ -49,6 +49,11 @@ pub use settle::{Unsettled, settle};
 /// How long an engine may take for a call at least: it works on a join for 20 s before it answers.
 const PATIENCE: Duration = Duration::from_secs(25);
 
+/// Returns how long an engine may take for a call, by how many times slower than a processor its machine is.
+pub fn call_limit(slowness: u32) -> Duration {
+    (Duration::from_secs(10) * slowness).max(PATIENCE)
+}
+
 /// Everything that steps act on.
 pub struct StepContext<'a> {
     /// The cluster's directory.
@@ -407,8 +412,8 @@ impl StepContext<'_> {
     fn engine(&self, node: &NodeName) -> Result<Box<dyn Engine>, Error> {
         let machine = self.machine(node)?;
         let credentials = Credentials::of_node(self.cluster.dir(), node);
-        let native = Duration::from_secs(10) * self.driver.slowness(&machine);
-        let patience = native.max(PATIENCE).mul_f64(self.slowdown().min(4.0));
+        let limit = call_limit(self.driver.slowness(&machine));
+        let patience = limit.mul_f64(self.slowdown().min(4.0));
         Ok(self.engines.engine(machine.record.address, &credentials, patience)?)
     }
 

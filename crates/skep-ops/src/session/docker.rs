@@ -15,6 +15,7 @@ use skep_store::{ClusterDir, Machine};
 use skep_sys::Cmd;
 
 use super::{Error, Run, Session};
+use crate::converge;
 
 /// How often it is seen whether a node still runs.
 const ALIVE: Duration = Duration::from_millis(500);
@@ -101,7 +102,7 @@ impl Session {
 
     /// Returns how long one call of an engine may take: the slowest node's measure.
     pub(super) fn call_limit(&self, cluster: &ClusterDir) -> Duration {
-        Duration::from_secs(10) * self.slowness(cluster)
+        converge::call_limit(self.slowness(cluster))
     }
 
     /// Returns how long services may take to converge: images come from a registry at the network's speed, containers

@@ -376,7 +376,12 @@ impl Trying<'_> {
                 let (kernel, initrd) = (image.kernel(), image.initrd());
                 let cache = self.context.session.cache.root();
                 let found = accel::choose(cache, version, &kernel, &initrd, || ()).await;
-                let tried = "a guest was seen to run under it".to_owned();
+                let tried = match found.slowness {
+                    1 => "a guest was seen to run under it".to_owned(),
+                    factor => format!(
+                        "a guest was seen to run under it, slowly: time limits are {factor} times as long"
+                    ),
+                };
                 let why = if found.reason.is_empty() { tried } else { found.reason };
                 (found.accelerator.as_str().to_owned(), why)
             }
