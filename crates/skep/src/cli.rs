@@ -24,7 +24,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, NodeName, Size};
 
-pub use certs::{Certs, CertsChange, CertsCommand};
+pub use certs::{CertsChange, CertsCommand};
 pub use doctor::Doctor;
 pub use dry_run::{DryRun, WorkFormat};
 pub use firewall::{
@@ -40,8 +40,8 @@ pub use parse::Refusal;
 pub use registry::{RegistryCommand, RegistryStart, RegistryTrust};
 pub use setup::Setup;
 pub use stack::{
-    Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackList,
-    StackOptions, StackRemove, StackTasks,
+    Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackOptions,
+    StackRemove,
 };
 pub use verbosity::{Detail, Verbosity};
 use waiting::parse_duration;
@@ -82,7 +82,7 @@ pub enum Command {
     Down(crate::commands::Down),
     /// List clusters.
     #[command(alias = "list")]
-    Ls(List),
+    Ls(crate::commands::List),
     /// Show a cluster's nodes and its resources on this host; exit code 1 unless all nodes are
     /// Ready.
     Status(Status),
@@ -271,17 +271,6 @@ pub enum Output {
     Json,
     /// YAML.
     Yaml,
-}
-
-/// `skep ls`.
-#[derive(Debug, Args)]
-pub struct List {
-    /// Also list machines in docker-machine stores.
-    #[arg(long, short)]
-    pub all: bool,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// `skep status`.

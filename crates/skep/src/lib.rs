@@ -11,6 +11,7 @@ pub mod context;
 pub mod environment;
 pub mod error;
 pub mod file;
+pub mod listing;
 pub mod logging;
 pub mod machine;
 pub mod privileged_helper;

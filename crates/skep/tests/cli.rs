@@ -183,6 +183,34 @@ fn a_stopped_cluster_is_listed_and_not_removed_without_a_word() {
 }
 
 #[test]
+fn lists_are_printed_as_dockers_users_expect() {
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    let mut text = String::new();
+    for line in [
+        "ls -q",
+        "ls --all --quiet",
+        "ls --format {{.Name}}:{{.Bridge}}",
+        "node ls -q",
+        "-q node ls",
+        "node ls -o name",
+        "node ls -o wide",
+        "node ls --format {{.Hostname}}|{{.Status}}|{{.Availability}}|{{.ManagerStatus}}",
+        "node ls --format {{.Nme}}",
+        "certs show -q",
+        "hosts ls --format {{json}}",
+        "image ls --format {{.Image}}",
+        "image ls -o name",
+        "stack ls --format {{.Nme}}",
+        "stack ps shop --format tabel",
+        "stack services shop -o name --format json",
+    ] {
+        record(&mut text, line, &home.try_run(line), &home);
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
 fn a_damaged_or_newer_state_is_refused_and_still_removed() {
     let mut text = String::new();
     for (what, content) in [

@@ -2,27 +2,17 @@
 
 use clap::{Args, Subcommand};
 
-use super::{ClusterArg, DryRun, Output};
+use super::{ClusterArg, DryRun};
 
 /// `skep certs`.
 #[derive(Debug, Subcommand)]
 pub enum CertsCommand {
     /// List a cluster's certificates and when they expire.
-    Show(Certs),
+    Show(crate::commands::Certs),
     /// Renew the certificates of the client and all nodes; containers keep running.
     Renew(CertsChange),
     /// Rotate the CA, which revokes all earlier certificates; containers keep running.
     Rotate(CertsChange),
-}
-
-/// `skep certs show`.
-#[derive(Debug, Args)]
-pub struct Certs {
-    #[command(flatten)]
-    pub cluster: ClusterArg,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
 }
 
 /// `skep certs renew` and `skep certs rotate`.

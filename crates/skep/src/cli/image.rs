@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Accel, ClusterArg, ClusterOption, Output};
+use super::{Accel, ClusterArg, ClusterOption};
 
 /// `skep image`.
 #[derive(Debug, Subcommand)]
@@ -13,13 +13,7 @@ pub enum ImageCommand {
     Bake(ImageBake),
     /// List the images and the nodes that have them.
     #[command(alias = "list")]
-    Ls {
-        #[command(flatten)]
-        cluster: ClusterArg,
-        /// Output format.
-        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-        output: Output,
-    },
+    Ls(crate::commands::ImageList),
 }
 
 /// `skep image load`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::waiting::parse_duration;
-use super::{ClusterOption, DryRun, Output};
+use super::{ClusterOption, DryRun};
 
 /// `skep stack`.
 #[derive(Debug, Subcommand)]
@@ -19,9 +19,9 @@ pub enum StackCommand {
     Rm(StackRemove),
     /// List stacks.
     #[command(alias = "list")]
-    Ls(StackList),
+    Ls(crate::commands::StackList),
     /// List the tasks of a stack.
-    Ps(StackTasks),
+    Ps(crate::commands::StackTasks),
     /// List the services of a stack, and whether they have converged.
     Services(crate::commands::StackServices),
 }
@@ -108,29 +108,6 @@ pub struct StackRemove {
     /// The stacks.
     #[arg(required = true, value_name = "STACK")]
     pub names: Vec<String>,
-}
-
-/// `skep stack ls`.
-#[derive(Debug, Args)]
-pub struct StackList {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
-}
-
-/// `skep stack ps`.
-#[derive(Debug, Args)]
-pub struct StackTasks {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    pub output: Output,
-    /// The stack.
-    #[arg(value_name = "STACK")]
-    pub name: String,
 }
 
 /// `skep rebalance`.

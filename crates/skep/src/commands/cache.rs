@@ -1,17 +1,15 @@
 //! `skep cache`.
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 use skep_driver::image::image_id;
 use skep_driver::qemu::{Manifest, Qemu, base, template_of};
 use skep_store::ClusterDir;
 
-use crate::cli::Output;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::render::table::table;
-use crate::render::write_document;
-use crate::{errln, out, outln};
+use crate::listing::{Column, Listing, Row};
+use crate::{errln, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;
@@ -21,25 +19,28 @@ const FORMAT: u32 = 2;
 pub enum CacheCommand {
     /// List images and templates.
     #[command(alias = "list")]
-    Ls {
-        /// Output format.
-        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-        output: Output,
-    },
+    Ls(CacheList),
     /// Remove images and templates that no cluster uses.
     Prune,
 }
 
+/// `skep cache ls`.
+#[derive(Debug, Args)]
+pub struct CacheList {
+    #[command(flatten)]
+    listing: Listing<Entry>,
+}
+
 pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliError> {
-    let used = in_use(context)?;
-    let entries = entries(context, &used)?;
     match command {
-        CacheCommand::Ls { output: output @ (Output::Json | Output::Yaml) } => {
-            let entries = serde_json::json!({"format": FORMAT, "entries": entries});
-            write_document(output, &entries);
+        CacheCommand::Ls(args) => {
+            let printer = args.listing.printer()?;
+            let entries = entries(context, &in_use(context)?)?;
+            printer
+                .print(&entries, || serde_json::json!({"format": FORMAT, "entries": entries}))?;
         }
-        CacheCommand::Ls { output: Output::Table } => print(&entries),
         CacheCommand::Prune => {
+            let used = in_use(context)?;
             let images =
                 context.session.cache.prune(&used.images).context("cannot prune the cache")?;
             let templates = Qemu::templates(context.session.cache.root());
@@ -60,7 +61,7 @@ pub(super) fn run(context: &Context, command: CacheCommand) -> Result<(), CliErr
 }
 
 /// One entry of the cache.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Entry {
     id: String,
     kind: Kind,
@@ -71,11 +72,29 @@ struct Entry {
     used: bool,
 }
 
-#[derive(Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Image,
     Template,
+}
+
+impl Row for Entry {
+    const NAME: &'static str = "ID";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("ID", "ID", |it| it.id.clone()),
+        Column::new("KIND", "Kind", |it| {
+            let kind = match it.kind {
+                Kind::Image => "image",
+                Kind::Template => "template",
+            };
+            kind.to_owned()
+        }),
+        Column::new("OF", "Of", |it| it.of.clone().unwrap_or_else(|| "(incomplete)".to_owned())),
+        Column::new("SIZE", "Size", |it| format!("{} MiB", it.bytes >> 20)),
+        Column::wide("BYTES", "Bytes", |it| it.bytes.to_string()),
+        Column::new("USED", "Used", |it| if it.used { "yes" } else { "no" }.to_owned()),
+    ];
 }
 
 fn entries(context: &Context, used: &InUse) -> Result<Vec<Entry>, CliError> {
@@ -160,24 +179,4 @@ fn add_nodes(cluster: &ClusterDir, used: &mut InUse) -> Result<(), CliError> {
         used.templates.extend(template_of(&dir));
     }
     Ok(())
-}
-
-fn print(entries: &[Entry]) {
-    let rows: Vec<_> = entries
-        .iter()
-        .map(|entry| {
-            let kind = match entry.kind {
-                Kind::Image => "image",
-                Kind::Template => "template",
-            };
-            vec![
-                entry.id.clone(),
-                kind.to_owned(),
-                entry.of.clone().unwrap_or_else(|| "(incomplete)".to_owned()),
-                format!("{} MiB", entry.bytes >> 20),
-                if entry.used { "yes" } else { "no" }.to_owned(),
-            ]
-        })
-        .collect();
-    out!("{}", table(&["ID", "KIND", "OF", "SIZE", "USED"], &rows));
 }

@@ -1,6 +1,7 @@
 //! `skep certs`.
 
-use serde_json::json;
+use clap::Args;
+use serde_json::{Value, json};
 use skep_core::observed::{Observed, Rotation};
 use skep_core::plan::{Plan, plan_renew, plan_rotate};
 use skep_ops::Look;
@@ -12,12 +13,42 @@ use time::OffsetDateTime;
 
 use super::confirm;
 use super::dry_run::Preview;
-use crate::cli::{Certs, CertsChange, CertsCommand, Output};
+use crate::cli::{CertsChange, CertsCommand, ClusterArg};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
-use crate::render::table::table;
-use crate::render::write_document;
-use crate::{errln, out, outln};
+use crate::listing::{Column, Listing, Row};
+use crate::{errln, outln};
+
+/// `skep certs show`.
+#[derive(Debug, Args)]
+pub struct Certs {
+    #[command(flatten)]
+    cluster: ClusterArg,
+    #[command(flatten)]
+    listing: Listing<Listed>,
+}
+
+/// A certificate, and for how many days it is valid.
+#[derive(Debug)]
+struct Listed {
+    it: Certificate,
+    days: i64,
+}
+
+impl Row for Listed {
+    const NAME: &'static str = "Of";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("OF", "Of", |row| row.it.of.clone()),
+        Column::new("KEY", "Key", |row| row.it.key.to_owned()),
+        Column::wide("BEGINS", "Begins", |row| time_text(row.it.begins)),
+        Column::new("ENDS", "Ends", |row| time_text(row.it.ends)),
+        Column::new("DAYS", "Days", |row| row.days.to_string()),
+        Column::new("SHA256", "SHA256", |row| row.it.fingerprint.chars().take(16).collect()),
+        Column::only_named("FINGERPRINT", "Fingerprint", |row| row.it.fingerprint.clone()),
+        Column::wide("FILE", "File", |row| row.it.path.display().to_string()),
+        Column::new("NAMES", "Names", |row| row.it.names.join(",")),
+    ];
+}
 
 pub(super) async fn run(context: &Context, command: CertsCommand) -> Result<(), CliError> {
     match command {
@@ -28,37 +59,26 @@ pub(super) async fn run(context: &Context, command: CertsCommand) -> Result<(), 
 }
 
 fn show(context: &Context, args: Certs) -> Result<(), CliError> {
+    let printer = args.listing.printer()?;
     let dir = context.existing(args.cluster.cluster.as_ref())?;
     let all = survey(dir.path()).context("cannot read the certificates")?;
-    if args.output != Output::Table {
-        let list: Vec<_> = all.iter().map(document).collect();
-        let document = json!({
+    // A table is printed even if that cannot be read.
+    let rotation = match printer.is_document() {
+        true => json!(stage(&dir)?),
+        false => Value::Null,
+    };
+    let now = OffsetDateTime::now_utc();
+    let row = |it: Certificate| Listed { days: (it.ends - now).whole_days(), it };
+    let rows: Vec<_> = all.into_iter().map(row).collect();
+    printer.print(&rows, || {
+        json!({
             "format": 1,
             "cluster": dir.name(),
-            "rotation": stage(&dir)?,
-            "certificates": list,
-        });
-        write_document(args.output, &document);
-        return Ok(());
-    }
-    let now = OffsetDateTime::now_utc();
-    let rows: Vec<_> = all
-        .iter()
-        .map(|it| {
-            let days = (it.ends - now).whole_days().to_string();
-            let short = it.fingerprint[..16].to_owned();
-            vec![
-                it.of.clone(),
-                it.key.to_owned(),
-                time_text(it.ends),
-                days,
-                short,
-                it.names.join(","),
-            ]
+            "rotation": rotation,
+            "certificates": rows.iter().map(|row| document(&row.it)).collect::<Vec<_>>(),
         })
-        .collect();
-    out!("{}", table(&["OF", "KEY", "ENDS", "DAYS", "SHA256", "NAMES"], &rows));
-    for line in warnings(&dir) {
+    })?;
+    for line in warnings(&dir).iter().filter(|_| printer.is_table()) {
         outln!("warning: {line}");
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde_json::json;
 use skep_core::model::{ClusterRecord, Hostname, HostnameSpec, NodeName};
 use skep_core::observed::{HostsEntry, Observed};
@@ -11,12 +11,11 @@ use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
-use crate::cli::{ClusterOption, Output};
+use crate::cli::ClusterOption;
 use crate::context::Context;
+use crate::errln;
 use crate::error::CliError;
-use crate::render::table::table;
-use crate::render::write_document;
-use crate::{errln, out};
+use crate::listing::{Column, Listing, Row};
 
 /// `skep hosts`.
 #[expect(missing_docs, reason = "what is flattened is documented where it is defined")]
@@ -54,13 +53,24 @@ pub enum HostsCommand {
     },
     /// List names.
     #[command(alias = "list")]
-    Ls {
-        #[command(flatten)]
-        cluster: ClusterOption,
-        /// Output format.
-        #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-        output: Output,
-    },
+    Ls(HostsList),
+}
+
+/// `skep hosts ls`.
+#[derive(Debug, Args)]
+pub struct HostsList {
+    #[command(flatten)]
+    cluster: ClusterOption,
+    #[command(flatten)]
+    listing: Listing<HostsEntry>,
+}
+
+impl Row for HostsEntry {
+    const NAME: &'static str = "Name";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("NAME", "Name", |it| it.name.clone()),
+        Column::new("ADDRESS", "Address", |it| it.address.to_string()),
+    ];
 }
 
 pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), CliError> {
@@ -91,12 +101,11 @@ pub(super) async fn run(context: &Context, command: HostsCommand) -> Result<(), 
             })
             .await
         }
-        HostsCommand::Ls { cluster, output } => {
+        HostsCommand::Ls(HostsList { cluster, listing }) => {
+            let printer = listing.printer()?;
             let dir = context.existing(cluster.cluster.as_ref())?;
-            let run = context.run(None);
-            let entries = run.hosts_entries(&dir)?;
-            print(&entries, output);
-            Ok(())
+            let entries = context.run(None).hosts_entries(&dir)?;
+            printer.print(&entries, || json!({"format": 1, "hosts": entries}))
         }
     }
 }
@@ -150,17 +159,4 @@ async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliErro
         tokio::time::sleep(EVERY).await;
     }
     Ok(())
-}
-
-fn print(entries: &[HostsEntry], output: Output) {
-    match output {
-        Output::Json | Output::Yaml => {
-            write_document(output, &json!({"format": 1, "hosts": entries}));
-        }
-        Output::Table => {
-            let rows: Vec<_> =
-                entries.iter().map(|it| vec![it.name.clone(), it.address.to_string()]).collect();
-            out!("{}", table(&["NAME", "ADDRESS"], &rows));
-        }
-    }
 }

@@ -1,33 +1,28 @@
 //! `skep image`.
 
-use std::collections::BTreeMap;
+mod list;
+
+pub use list::ImageList;
+
 use std::io::IsTerminal as _;
 
-use serde_json::{Value, json};
 use skep_core::model::{ClusterName, ImageSet, NodeName, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{plan_bake, plan_load};
-use skep_docker::engine::EngineImage;
 use skep_docker::oci::{self, Source};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
-use skep_ops::observe::Damage;
 
-use crate::cli::{ClusterArg, ImageBake, ImageCommand, ImageLoad, Output};
+use crate::cli::{ImageBake, ImageCommand, ImageLoad};
 use crate::context::Context;
+use crate::errln;
 use crate::error::CliError;
-use crate::render::table::table;
-use crate::render::write_document;
-use crate::{errln, out};
-
-/// The number of the JSON output's format.
-const FORMAT: u32 = 1;
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<(), CliError> {
     match command {
         ImageCommand::Load(args) => load(context, args).await,
         ImageCommand::Bake(args) => bake(context, args).await,
-        ImageCommand::Ls { cluster, output } => list(context, cluster, output).await,
+        ImageCommand::Ls(args) => list::run(context, args).await,
     }
 }
 
@@ -156,103 +151,4 @@ async fn bake(context: &Context, args: ImageBake) -> Result<(), CliError> {
         Ok(plan)
     };
     run.change(dir.name(), Look::Machines, OnFailure::Stop, plan).await.map(|_| ())
-}
-
-/// One image, and where it is.
-struct Row {
-    image: EngineImage,
-    nodes: Vec<NodeName>,
-}
-
-async fn list(context: &Context, cluster: ClusterArg, output: Output) -> Result<(), CliError> {
-    let dir = context.existing(cluster.cluster.as_ref())?;
-    let run = context.run(None);
-    let seen = run.observe_machines(&dir, Damage::Refuse).await?;
-    let answers = run.images_by_node(&dir, &seen).await;
-    let mut rows: BTreeMap<(Vec<String>, String), Row> = BTreeMap::new();
-    let mut silent = Vec::new();
-    let asked = answers.len();
-    for (node, images) in answers {
-        match images {
-            Ok(images) => {
-                for image in images {
-                    let key = (image.names.iter().cloned().collect(), image.id.clone());
-                    let row = rows.entry(key).or_insert(Row { image, nodes: Vec::new() });
-                    row.nodes.push(node.clone());
-                }
-            }
-            Err(reason) => silent.push((node, reason)),
-        }
-    }
-    let rows: Vec<Row> = rows.into_values().collect();
-    match output {
-        Output::Json | Output::Yaml => write_document(output, &document(&rows, &silent)),
-        Output::Table => {
-            let cells: Vec<_> = rows.iter().map(|row| row.cells(asked)).collect();
-            out!("{}", table(&["IMAGE", "ID", "SIZE", "NODES"], &cells));
-            for (node, reason) in &silent {
-                errln!("warning: cannot list the images of {node}: {reason}");
-            }
-        }
-    }
-    Ok(())
-}
-
-fn document(rows: &[Row], silent: &[(NodeName, String)]) -> Value {
-    let images: Vec<_> = rows.iter().map(Row::json).collect();
-    let reason = |(node, reason): &(NodeName, String)| (node.to_string(), json!(reason));
-    let unknown: serde_json::Map<_, _> = silent.iter().map(reason).collect();
-    json!({"format": FORMAT, "images": images, "unknown": unknown})
-}
-
-impl Row {
-    fn names(&self) -> Vec<&str> {
-        self.image.names.iter().map(String::as_str).collect()
-    }
-
-    fn cells(&self, asked: usize) -> Vec<String> {
-        let names = match self.image.names.is_empty() {
-            true => "<none>".to_owned(),
-            false => self.names().join(", "),
-        };
-        let id = self.image.id.strip_prefix("sha256:").unwrap_or(&self.image.id);
-        let nodes: Vec<_> = self.nodes.iter().map(NodeName::as_str).collect();
-        let nodes = if nodes.len() == asked { "all".to_owned() } else { nodes.join(", ") };
-        vec![names, id.chars().take(12).collect(), megabytes(self.image.bytes), nodes]
-    }
-
-    fn json(&self) -> Value {
-        let nodes: Vec<_> = self.nodes.iter().map(NodeName::as_str).collect();
-        json!({
-            "id": self.image.id,
-            "names": self.names(),
-            "bytes": self.image.bytes,
-            "nodes": nodes,
-        })
-    }
-}
-
-fn megabytes(bytes: u64) -> String {
-    let tenths = bytes * 10 / (1 << 20);
-    format!("{}.{} MiB", tenths / 10, tenths % 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use skep_testkit::schema::assert_described;
-
-    use super::*;
-
-    #[test]
-    fn images_fit_their_schema() {
-        let image = EngineImage {
-            id: "sha256:1".into(),
-            names: ["app:1".to_owned()].into(),
-            bytes: 7 << 20,
-        };
-        let rows = [Row { image, nodes: vec![NodeName::numbered(0)] }];
-        let silent = [(NodeName::numbered(1), "no answer".to_owned())];
-        let document = assert_described("image-ls", &document(&rows, &silent).to_string());
-        assert_eq!(document["unknown"]["node1"], "no answer");
-    }
 }

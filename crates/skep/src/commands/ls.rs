@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use serde_json::{Value, json};
 use skep_core::model::Role;
 use skep_core::observed::MachineState;
@@ -11,30 +12,61 @@ use skep_driver::AnyDriver;
 use skep_driver::Driver as _;
 use skep_store::{ClusterDir, Machine};
 
-use crate::cli::{List, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::machine::by_name::{self, Listed};
+use crate::listing::{Column, Listing, Row};
+use crate::machine::by_name;
 use crate::machine::machines::Machines;
 use crate::machine::vm::Vms;
-use crate::out;
-use crate::render::table::table;
-use crate::render::write_document;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// `skep ls`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Also list machines in docker-machine stores.
+    #[arg(long, short, conflicts_with = "format")]
+    all: bool,
+    #[command(flatten)]
+    listing: Listing<Cluster>,
+}
+
 /// One cluster of the list. Only what is on this host is asked, so a node that hangs is no matter.
-struct Row {
+#[derive(Debug)]
+struct Cluster {
     name: String,
     managers: usize,
     workers: usize,
     running: usize,
     subnet: String,
+    bridge: String,
+    suite: String,
+    directory: PathBuf,
     error: String,
 }
 
+impl Row for Cluster {
+    const NAME: &'static str = "Name";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("CLUSTER", "Name", |it| it.name.clone()),
+        Column::new("STATE", "State", |it| match it.state() {
+            "partly" => format!("{}/{} running", it.running, it.managers + it.workers),
+            state => state.to_owned(),
+        }),
+        Column::new("MANAGERS", "Managers", |it| it.managers.to_string()),
+        Column::new("WORKERS", "Workers", |it| it.workers.to_string()),
+        Column::wide("RUNNING", "Running", |it| it.running.to_string()),
+        Column::new("SUBNET", "Subnet", |it| it.subnet.clone()),
+        Column::wide("BRIDGE", "Bridge", |it| it.bridge.clone()),
+        Column::wide("SUITE", "Suite", |it| it.suite.clone()),
+        Column::wide("DIRECTORY", "Directory", |it| it.directory.display().to_string()),
+        Column::new("ERROR", "Error", |it| it.error.clone()),
+    ];
+}
+
 pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
+    let printer = args.listing.printer()?;
     let clusters = context.session.store.clusters().context("cannot list clusters")?;
     let driver = context.driver(None);
     let mut rows = Vec::new();
@@ -48,26 +80,15 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
             machines.extend(by_name::list(&root, &vms).await);
         }
     }
-    match args.output {
-        Output::Json | Output::Yaml => {
-            let clusters: Vec<_> = rows.iter().map(Row::json).collect();
-            let mut all = json!({"format": 1, "clusters": clusters});
-            if args.all {
-                all["machines"] = machines.iter().map(Listed::json).collect();
-            }
-            write_document(args.output, &all);
+    printer.print(&rows, || {
+        let clusters: Vec<_> = rows.iter().map(Cluster::json).collect();
+        let mut all = json!({"format": 1, "clusters": clusters});
+        if args.all {
+            all["machines"] = machines.iter().map(by_name::Listed::json).collect();
         }
-        Output::Table => {
-            let header = ["CLUSTER", "STATE", "MANAGERS", "WORKERS", "SUBNET", "ERROR"];
-            let cells: Vec<_> = rows.iter().map(Row::cells).collect();
-            out!("{}", table(&header, &cells));
-            if args.all {
-                let cells: Vec<_> = machines.iter().map(Listed::cells).collect();
-                out!("\n{}", table(&by_name::HEADER, &cells));
-            }
-        }
-    }
-    Ok(())
+        all
+    })?;
+    if args.all { printer.print_also(&machines) } else { Ok(()) }
 }
 
 /// Returns docker-machine's stores: the usual one, and all that have machines of ours.
@@ -78,17 +99,24 @@ fn stores(context: &Context) -> Vec<PathBuf> {
     stores
 }
 
-async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
-    let mut row = Row {
+async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Cluster {
+    let mut row = Cluster {
         name: dir.name().to_string(),
         managers: 0,
         workers: 0,
         running: 0,
         subnet: String::new(),
+        bridge: String::new(),
+        suite: String::new(),
+        directory: dir.path().to_owned(),
         error: String::new(),
     };
     match dir.record() {
-        Ok(Some(record)) => row.subnet = record.network.subnet.to_string(),
+        Ok(Some(record)) => {
+            row.subnet = record.network.subnet.to_string();
+            row.bridge = record.network.bridge;
+            row.suite = record.image.suite;
+        }
         Ok(None) => row.error = "creation was interrupted".to_owned(),
         Err(error) => row.error = skep_sys::chain(&error),
     }
@@ -113,7 +141,7 @@ async fn look(dir: &ClusterDir, driver: &AnyDriver) -> Row {
     row
 }
 
-impl Row {
+impl Cluster {
     fn state(&self) -> &'static str {
         match (self.running, self.managers + self.workers) {
             _ if !self.error.is_empty() => "broken",
@@ -121,21 +149,6 @@ impl Row {
             (running, all) if running == all => "running",
             _ => "partly",
         }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        let state = match self.state() {
-            "partly" => format!("{}/{} running", self.running, self.managers + self.workers),
-            state => state.to_owned(),
-        };
-        vec![
-            self.name.clone(),
-            state,
-            self.managers.to_string(),
-            self.workers.to_string(),
-            self.subnet.clone(),
-            self.error.clone(),
-        ]
     }
 
     fn json(&self) -> Value {

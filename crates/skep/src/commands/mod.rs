@@ -37,14 +37,17 @@ use clap::{Args, CommandFactory};
 pub use alias::InstallAlias;
 pub use bench::Bench;
 pub use cache::CacheCommand;
+pub use certs::Certs;
 pub use config::Config;
 pub(crate) use doctor::require;
 pub use down::Down;
 pub use hosts::HostsCommand;
+pub use image::ImageList;
 pub use init::Init;
+pub use ls::List;
 pub use man::Man;
 pub use node::{NodeInspect, NodeList};
-pub use stack::StackServices;
+pub use stack::{StackList, StackServices, StackTasks};
 pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};

@@ -1,16 +1,22 @@
 //! `skep status`.
 
+mod nodes;
+
 use serde_json::{Value, json};
 use skep_core::model::{NodeName, Role};
-use skep_core::observed::{EngineState, Leftover, Member, Observed, ObservedNode};
+use skep_core::observed::{EngineState, Leftover, Observed};
 use skep_core::readiness::{Check, Subject, Verdict, verifiable};
 use skep_ops::Run;
 use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
+use nodes::is_well;
+pub(super) use nodes::{NodeRow, node_document, node_rows};
+
 use crate::cli::{Output, Status};
 use crate::context::Context;
 use crate::error::{CliError, code};
+use crate::listing::text_table;
 use crate::render::table::table;
 use crate::render::write_document;
 use crate::{out, outln};
@@ -116,27 +122,8 @@ fn checked(check: &Check, dir: &ClusterDir) -> Value {
     })
 }
 
-fn member<'a>(node: &ObservedNode, seen: &'a Observed) -> Option<&'a Member> {
-    match &node.engine {
-        EngineState::Member { id, .. } => seen.swarm.as_ref()?.member(id),
-        _ => None,
-    }
-}
-
-fn is_well(node: &ObservedNode, seen: &Observed) -> bool {
-    member(node, seen).is_some_and(|member| member.ready)
-}
-
-/// Returns the nodes for people.
-pub(super) fn node_table(seen: &Observed) -> String {
-    let header =
-        ["NODE", "ROLE", "MACHINE", "ADDRESS", "SWARM", "AVAILABILITY", "ENGINE", "LABELS"];
-    let rows: Vec<_> = seen.nodes.iter().map(|(name, node)| cells(name, node, seen)).collect();
-    table(&header, &rows)
-}
-
 fn print(dir: &ClusterDir, seen: &Observed) {
-    out!("{}", node_table(seen));
+    out!("{}", text_table(&node_rows(seen), false));
     outln!();
     let yes = |there: bool, text: String| if there { text } else { format!("{text} (missing)") };
     if let Some(cluster) = &seen.cluster {
@@ -199,70 +186,6 @@ fn what(leftover: &Leftover) -> String {
         Leftover::Node(name) => format!("node {name} (unreadable record)"),
         Leftover::Directory => "a cluster (unreadable record)".to_owned(),
     }
-}
-
-fn cells(name: &NodeName, node: &ObservedNode, seen: &Observed) -> Vec<String> {
-    let member = member(node, seen);
-    let labels = member.map_or(&node.record.spec.labels, |member| &member.labels);
-    let labels: Vec<_> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    vec![
-        name.to_string(),
-        role(node, member).to_owned(),
-        machine(node),
-        node.record.address.to_string(),
-        swarm(node, member).to_owned(),
-        member.map(|member| member.availability.clone()).unwrap_or_default(),
-        node.engine.version().unwrap_or_default().to_owned(),
-        labels.join(","),
-    ]
-}
-
-fn role(node: &ObservedNode, member: Option<&Member>) -> &'static str {
-    match member {
-        Some(member) if member.leader => "leader",
-        Some(member) => member.role.as_str(),
-        None => node.record.spec.role.as_str(),
-    }
-}
-
-fn machine(node: &ObservedNode) -> String {
-    format!("{:?}", node.machine).to_lowercase()
-}
-
-fn swarm(node: &ObservedNode, member: Option<&Member>) -> &'static str {
-    match (&node.engine, member) {
-        (_, Some(member)) if member.ready => "ready",
-        (_, Some(_)) => "down",
-        (EngineState::Member { .. }, None) => "member",
-        (EngineState::Inactive { .. }, _) => "none",
-        (EngineState::Unreachable(_) | EngineState::Off, _) => "unknown",
-    }
-}
-
-/// Returns one node for programs.
-pub(super) fn node_document(node: &ObservedNode, seen: &Observed) -> Value {
-    let member = member(node, seen);
-    let spec = &node.record.spec;
-    let problem = match &node.engine {
-        EngineState::Unreachable(reason) => reason.as_str(),
-        _ => "",
-    };
-    json!({
-        "name": node.record.name(),
-        "role": member.map_or(spec.role, |member| member.role),
-        "leader": member.is_some_and(|member| member.leader),
-        "machine": node.machine,
-        "address": node.record.address,
-        "mac": node.record.mac,
-        "cpus": spec.cpus,
-        "memory": spec.memory,
-        "disk": spec.disk,
-        "swarm": swarm(node, member),
-        "availability": member.map(|member| member.availability.as_str()),
-        "engine": node.engine.version(),
-        "labels": member.map_or(&spec.labels, |member| &member.labels),
-        "problem": problem,
-    })
 }
 
 pub(super) fn json(dir: &ClusterDir, seen: &Observed) -> Value {

@@ -11,11 +11,12 @@ use skep_store::dm::MachineStore;
 
 use super::call::{load_each, variable};
 use super::driver::Machine;
-use super::row::{Row, look};
+use super::row::{Row as MachineRow, look};
 use super::say::Say;
 use super::vm::Vms;
 use crate::cli::{Cli, Command, NodeCommand};
 use crate::context::Context;
+use crate::listing::{Column, Row};
 
 /// How long a machine may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -110,11 +111,21 @@ fn is_node(context: &Context, name: &NodeName) -> bool {
 #[derive(Debug)]
 pub struct Listed {
     store: String,
-    row: Row,
+    row: MachineRow,
 }
 
-/// The header of [`Listed::cells`].
-pub const HEADER: [&str; 7] = ["MACHINE", "DRIVER", "STATE", "URL", "DOCKER", "STORE", "ERROR"];
+impl Row for Listed {
+    const NAME: &'static str = "Name";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::new("MACHINE", "Name", |it| it.row.name.clone()),
+        Column::new("DRIVER", "DriverName", |it| it.row.driver.clone()),
+        Column::new("STATE", "State", |it| it.row.state.word().to_lowercase()),
+        Column::new("URL", "URL", |it| it.row.url.clone()),
+        Column::new("DOCKER", "DockerVersion", |it| it.row.version.clone()),
+        Column::new("STORE", "Store", |it| it.store.clone()),
+        Column::new("ERROR", "Error", |it| it.row.error.clone()),
+    ];
+}
 
 /// Lists the machines of a store, all asked at once.
 pub async fn list(root: &Path, vms: &Arc<dyn Vms>) -> Vec<Listed> {
@@ -122,7 +133,7 @@ pub async fn list(root: &Path, vms: &Arc<dyn Vms>) -> Vec<Listed> {
     let say = Say::new(false);
     let load = |name: &str| Ok(Machine::new(store.load(name)?, Arc::clone(vms), say.clone()));
     let (machines, broken) = load_each(&store, load).unwrap_or_default();
-    let mut rows: Vec<_> = broken.iter().map(|(name, why)| Row::broken(name, why)).collect();
+    let mut rows: Vec<_> = broken.iter().map(|(name, why)| MachineRow::broken(name, why)).collect();
     rows.extend(look(&machines, LIMIT, true).await);
     rows.sort_by(|a, b| a.name.cmp(&b.name));
     let store = root.display().to_string();
@@ -130,19 +141,10 @@ pub async fn list(root: &Path, vms: &Arc<dyn Vms>) -> Vec<Listed> {
 }
 
 impl Listed {
-    /// Returns the cells of a table's row.
-    #[must_use]
-    pub fn cells(&self) -> Vec<String> {
-        let Row { name, driver, state, url, version, error, .. } = &self.row;
-        let state = state.word().to_lowercase();
-        let cells = [name, driver, &state, url, version, &self.store, error];
-        cells.into_iter().cloned().collect()
-    }
-
     /// Returns it for programs.
     #[must_use]
     pub fn json(&self) -> Value {
-        let Row { name, driver, state, url, version, error, .. } = &self.row;
+        let MachineRow { name, driver, state, url, version, error, .. } = &self.row;
         json!({
             "name": name,
             "driver": driver,

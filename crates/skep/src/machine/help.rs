@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::argparse::Opt;
 use super::table::{COMMANDS, CommandSpec};
-use super::tabwriter::{self, align};
+use crate::render::tabwriter::{self, align};
 
 /// The version that is told: scripts cut it out and compare it.
 pub const VERSION: &str = "0.16.2, build bd45ab13";

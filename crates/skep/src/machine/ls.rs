@@ -10,7 +10,7 @@ use super::driver::Machine;
 use super::failure::Failure;
 use super::filter::Filters;
 use super::row::{Row, look};
-use super::tabwriter::{TABLE, align};
+use crate::render::tabwriter::{TABLE, align};
 use crate::template::{Template, Value};
 use crate::{out, outln};
 

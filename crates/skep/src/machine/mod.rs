@@ -34,7 +34,6 @@ pub mod say;
 mod show;
 mod ssh;
 pub mod table;
-pub mod tabwriter;
 pub mod vm;
 mod wanted;
 

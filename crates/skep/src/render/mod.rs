@@ -6,6 +6,7 @@ pub mod progress;
 pub mod shown;
 pub mod streams;
 pub mod table;
+pub mod tabwriter;
 pub mod timings;
 pub mod yaml;
 
@@ -72,11 +73,15 @@ pub fn write_changes(changes: &[Change]) {
 
 /// Prints what is for programs.
 pub fn write_document(output: Output, value: &Value) {
-    let text = match output {
+    write_exact(document_text(output, value).as_bytes());
+}
+
+/// Returns what is for programs.
+pub fn document_text(output: Output, value: &Value) -> String {
+    shown::document(match output {
         Output::Yaml => yaml::yaml(value),
         Output::Json | Output::Table => format!("{value:#}\n"),
-    };
-    write_exact(shown::document(text).as_bytes());
+    })
 }
 
 /// Prints a result, as `print!` does, to a reader that may go away.

@@ -3,19 +3,19 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 use skep_core::model::{NodeFilter, NodeName};
 use skep_core::observed::Observed;
 use skep_core::plan::PlanError;
 use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
-use super::super::status::{node_document, node_table};
+use super::super::status::{NodeRow, node_document, node_rows};
 use super::select;
 use crate::cli::{ClusterOption, Output};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::out;
+use crate::listing::Listing;
 use crate::render::write_document;
 
 /// The number of the JSON outputs' format.
@@ -29,9 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct NodeList {
     #[command(flatten)]
     cluster: ClusterOption,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    listing: Listing<NodeRow>,
 }
 
 /// `skep node inspect`.
@@ -58,12 +57,9 @@ enum Format {
 }
 
 pub(super) async fn list(context: &Context, args: &NodeList) -> Result<(), CliError> {
+    let printer = args.listing.printer()?;
     let (dir, seen) = look(context, &args.cluster).await?;
-    match args.output {
-        Output::Table => out!("{}", node_table(&seen)),
-        output => print(output, &dir, &seen, seen.nodes.keys()),
-    }
-    Ok(())
+    printer.print(&node_rows(&seen), || document(&dir, &seen, seen.nodes.keys()))
 }
 
 pub(super) async fn inspect(context: &Context, args: &NodeInspect) -> Result<(), CliError> {
@@ -81,7 +77,7 @@ pub(super) async fn inspect(context: &Context, args: &NodeInspect) -> Result<(),
         Format::Json => Output::Json,
         Format::Yaml => Output::Yaml,
     };
-    print(output, &dir, &seen, names.iter());
+    write_document(output, &document(&dir, &seen, names.iter()));
     Ok(())
 }
 
@@ -94,12 +90,11 @@ async fn look(
     Ok((dir, seen))
 }
 
-fn print<'a>(
-    output: Output,
+fn document<'a>(
     dir: &ClusterDir,
     seen: &Observed,
     names: impl Iterator<Item = &'a NodeName>,
-) {
+) -> Value {
     let nodes: Vec<_> = names.map(|name| node_document(&seen.nodes[name], seen)).collect();
-    write_document(output, &json!({"format": FORMAT, "cluster": dir.name(), "nodes": nodes}));
+    json!({"format": FORMAT, "cluster": dir.name(), "nodes": nodes})
 }

@@ -16,6 +16,7 @@ use skep_store::ClusterDir;
 
 use compose::Checked;
 pub(super) use explain::judge_ending;
+pub use list::{StackList, StackTasks};
 pub(super) use of_file::{check_stacks, deploy_stacks};
 pub use services::StackServices;
 use skep_ops::Run;

@@ -5,12 +5,10 @@ use serde_json::{Value, json};
 use skep_core::services::{Mode, Service, Standing, Status, View, judge};
 
 use super::list::{ports, view_of};
-use crate::cli::{ClusterOption, Output};
+use crate::cli::ClusterOption;
 use crate::context::Context;
 use crate::error::CliError;
-use crate::out;
-use crate::render::table::table;
-use crate::render::write_document;
+use crate::listing::{Column, Listing, Row};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;
@@ -20,53 +18,60 @@ const FORMAT: u32 = 1;
 pub struct StackServices {
     #[command(flatten)]
     cluster: ClusterOption,
-    /// Output format.
-    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
-    output: Output,
+    #[command(flatten)]
+    listing: Listing<ServiceRow>,
     /// The stack.
     #[arg(value_name = "STACK")]
     name: String,
 }
 
+/// A service, and how it is.
+#[derive(Debug)]
+struct ServiceRow {
+    service: Service,
+    status: Status,
+}
+
+impl Row for ServiceRow {
+    const NAME: &'static str = "Name";
+    const ID: &'static str = "ID";
+    const COLUMNS: &'static [Column<Self>] = &[
+        Column::wide("ID", "ID", |it| it.service.id.clone()),
+        Column::new("SERVICE", "Name", |it| it.service.name.clone()),
+        Column::new("MODE", "Mode", |it| mode(&it.service).to_owned()),
+        Column::new("TASKS", "Replicas", |it| {
+            format!("{}/{}", it.status.running, it.status.wanted)
+        }),
+        Column::new("STATE", "State", |it| state(&it.status).to_owned()),
+        Column::wide("NODES", "Nodes", |it| {
+            it.status.nodes.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+        }),
+        Column::new("IMAGE", "Image", |it| it.service.image.clone()),
+        Column::new("PORTS", "Ports", |it| ports(&it.service).join(",")),
+        Column::new("PROBLEM", "Problem", |it| {
+            it.status.problem.as_ref().map(ToString::to_string).unwrap_or_default()
+        }),
+    ];
+}
+
 pub(super) async fn run(context: &Context, args: &StackServices) -> Result<u8, CliError> {
-    let view = view_of(context, &args.cluster, &args.name).await?;
-    let statuses = judge(&view);
-    match args.output {
-        Output::Table => {
-            let header = ["SERVICE", "MODE", "TASKS", "STATE", "IMAGE", "PORTS", "PROBLEM"];
-            let rows: Vec<_> =
-                rows(&view, &statuses).map(|(service, it)| cells(service, it)).collect();
-            out!("{}", table(&header, &rows));
-        }
-        output => write_document(output, &document(&args.name, &view, &statuses)),
-    }
+    let printer = args.listing.printer()?;
+    let rows = rows(view_of(context, &args.cluster, &args.name).await?);
+    printer.print(&rows, || document(&args.name, &rows))?;
     Ok(0)
 }
 
 /// Returns each service with how it is, by name.
-fn rows<'a>(
-    view: &'a View,
-    statuses: &'a [Status],
-) -> impl Iterator<Item = (&'a Service, &'a Status)> {
-    let mut rows: Vec<_> = view.services.iter().zip(statuses).collect();
-    rows.sort_by_key(|(service, _)| &service.name);
-    rows.into_iter()
+fn rows(view: View) -> Vec<ServiceRow> {
+    let statuses = judge(&view);
+    let pairs = view.services.into_iter().zip(statuses);
+    let mut rows: Vec<_> = pairs.map(|(service, status)| ServiceRow { service, status }).collect();
+    rows.sort_by(|a, b| a.service.name.cmp(&b.service.name));
+    rows
 }
 
-fn cells(service: &Service, status: &Status) -> Vec<String> {
-    vec![
-        service.name.clone(),
-        mode(service).to_owned(),
-        format!("{}/{}", status.running, status.wanted),
-        state(status).to_owned(),
-        service.image.clone(),
-        ports(service).join(","),
-        status.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
-    ]
-}
-
-fn document(stack: &str, view: &View, statuses: &[Status]) -> Value {
-    let service = |(service, status): (&Service, &Status)| {
+fn document(stack: &str, rows: &[ServiceRow]) -> Value {
+    let service = |ServiceRow { service, status }: &ServiceRow| {
         json!({
             "name": service.name,
             "id": service.id,
@@ -80,7 +85,7 @@ fn document(stack: &str, view: &View, statuses: &[Status]) -> Value {
             "problem": status.problem.as_ref().map(ToString::to_string),
         })
     };
-    let services: Vec<_> = rows(view, statuses).map(service).collect();
+    let services: Vec<_> = rows.iter().map(service).collect();
     json!({"format": FORMAT, "stack": stack, "services": services})
 }
 
@@ -118,7 +123,7 @@ mod tests {
             mode: Mode::Job(0),
             ..view.services[0].clone()
         });
-        let document = document("shop", &view, &judge(&view));
+        let document = document("shop", &rows(view));
         let document = assert_described("stack-services", &document.to_string());
         let names: Vec<_> =
             document["services"].as_array().unwrap().iter().map(|it| &it["name"]).collect();

@@ -18,6 +18,9 @@ pub const HELP: Fill = Fill { least: 0, padding: 1, tabs: true };
 /// The columns of a table of machines.
 pub const TABLE: Fill = Fill { least: 5, padding: 3, tabs: false };
 
+/// The columns of other tables.
+pub const COLUMNS: Fill = Fill { least: 0, padding: 3, tabs: false };
+
 const STOP: usize = 8;
 
 /// Lines the cells of a text up.
