@@ -270,14 +270,17 @@ pub fn remove_file(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Makes a symbolic link, if it is not there; what else has its name is left alone.
+/// Makes a symbolic link with the directories that lead to it, if it is not there; what else has its name is left alone.
 ///
 /// # Errors
 ///
-/// If the directory is missing or read-only, or something else has the name.
+/// If a directory cannot be made or written to, or something else has the name.
 pub fn ensure_link(link: &Path, target: &Path) -> Result<(), FileError> {
     if std::fs::read_link(link).is_ok_and(|found| found == target) {
         return Ok(());
+    }
+    if let Some(dir) = link.parent() {
+        std::fs::create_dir_all(dir).map_err(|source| FileError::new("make", dir, source))?;
     }
     std::os::unix::fs::symlink(target, link).map_err(|source| FileError::new("make", link, source))
 }

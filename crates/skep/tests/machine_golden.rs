@@ -264,9 +264,9 @@ fn virtual_machines_have_their_options_and_are_refused_with_the_reason() {
         "docker-machine create -d qemu --help | grep qemu-",
         "docker-machine create -d kvm --kvm-memory 200 node0",
         "docker-machine create --virtualbox-disk-size=2000 node0",
-        "docker-machine create -d kvm2 --kvm-network br0 node0",
-        "docker-machine create -d kvm2 --kvm-ssh-user root node0",
-        "docker-machine create -d kvm --kvm-cache-mode unsafe node0",
+        "docker-machine create -d kvm --kvm-memory 99999999 node0 2>&1 | sed 's/has .* MiB/has N MiB/'",
+        "docker-machine create -d kvm2 --kvm-cpu-count 0 node0",
+        "docker-machine create --virtualbox-hostonly-cidr 192.168.99.1 node0",
         "docker-machine create -d kvm a..b",
         "docker-machine create -d qemu --qemu-memory lots node0 2>&1 | tail -n 1",
         "docker-machine ls",
@@ -389,4 +389,73 @@ async fn serve(config: &Config) -> u16 {
         }
     });
     port
+}
+
+#[test]
+fn paths_with_blanks_reach_the_programs_that_split_words() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("a b")).unwrap();
+    let key = place.path("a b/it's key");
+    std::fs::write(&key, "").unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    let key = key.to_str().unwrap();
+    place.put(
+        "box",
+        "generic",
+        serde_json::json!({"IPAddress": "127.0.0.1", "SSHUser": "me", "SSHPort": 22,
+            "SSHKeyPath": key, "EnginePort": 2376}),
+    );
+    for program in ["scp", "rsync", "sshfs"] {
+        place.program(program, "printf '<%s>\\n' \"$@\"");
+    }
+    // rsync splits its command at blanks, and takes one level of quotes away; ssh(1) takes the next one.
+    let said = place.say("docker-machine scp -d box:/a .");
+    assert!(said.contains("'IdentityFile=\"ROOT/a b/it''s key\"'>"), "{said}");
+    let said = place.say("docker-machine mount box:/a /mnt");
+    assert!(said.contains("<IdentityFile=\"ROOT/a b/it's key\">"), "{said}");
+}
+
+#[test]
+fn a_directory_for_the_alias_is_made() {
+    let place = Place::new();
+    let said = place.say(&format!("{} install-alias bin/new/dir", env!("CARGO_BIN_EXE_skep")));
+    assert!(said.ends_with("\nbin/new/dir/docker-machine\n"), "{said}");
+    assert!(
+        place.say("bin/new/dir/docker-machine version").contains("docker-machine version 0.16.2")
+    );
+}
+
+/// A host answers for a while after it was told to restart; `restart` waits for the boot after.
+#[test]
+fn restart_waits_until_a_host_has_gone_and_come_back() {
+    let place = Place::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    place.put(
+        "box",
+        "generic",
+        serde_json::json!({"IPAddress": "127.0.0.1", "SSHUser": "me", "SSHPort": port,
+            "SSHKeyPath": "", "EnginePort": 2376}),
+    );
+    // It goes on answering twice, is away once, and has then been started anew.
+    place.program(
+        "ssh",
+        r#"for word; do command=$word; done
+        case $command in
+        *boot_id) ;;
+        *shutdown*) echo told >>calls; exit 255 ;;
+        *) echo "$command" >>calls; exit 0 ;;
+        esac
+        [ -e calls ] || { echo boot-1; exit; }
+        echo looked >>calls
+        case $(grep -c looked calls) in
+        1 | 2) echo boot-1 ;;
+        3) exit 255 ;;
+        *) echo boot-2 ;;
+        esac"#,
+    );
+    let said = place.say("docker-machine restart box");
+    let calls = std::fs::read_to_string(place.path("calls")).unwrap();
+    assert!(calls.starts_with("told\nlooked\nlooked\nlooked\nlooked\n"), "{calls}\n{said}");
+    assert!(said.contains("Restarted machines may have new IP addresses"), "{said}");
 }

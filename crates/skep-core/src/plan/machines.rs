@@ -3,11 +3,33 @@
 //! What they share is a cluster without a swarm, whose record has no nodes: each machine's own record is
 //! what is wanted of it.
 
+use ipnet::Ipv4Net;
+
 use super::machine::{plan_base, plan_machine};
+use super::network::user_of;
 use super::up::{Birth, cluster_record, node_records};
 use super::{NodeAction, Plan, PlanError, Step, plan_down};
 use crate::model::{ClusterRecord, ClusterSpec, NodeName, NodeSpec};
-use crate::observed::{Leftover, Observed};
+use crate::observed::{HostFacts, Leftover, Observed};
+
+/// Where users of a driver of docker-machine expect its machines: scripts and tutorials have addresses written down.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsualAddresses {
+    /// The network, which is taken if it is free.
+    pub subnet: Option<Ipv4Net>,
+    /// The place of the first machine in the network, counted from the first address that a machine can have.
+    pub first: u32,
+}
+
+impl UsualAddresses {
+    /// Returns the network if nothing uses it and this user may have it.
+    fn free(self, host: &HostFacts) -> Option<Ipv4Net> {
+        let may_have = |subnet: &Ipv4Net| {
+            host.granted.as_ref().is_none_or(|granted| granted.iter().any(|it| it.contains(subnet)))
+        };
+        self.subnet.filter(|subnet| may_have(subnet) && user_of(*subnet, host).is_none())
+    }
+}
 
 /// Plans the machines of `spec` up to engines that answer, with all that they stand on; others are
 /// left alone.
@@ -19,14 +41,17 @@ pub fn plan_machines_up(
     spec: &ClusterSpec,
     seen: &Observed,
     birth: Birth,
+    usual: UsualAddresses,
 ) -> Result<Plan, PlanError> {
     let problems: Vec<_> = spec.nodes.iter().flat_map(NodeSpec::problems).collect();
     if !problems.is_empty() {
         return Err(PlanError::Spec(problems));
     }
     let mut plan = Plan::default();
+    let usual_subnet = || usual.free(&seen.host).filter(|_| seen.cluster.is_none());
+    let spec = &ClusterSpec { subnet: spec.subnet.or_else(usual_subnet), ..spec.clone() };
     let record = ClusterRecord { nodes: Vec::new(), ..cluster_record(spec, seen)? };
-    let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
+    let records = node_records(spec, seen, &record.network, usual.first, &mut plan.warnings)?;
     let machines: Vec<_> = records.iter().collect();
     let base = plan_base(&mut plan, &record, seen, &machines, birth);
     let base = base.with_keys(NodeAction::EnsureMachineKeys);

@@ -38,7 +38,8 @@ pub use down::{plan_down, plan_down_parting};
 pub use hosts::plan_hostnames;
 pub use images::{plan_bake, plan_load, without_images};
 pub use machines::{
-    plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
+    UsualAddresses, plan_machine_engine, plan_machine_removal, plan_machine_upgrade,
+    plan_machines_up,
 };
 pub use network::{is_in_use, subnet_pool};
 pub use nodes::{Parting, plan_parting, plan_remove_nodes};

@@ -89,7 +89,7 @@ pub fn plan_up_without(
     }
     let mut plan = Plan { warnings: spec.warnings(), ..Plan::default() };
     let record = cluster_record(spec, seen)?;
-    let records = node_records(spec, seen, &record.network, &mut plan.warnings)?;
+    let records = node_records(spec, seen, &record.network, 0, &mut plan.warnings)?;
     warn_about_unwanted(spec, seen, &mut plan.warnings);
     warn_about_peers(spec, seen, &mut plan.warnings);
     if record.image != spec.image {
@@ -209,6 +209,7 @@ pub(super) fn node_records(
     spec: &ClusterSpec,
     seen: &Observed,
     network: &NetworkRecord,
+    first: u32,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<NodeRecord>, PlanError> {
     let mut taken: Vec<u32> = seen.nodes.values().map(|node| node.record.index).collect();
@@ -221,7 +222,8 @@ pub(super) fn node_records(
                 NodeRecord { spec: node.clone(), ..existing.record.clone() }
             }
             None => {
-                let index = (0..room).find(|index| !taken.contains(index)).ok_or_else(|| {
+                let mut places = (first.min(room)..room).chain(0..first.min(room));
+                let index = places.find(|index| !taken.contains(index)).ok_or_else(|| {
                     PlanError::SubnetFull { subnet: network.subnet, node: node.name.clone() }
                 })?;
                 taken.push(index);

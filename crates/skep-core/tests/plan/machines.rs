@@ -4,8 +4,8 @@ use insta::assert_snapshot;
 use skep_core::model::{ClusterSpec, Role};
 use skep_core::observed::{Leftover, Observed};
 use skep_core::plan::{
-    Birth, Plan, plan_machine_engine, plan_machine_removal, plan_machine_upgrade, plan_machines_up,
-    reservation,
+    Birth, NodeAction, Plan, UsualAddresses, plan_machine_engine, plan_machine_removal,
+    plan_machine_upgrade, plan_machines_up, reservation,
 };
 
 use crate::carry_out::{Crash, Dice, End, execute};
@@ -22,7 +22,8 @@ fn look(world: &World) -> Observed {
 }
 
 fn plan_up(world: &World, index: usize) -> Plan {
-    plan_machines_up(&one(index), &look(world), Birth::Fork { restart_engine: false }).unwrap()
+    let birth = Birth::Fork { restart_engine: false };
+    plan_machines_up(&one(index), &look(world), birth, UsualAddresses::default()).unwrap()
 }
 
 fn carry_out(world: &mut World, plan: &Plan) {
@@ -45,6 +46,42 @@ fn the_first_machine_and_the_second() {
     assert_snapshot!("reservation_of_machines", reservation(plan_up(&world, 0)));
     assert_snapshot!("second_machine", plan_up(&machines(1), 1));
     assert!(plan_up(&machines(2), 1).is_empty());
+}
+
+/// Scripts and tutorials have 192.168.99.100 written down.
+#[test]
+fn the_first_machine_has_the_address_that_scripts_expect_if_its_network_is_free() {
+    let subnet = "192.168.99.0/24".parse().unwrap();
+    let usual = UsualAddresses { subnet: Some(subnet), first: 98 };
+    let birth = Birth::Fork { restart_engine: false };
+    let place = |world: &World, index: usize, spec: ClusterSpec| {
+        let plan = plan_machines_up(&spec, &look(world), birth, usual).unwrap();
+        let record = plan.steps.iter().find_map(|step| match step.action.on_node() {
+            Some(NodeAction::RecordNode(record)) => Some(record.address.to_string()),
+            _ => None,
+        });
+        (plan, record.unwrap_or_else(|| panic!("machine {index} is not recorded")))
+    };
+    let mut world = World::default();
+    let (plan, address) = place(&world, 0, one(0));
+    assert_eq!(address, "192.168.99.100");
+    carry_out(&mut world, &plan);
+    assert_eq!(place(&world, 1, one(1)).1, "192.168.99.101");
+    let other = ClusterSpec { subnet: Some("10.5.0.0/24".parse().unwrap()), ..one(0) };
+    assert_eq!(place(&World::default(), 0, other).1, "10.5.0.100", "what is asked for counts");
+
+    let mut world = World::default();
+    world.host.subnets.push((subnet, "vboxnet0".into()));
+    assert_eq!(place(&world, 0, one(0)).1, "10.193.0.100");
+    let mut world = World::default();
+    world.host.granted = Some(vec!["172.20.0.0/23".parse().unwrap()]);
+    assert_eq!(
+        place(&world, 0, one(0)).1,
+        "172.20.0.100",
+        "what this user may not have is not taken"
+    );
+    world.host.granted = Some(vec!["172.20.0.0/29".parse().unwrap()]);
+    assert_eq!(place(&world, 0, one(0)).1, "172.20.0.2", "a small network has no place so high");
 }
 
 #[test]

@@ -30,7 +30,8 @@ const APPLY: &str = r#"
     printf '%s\n' "$daemon" >"$file.json"
     set --
     . "$file.new"
-    said=$(dockerd --validate --config-file "$file.json" "$@" 2>&1) || case $said in
+    # The engine names the first option that it does not know: one of the user's, before ours.
+    said=$(dockerd "$@" --validate --config-file "$file.json" 2>&1) || case $said in
     *"unknown flag: --validate"*) ;;
     *) rm "$file.new" "$file.json"; echo "$said" >&2; exit 1 ;;
     esac
@@ -71,24 +72,40 @@ impl StepContext<'_> {
         Ok(certificates::make_server(auth, user, node.as_str(), &address, master).await?)
     }
 
-    /// Gives the engine the options that are written down; one that has them already goes on.
-    pub(super) async fn configure_engine(&self, node: &NodeName) -> Result<(), Error> {
+    /// Gives the engine the options that are written down; one that has them already goes on. Options that it does
+    /// not know are left out and told: scripts give what engines knew years ago.
+    pub(super) async fn configure_engine(
+        &self,
+        index: usize,
+        node: &NodeName,
+    ) -> Result<(), Error> {
         let machine = self.machine(node)?;
         let config = self.config(node)?;
-        let setup = EngineSetup::of(&config);
+        let mut setup = EngineSetup::of(&config);
         let shell = self.driver.shell(&machine);
         let limit = self.limit(Some(node), Duration::from_secs(20));
         let read = ["/bin/cat", DAEMON_FILE];
         let text = shell.succeed("the look at the engine's options", &read, b"", limit).await?;
-        let mut daemon: Map<String, Value> = serde_json::from_slice(&text.stdout)
+        let own: Map<String, Value> = serde_json::from_slice(&text.stdout)
             .map_err(|source| Error::Guest { file: DAEMON_FILE, source })?;
-        // The engine refuses what is both in its file and on its command line.
-        daemon.retain(|key, _| !setup.has_flag(key));
-        let daemon = serde_json::to_string_pretty(&daemon).expect("a map has only text keys");
-        let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon];
-        let what = "the set-up of the engine's options";
-        shell.succeed(what, &argv, setup.render().as_bytes(), limit).await?;
-        Ok(())
+        loop {
+            let mut daemon = own.clone();
+            // The engine refuses what is both in its file and on its command line.
+            daemon.retain(|key, _| !setup.has_flag(key));
+            let daemon = serde_json::to_string_pretty(&daemon).expect("a map has only text keys");
+            let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon];
+            let what = "the set-up of the engine's options";
+            let done = shell.succeed(what, &argv, setup.render().as_bytes(), limit).await;
+            let Err(error) = done else { return Ok(()) };
+            // Each turn leaves one out, so this ends.
+            let Some(unknown) = setup.without_unknown(&skep_sys::chain(&error)) else {
+                return Err(error.into());
+            };
+            self.progress(
+                index,
+                format!("--engine-opt {unknown}: left out, as this engine does not know it"),
+            );
+        }
     }
 
     /// Brings the engine's packages up to date, and tells which have changed.

@@ -5,6 +5,7 @@
 //! fails takes with it only those that need it; whether the others go on is the caller's word.
 
 mod checks;
+mod engine_ends;
 mod images;
 mod machines;
 mod members;
@@ -185,6 +186,14 @@ pub enum Error {
         behind_ns: i64,
         /// What the engine, or the connection to it, said.
         reason: String,
+    },
+    /// An engine ends as often as it is started.
+    #[error("the engine of {node} ends whenever it is started: {said}")]
+    EngineEnds {
+        /// The node.
+        node: NodeName,
+        /// What its log says last.
+        said: String,
     },
     /// What a step acts on is not written down.
     #[error("{0} has no record")]

@@ -89,6 +89,19 @@ impl EngineSetup {
         self.flags.iter().any(|(flag, _)| flag == name)
     }
 
+    /// Leaves out the option that the engine says it does not know, with all its values, and returns its name; none
+    /// if it says nothing of the kind, or of another option.
+    pub fn without_unknown(&mut self, said: &str) -> Option<String> {
+        let (_, rest) = said.split_once("unknown flag: --")?;
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '-').unwrap_or(rest.len());
+        let name = &rest[..end];
+        if !self.has_flag(name) {
+            return None;
+        }
+        self.flags.retain(|(flag, _)| flag != name);
+        Some(name.to_owned())
+    }
+
     /// Returns a fragment for sh(1) that sets variables and arguments; empty if nothing is asked for.
     #[must_use]
     pub fn render(&self) -> String {
@@ -149,5 +162,28 @@ mod tests {
         insta::assert_snapshot!(setup.render());
         let (words, lines) = setup.render_for_systemd();
         insta::assert_snapshot!("options_for_systemd", format!("{words}\n{lines}"));
+    }
+    #[test]
+    fn what_the_engine_does_not_know_is_left_out_and_the_rest_stays() {
+        let mut config = Config::new(Path::new("/s"), "box", "kvm");
+        let list = |values: &[&str]| Some(values.iter().map(|it| (*it).to_owned()).collect());
+        let options = &mut config.host_options.engine_options;
+        options.labels = list(&["a=b"]);
+        options.arbitrary_flags =
+            list(&["cluster-store=consul://x:8500", "cluster-advertise=eth1:2376"]);
+        let mut setup = EngineSetup::of(&config);
+        // As dockerd 26.1 says it, within what the command that was run is told with.
+        let said = |flag: &str| {
+            format!(
+                "it failed (exit status 125): unknown flag: --{flag}\nSee 'dockerd --help'., end"
+            )
+        };
+        assert_eq!(setup.without_unknown(&said("cluster-store")).as_deref(), Some("cluster-store"));
+        assert_eq!(setup.without_unknown(&said("cluster-store")), None, "it is gone already");
+        let advertise = "cluster-advertise";
+        assert_eq!(setup.without_unknown(&said(advertise)).as_deref(), Some(advertise));
+        assert_eq!(setup.without_unknown("failed to start daemon"), None);
+        let rendered = setup.render();
+        assert!(rendered.contains("--label=a=b") && !rendered.contains("cluster"), "{rendered}");
     }
 }

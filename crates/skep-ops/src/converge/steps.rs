@@ -14,6 +14,7 @@ use skep_net::network;
 use skep_store::Machine;
 use skep_store::pki::{self, rotation};
 
+use super::engine_ends::Ends;
 use super::patience::Patience;
 use super::{Error, StepContext, provision};
 
@@ -188,7 +189,7 @@ impl StepContext<'_> {
             }
             NodeAction::SetRegistry(registries) => self.set_registry(node, registries).await?,
             NodeAction::RestartEngine => self.restart_engine(node).await?,
-            NodeAction::ConfigureEngine => self.configure_engine(node).await?,
+            NodeAction::ConfigureEngine => self.configure_engine(index, node).await?,
             NodeAction::UpgradeEngine => self.upgrade_engine(index, node).await?,
             NodeAction::AwaitEngine => self.await_engine(node).await?,
             NodeAction::InitSwarm => self.init_swarm(node).await?,
@@ -376,11 +377,13 @@ impl StepContext<'_> {
         let engine = self.engine(node)?;
         let limit = self.limit(Some(node), Duration::from_secs(20));
         let mut refused = None;
+        let mut ends = Ends::new();
         self.poll("for the engine to respond", limit, async || match engine.part().await {
             Ok(Part::Unsettled(state)) => Ok(Err(format!("its part in the swarm is {state}"))),
             Ok(_) => Ok(Ok(())),
             Err(error) => {
                 self.driver.check_alive(&machine)?;
+                self.check_ends(node, &machine, &mut ends).await?;
                 if !error.is_refused_certificate() {
                     refused = None;
                 } else if refused.get_or_insert_with(Instant::now).elapsed() > FOLLOWS {

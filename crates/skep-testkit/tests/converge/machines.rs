@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use skep_core::model::{ClusterSpec, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Birth, Plan, StopMode, plan_machine_engine, plan_machine_removal, plan_machines_up, plan_stop,
-    reservation,
+    Birth, Plan, StopMode, UsualAddresses, plan_machine_engine, plan_machine_removal,
+    plan_machines_up, plan_stop, reservation,
 };
 use skep_ops::observe::Damage;
 use skep_store::dm::{Config, MachineStore};
@@ -40,7 +40,7 @@ async fn step(
 }
 
 fn plan_up(name: &str, seen: &Observed) -> Plan {
-    plan_machines_up(&spec(name), seen, BIRTH).unwrap()
+    plan_machines_up(&spec(name), seen, BIRTH, UsualAddresses::default()).unwrap()
 }
 
 /// As `create`, and once it was cut off `start` and `provision`, do it.

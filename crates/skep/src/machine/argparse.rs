@@ -110,6 +110,19 @@ struct Setting {
     given: Vec<String>,
     /// From the environment, else the default.
     otherwise: Vec<String>,
+    /// Whether it is from the environment.
+    from_variable: bool,
+}
+
+/// Where the value of an option comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line, and it is another value than the default.
+    Line,
+    /// The environment, likewise.
+    Variable,
+    /// Neither, or the value is the default.
+    Default,
 }
 
 /// A line that breaks the grammar.
@@ -136,7 +149,9 @@ impl Given {
         let mut given = Self::default();
         for option in &all {
             let otherwise = from_env(option, env);
-            given.options.insert(option.names[0], Setting { given: Vec::new(), otherwise });
+            let from_variable = option.variable.and_then(env).is_some_and(|it| !it.is_empty());
+            let setting = Setting { given: Vec::new(), otherwise, from_variable };
+            given.options.insert(option.names[0], setting);
         }
         let mut used: Vec<&str> = Vec::new();
         let mut rest = line;
@@ -236,6 +251,31 @@ impl Given {
         let Some(setting) = self.options.get(name) else { return Vec::new() };
         let values = if setting.given.is_empty() { &setting.otherwise } else { &setting.given };
         values.clone()
+    }
+
+    /// Tells where the value of an option comes from.
+    #[must_use]
+    pub fn origin(&self, option: &Opt) -> Origin {
+        let Some(setting) = self.options.get(option.names[0]) else { return Origin::Default };
+        let differs = |values: &[String]| {
+            values.last().is_some_and(|it| match &option.kind {
+                Kind::Switch => go_bool(it) == Some(true),
+                Kind::Number(default) => go_int(it) != Ok(*default),
+                Kind::Text(default) => it != default,
+                Kind::List => true,
+            })
+        };
+        match (setting.given.is_empty(), differs(&setting.given), differs(&setting.otherwise)) {
+            (false, true, _) => Origin::Line,
+            (true, _, true) => Origin::Variable,
+            _ => Origin::Default,
+        }
+    }
+
+    /// Tells whether an option is on the line or in the environment, be it with its default.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        self.options.get(name).is_some_and(|it| it.from_variable || !it.given.is_empty())
     }
 
     fn last(&self, name: &str) -> Option<&String> {

@@ -12,7 +12,9 @@ use super::driver::{Kind, Machine, State};
 use super::failure::Failure;
 use super::power::{provision_new, wait_for};
 use super::say::Say;
+use super::table::CREATE_OPTIONS;
 use super::vm::VmSpec;
+use super::{options, share, support};
 use crate::out;
 
 /// Returns the driver that the whole line asks for: its options are known only when it is.
@@ -78,7 +80,10 @@ pub(super) async fn create(call: &Call) -> Result<(), Failure> {
     if driver == "virtualbox" {
         say.info(format!("({name}) The driver virtualbox stands for a virtual machine of skep"));
     }
-    check_before(call, &machine, wanted.as_ref()).await?;
+    let own = options::driver_options(&driver).unwrap_or_default();
+    let mut notes = support::notes(&[&CREATE_OPTIONS, own].concat(), &call.given);
+    notes.extend(check_before(call, &machine, wanted.as_ref()).await?);
+    notes.iter().for_each(|note| say.info(format!("({name}) {note}")));
     let not_saved =
         |error: Failure| Failure::new(format!("Error saving host to store: {}", error.text));
     call.create(&machine).map_err(not_saved)?;
@@ -217,10 +222,10 @@ async fn check_before(
     call: &Call,
     machine: &Machine,
     wanted: Option<&VmSpec>,
-) -> Result<(), Failure> {
+) -> Result<Vec<String>, Failure> {
     machine.calls("PreCreateCheck");
     if let Some(wanted) = wanted {
-        let checked = call.vms.check(wanted).await;
+        let checked = call.vms.check(call.store.root(), wanted).await;
         return checked.map_err(|error| Failure::pre_create(&error));
     }
     let key = ssh_key(machine);
@@ -228,7 +233,7 @@ async fn check_before(
         let text = format!("SSH key does not exist: {}", super::quote::go_quote(&key));
         return Err(Failure::pre_create(&text));
     }
-    Ok(())
+    Ok(Vec::new())
 }
 
 fn ssh_key(machine: &Machine) -> String {
@@ -261,6 +266,9 @@ async fn make(call: &Call, machine: &mut Machine, wanted: Option<&VmSpec>) -> Re
     say.info("Checking connection to Docker...");
     check(machine, false).await.map_err(|error| format!("Error checking the host: {error}"))?;
     say.info("Docker is up and running!");
+    if let Some(share) = wanted.and_then(|wanted| wanted.share.as_ref()) {
+        share::copy(call, machine, share).await;
+    }
     Ok(())
 }
 
@@ -297,9 +305,9 @@ mod tests {
 
     #[async_trait(?Send)]
     impl Vms for Removed {
-        async fn check(&self, _: &VmSpec) -> Result<(), String> {
+        async fn check(&self, _: &Path, _: &VmSpec) -> Result<Vec<String>, String> {
             assert!(!self.0.exists("box"), "it is checked before it is written down");
-            Ok(())
+            Ok(Vec::new())
         }
 
         async fn create(&self, _: &VmSpec, it: &mut Config, _: Tell<'_>) -> Result<(), String> {

@@ -6,11 +6,11 @@ use std::path::Path;
 use async_trait::async_trait;
 use clap::ValueEnum as _;
 use skep_core::event::Event;
-use skep_core::model::{ClusterSpec, ImageSpec, NodeName, NodeSpec};
+use skep_core::model::{ClusterName, ClusterSpec, ImageSpec, NodeName, NodeSpec};
 use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{
-    Birth, NodeAction, Plan, StopMode, plan_machine_engine, plan_machine_removal,
-    plan_machine_upgrade, plan_machines_up, plan_stop, reservation,
+    Birth, NodeAction, Plan, PlanError, StopMode, UsualAddresses, plan_machine_engine,
+    plan_machine_removal, plan_machine_upgrade, plan_machines_up, plan_stop, reservation,
 };
 use skep_driver::Driver as _;
 use skep_ops::Run;
@@ -25,7 +25,7 @@ use super::clusters::{self, BELONGS};
 use super::driver::State;
 use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
-use super::wanted::node_spec;
+use super::wanted::{node_spec, usual_addresses};
 use crate::cli::{Accel, Verification, Waiting};
 use crate::context::Context;
 use crate::error::CliError;
@@ -118,6 +118,30 @@ fn node_name(name: &str) -> Result<NodeName, String> {
     name.parse().map_err(|error: skep_core::model::NameError| error.to_string())
 }
 
+fn spec(
+    name: &ClusterName,
+    node: NodeSpec,
+    wanted: Option<&VmSpec>,
+) -> Result<ClusterSpec, String> {
+    let subnet = wanted.map_or(Ok(None), super::wanted::subnet)?;
+    Ok(ClusterSpec {
+        subnet: subnet.map(|(subnet, _)| subnet),
+        nodes: vec![node],
+        ..ClusterSpec::of_machines(name.clone(), 0, 0)
+    })
+}
+
+/// Plans a machine. The first one of a store decides which network all have.
+fn plan(
+    spec: &ClusterSpec,
+    seen: &Observed,
+    birth: Birth,
+    usual: UsualAddresses,
+) -> Result<Plan, PlanError> {
+    let subnet = spec.subnet.filter(|_| seen.cluster.is_none());
+    plan_machines_up(&ClusterSpec { subnet, ..spec.clone() }, seen, birth, usual)
+}
+
 impl Store<'_> {
     fn dir(&self) -> &ClusterDir {
         self.cluster.dir()
@@ -164,10 +188,15 @@ impl Store<'_> {
     }
 
     /// Brings a machine up to an engine that answers. One that cannot be forked is booted.
-    async fn bring_up(&self, spec: &ClusterSpec, tell: Tell<'_>) -> Result<(), String> {
+    async fn bring_up(
+        &self,
+        spec: &ClusterSpec,
+        usual: UsualAddresses,
+        tell: Tell<'_>,
+    ) -> Result<(), String> {
         let fork = Birth::Fork { restart_engine: false };
         let plan = |seen: &Observed, birth: Birth| {
-            plan_machines_up(spec, seen, birth).map_err(|error| error.to_string())
+            plan(spec, seen, birth, usual).map_err(|error| error.to_string())
         };
         let mut seen = self.look().await?;
         if seen.cluster.is_none() {
@@ -191,14 +220,6 @@ impl Store<'_> {
             |text| tell(&format!("({names}) {text}")),
         );
         settled.await.map_err(unsettled)
-    }
-
-    fn spec(&self, node: NodeSpec, wanted: Option<&VmSpec>) -> Result<ClusterSpec, String> {
-        Ok(ClusterSpec {
-            subnet: wanted.map_or(Ok(None), super::wanted::subnet)?,
-            nodes: vec![node],
-            ..ClusterSpec::of_machines(self.dir().name().clone(), 0, 0)
-        })
     }
 
     async fn end(&self, config: &Config, mode: StopMode) -> Result<(), String> {
@@ -247,15 +268,44 @@ fn narrate(event: &Event, plan: &Plan, tell: Tell<'_>) {
 
 #[async_trait(?Send)]
 impl Vms for Machines {
-    async fn check(&self, wanted: &VmSpec) -> Result<(), String> {
-        let problems = node_spec(wanted)?.problems();
-        if let Some(problem) = problems.first() {
+    async fn check(&self, root: &Path, wanted: &VmSpec) -> Result<Vec<String>, String> {
+        let node = node_spec(wanted)?;
+        if let Some(problem) = node.problems().first() {
             return Err(problem.to_string());
         }
-        super::wanted::check(wanted)?;
-        waiting_options()?;
-        let ready = crate::commands::require(self.context()?, &ImageSpec::default()).await;
-        ready.map_err(|error| told(&error))
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        super::wanted::check_memory(wanted, &meminfo)?;
+        let subnet = super::wanted::subnet(wanted)?;
+        let waiting = waiting_options()?;
+        let context = self.context()?;
+        let ready = crate::commands::require(context, &ImageSpec::default()).await;
+        ready.map_err(|error| told(&error))?;
+        // Nobody else is kept from the store meanwhile: what changes until then is told then.
+        let dir = ClusterDir::of_machines(root);
+        let run = context.run(Some(&waiting));
+        let seen = run.observe_machines(&dir, Damage::ListAll).await;
+        let seen = seen.map_err(|error| told(&error.into()))?;
+        let mut notes = Vec::new();
+        if wanted.engine.install_url != super::wanted::USUAL_INSTALL_URL
+            && !wanted.engine.install_url.is_empty()
+        {
+            notes.push("The image has an engine; --engine-install-url is not used".to_owned());
+        }
+        if let Some((subnet, note)) = subnet {
+            let recorded = seen.cluster.as_ref().map(|record| record.network.subnet);
+            match recorded.filter(|recorded| *recorded != subnet) {
+                Some(recorded) => notes.push(format!(
+                    "--virtualbox-hostonly-cidr: not used; the machines of this store have the network {recorded}"
+                )),
+                None => notes.extend(note),
+            }
+        }
+        let spec = spec(dir.name(), node, Some(wanted))?;
+        let usual = usual_addresses(&wanted.driver);
+        match plan(&spec, &seen, Birth::Fork { restart_engine: false }, usual) {
+            Ok(_) => Ok(notes),
+            Err(error) => Err(super::wanted::unplaced(&error, wanted)),
+        }
     }
 
     async fn create(
@@ -264,15 +314,9 @@ impl Vms for Machines {
         config: &mut Config,
         tell: Tell<'_>,
     ) -> Result<(), String> {
-        if !wanted.engine.install_url.is_empty()
-            && wanted.engine.install_url != super::wanted::USUAL_INSTALL_URL
-        {
-            let name = &wanted.name;
-            tell(&format!("({name}) The image has an engine; --engine-install-url is not used"));
-        }
         let store = self.open(config).await?;
-        let spec = store.spec(node_spec(wanted)?, Some(wanted))?;
-        let done = store.bring_up(&spec, tell).await;
+        let spec = spec(store.dir().name(), node_spec(wanted)?, Some(wanted))?;
+        let done = store.bring_up(&spec, usual_addresses(&wanted.driver), tell).await;
         // What was written down meanwhile must not be lost with what is in memory.
         if let Ok(found) = MachineStore::new(store.dir().path()).load(&config.name) {
             config.driver = found.driver;
@@ -299,8 +343,8 @@ impl Vms for Machines {
         let node = store.dir().node(&name).map_err(|error| {
             format!("it was never completely made ({}); remove it", chain(&error))
         })?;
-        let spec = store.spec(node.spec, None)?;
-        let done = store.bring_up(&spec, &|_| ()).await;
+        let spec = spec(store.dir().name(), node.spec, None)?;
+        let done = store.bring_up(&spec, usual_addresses(&config.driver_name), &|_| ()).await;
         store.close();
         done
     }
@@ -332,7 +376,7 @@ impl Vms for Machines {
             true => Ok(()),
             false => {
                 let plan = plan_machine_engine(&node_name(&config.name)?, !new);
-                store.carry_out(&plan, OnFailure::Stop, &|_| ()).await
+                store.carry_out(&plan, OnFailure::Stop, tell).await
             }
         };
         store.close();

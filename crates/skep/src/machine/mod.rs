@@ -4,6 +4,7 @@
 //! words     the grammar of the command line     table, options   commands and options, as data
 //! help      rendered from these                 call             a command that is run
 //! driver    what a machine can do               vm               the seam to machines of ours
+//! support   what becomes of each option
 //! machines  how those are made and changed      clusters         those that are a cluster's
 //! ```
 //!
@@ -31,8 +32,10 @@ pub mod quote;
 mod rm;
 pub mod row;
 pub mod say;
+mod share;
 mod show;
 mod ssh;
+pub mod support;
 pub mod table;
 pub mod vm;
 mod wanted;

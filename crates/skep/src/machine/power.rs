@@ -181,13 +181,33 @@ async fn restart(machine: &Machine, say: &Say) -> Result<(), String> {
         start(machine, say).await?;
     } else if machine.is(State::Running).await {
         match machine.kind {
-            // What is said of the connection's end is no failure.
-            Kind::Generic => drop(run(machine, "sudo shutdown -r now").await),
+            Kind::Generic => reboot(machine).await?,
             _ => machine.restart().await?,
         }
         wait_for(machine, State::Running).await?;
     }
     detect(machine, say).await
+}
+
+/// What tells one boot of a host from the next (proc(5)).
+const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+
+/// Restarts a host, and waits until it has gone and come back: it answers for a while after it was told.
+async fn reboot(machine: &Machine) -> Result<(), String> {
+    let before = run(machine, BOOT_ID).await?;
+    let told = run(machine, "sudo shutdown -r now").await;
+    for _ in 0..TRIES {
+        match run(machine, BOOT_ID).await {
+            Ok(now) if now != before => return Ok(()),
+            // A connection that ends with the host is no failure, but sudo that refuses is.
+            Ok(_) if told.as_ref().is_err_and(|error| error.contains("sudo: ")) => break,
+            _ => machine.check_there()?,
+        }
+        // wait: whether somebody can log in can only be tried.
+        tokio::time::sleep(PAUSE).await;
+    }
+    told?;
+    Err(format!("it did not restart: Maximum number of retries ({TRIES}) exceeded"))
 }
 
 async fn upgrade(machine: &Machine, say: &Say) -> Result<(), String> {

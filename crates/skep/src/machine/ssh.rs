@@ -246,13 +246,23 @@ pub(super) fn scp(call: &Call) -> Result<(), Failure> {
         false => program("scp", "scp feature")?,
     };
     if delta {
-        let command = format!("ssh {}", options.join(" "));
+        let words = options.iter().map(|option| rsync_word(option));
+        let command = format!("ssh {}", words.collect::<Vec<_>>().join(" "));
         options = (!quiet).then(|| "--progress".to_owned()).into_iter().collect();
         options.extend(["-e".to_owned(), command]);
         options.extend(recursive);
     }
     options.extend([from.location(), to.location()]);
     hand_over(call, &program, &options)
+}
+
+/// Returns a word of the command that rsync(1) is given with `-e`: it splits it at blanks and takes one level of
+/// quotes away, in which a doubled quote stands for one. Words without blanks are left as docker-machine has them.
+fn rsync_word(word: &str) -> String {
+    match word.contains(char::is_whitespace) {
+        true => format!("'{}'", word.replace('\'', "''")),
+        false => word.to_owned(),
+    }
 }
 
 /// Mounts a machine's directory here, or unmounts it.
@@ -273,7 +283,9 @@ pub(super) fn mount(call: &Call) -> Result<(), Failure> {
     if !from.lacks_key() {
         options.extend(["-o", "IdentitiesOnly=yes"].map(str::to_owned));
     }
-    options.extend(from.options(false));
+    // sshfs hands the option on to ssh(1), which takes quotes away where there are any.
+    let is_split = from.machine.as_ref().is_some_and(|(it, _)| it.login().key.contains(' '));
+    options.extend(from.options(is_split));
     options.extend([from.location(), to]);
     hand_over(call, &program("sshfs", "mount feature")?, &options)
 }

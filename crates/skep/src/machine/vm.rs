@@ -13,12 +13,6 @@ use super::driver::State;
 /// The drivers whose names stand for virtual machines of ours.
 pub const DRIVERS: [&str; 4] = ["kvm", "kvm2", "qemu", "virtualbox"];
 
-/// The network's name that asks for none in particular.
-const ANY_NETWORK: &str = "default";
-
-/// The addresses that virtualbox has if none are asked for.
-const ANY_ADDRESSES: &str = "192.168.99.1/24";
-
 /// A virtual machine as it is asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmSpec {
@@ -34,12 +28,8 @@ pub struct VmSpec {
     pub disk: u64,
     /// The host's address and the network, as in `192.168.99.1/24`; none for any that is free.
     pub subnet: Option<String>,
-    /// How QEMU caches the disk; none for whatever is best.
-    pub cache_mode: Option<String>,
-    /// How QEMU reads and writes the disk.
-    pub io_mode: Option<String>,
-    /// The user to log in as.
-    pub user: String,
+    /// The directory of this host that the machine is to have, and where.
+    pub share: Option<Share>,
     /// Options of the engine.
     pub engine: EngineOptions,
     /// Names of the engine's certificate, beside its address.
@@ -65,18 +55,14 @@ impl VmSpec {
             -1 if driver == "virtualbox" => None,
             _ => Some(positive("cpu-count")?.try_into().unwrap_or(u32::MAX)),
         };
-        refuse(&text, prefix)?;
-        let other = |value: String, usual: &str| (value != usual).then_some(value);
-        let (subnet, cache_mode, io_mode, user) = match driver {
-            "virtualbox" => {
-                (other(text("hostonly-cidr"), ANY_ADDRESSES), None, None, "docker".to_owned())
-            }
-            _ => {
-                let cache = one_of(&text("cache-mode"), &CACHE_MODES, prefix, "cache-mode")?;
-                let io = one_of(&text("io-mode"), &IO_MODES, prefix, "io-mode")?;
-                (None, other(cache, "default"), Some(io), text("ssh-user"))
-            }
-        };
+        // What is asked for by name is meant, also where it is what virtualbox has in any case.
+        let subnet = given.is_given("virtualbox-hostonly-cidr").then(|| text("hostonly-cidr"));
+        let share = Share::parse(&text("share-folder"));
+        let share = share.filter(|_| !given.switch("virtualbox-no-share"));
+        if driver != "virtualbox" {
+            one_of(&text("cache-mode"), &CACHE_MODES, prefix, "cache-mode")?;
+            one_of(&text("io-mode"), &IO_MODES, prefix, "io-mode")?;
+        }
         let options = &config.host_options;
         Ok(Self {
             name: config.name.clone(),
@@ -85,9 +71,7 @@ impl VmSpec {
             memory: positive("memory")?,
             disk: positive("disk-size")?,
             subnet,
-            cache_mode,
-            io_mode,
-            user,
+            share,
             engine: options.engine_options.clone(),
             tls_sans: options.auth_options.server_cert_sans.clone().unwrap_or_default(),
         })
@@ -98,28 +82,32 @@ const CACHE_MODES: [&str; 6] =
     ["default", "none", "writethrough", "writeback", "directsync", "unsafe"];
 const IO_MODES: [&str; 2] = ["threads", "native"];
 
-fn one_of(value: &str, known: &[&str], prefix: &str, name: &str) -> Result<String, String> {
+fn one_of(value: &str, known: &[&str], prefix: &str, name: &str) -> Result<(), String> {
     if known.contains(&value) {
-        return Ok(value.to_owned());
+        return Ok(());
     }
     Err(format!("--{prefix}-{name} has to be one of {}, and is {value:?}", known.join(", ")))
 }
 
-/// Refuses what would change what the user gets and cannot be had.
-fn refuse(text: &dyn Fn(&str) -> String, prefix: &str) -> Result<(), String> {
-    let reasons: [(&str, &[&str], &str); 5] = [
-        ("boot2docker-url", &[""], "machines boot an image that skep builds"),
-        ("network", &["", ANY_NETWORK], "machines have a network of their own"),
-        ("import-boot2docker-vm", &[""], "there is nothing to import from"),
-        ("share-folder", &[""], "no directory of the host is shared; copy with scp"),
-        ("ui-type", &["", "headless"], "machines have no screen"),
-    ];
-    for (name, usual, reason) in reasons {
-        if !usual.contains(&text(name).as_str()) {
-            return Err(format!("--{prefix}-{name} cannot be had: {reason}"));
-        }
+/// A directory of this host, and where a machine is to have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The directory here.
+    pub from: String,
+    /// Its path in the machine.
+    pub to: String,
+}
+
+impl Share {
+    /// Takes `DIRECTORY:NAME` apart, as docker-machine does: at the last colon. The name is a path in the
+    /// machine with or without its slash, and that of the directory if it is missing.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (from, name) = text.rsplit_once(':').unwrap_or((text, ""));
+        let name = if name.is_empty() { from } else { name };
+        let to = format!("/{}", name.trim_matches('/'));
+        (!from.is_empty()).then(|| Self { from: from.to_owned(), to })
     }
-    Ok(())
 }
 
 /// Is told of progress.
@@ -131,8 +119,9 @@ pub type Look<'a> = Pin<Box<dyn Future<Output = Result<State, String>> + Send + 
 /// What makes and keeps virtual machines. Errors are told as they are.
 #[async_trait(?Send)]
 pub trait Vms: Send + Sync {
-    /// Checks what must be in order before anything is made.
-    async fn check(&self, wanted: &VmSpec) -> Result<(), String>;
+    /// Checks what must be in order before anything is made or written down, in a store; returns what the user
+    /// ought to know of how the machine will be.
+    async fn check(&self, root: &Path, wanted: &VmSpec) -> Result<Vec<String>, String>;
 
     /// Makes a machine and starts it, telling of progress; fills in what the driver's part of the record
     /// has, whatever becomes of it.
@@ -190,7 +179,7 @@ mod tests {
                 format!("--{prefix}-memory 2048 --{prefix}-cpu-count=2 --{prefix}-disk-size 9");
             let spec = collect(driver, &line).unwrap();
             assert_eq!((spec.cpus, spec.memory, spec.disk), (Some(2), 2048, 9));
-            assert_eq!((spec.subnet, spec.cache_mode), (None, None));
+            assert_eq!((spec.subnet, spec.share), (None, None));
         }
         let spec = collect("virtualbox", "--virtualbox-cpu-count -1").unwrap();
         assert_eq!((spec.cpus, spec.memory, spec.disk), (None, 1024, 20000));
@@ -199,19 +188,50 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused_with_the_reason() {
+    fn what_no_machine_can_have_is_refused_with_the_reason() {
         for (driver, line) in [
-            ("kvm", "--kvm-network other"),
-            ("kvm", "--kvm-boot2docker-url http://x"),
             ("kvm", "--kvm-memory 0"),
             ("kvm", "--kvm-cpu-count -1"),
             ("kvm", "--kvm-cache-mode fast"),
-            ("virtualbox", "--virtualbox-ui-type gui"),
-            ("virtualbox", "--virtualbox-share-folder /a:b"),
         ] {
             let error = collect(driver, line).unwrap_err();
             let option = line.split_whitespace().next().unwrap();
             assert!(error.starts_with(option), "{error}");
         }
+    }
+
+    #[test]
+    fn an_option_that_a_machine_is_as_useful_without_does_not_leave_it_unmade() {
+        for (driver, line) in [
+            ("kvm", "--kvm-network other"),
+            ("kvm", "--kvm-boot2docker-url http://x"),
+            ("kvm", "--kvm-cache-mode unsafe --kvm-io-mode native --kvm-ssh-user root"),
+            ("virtualbox", "--virtualbox-ui-type gui --virtualbox-import-boot2docker-vm old"),
+            ("virtualbox", "--virtualbox-share-folder /a:b"),
+        ] {
+            collect(driver, line).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_range_that_is_asked_for_is_meant_even_if_it_is_the_usual_one() {
+        let subnet = |line: &str| collect("virtualbox", line).unwrap().subnet;
+        assert_eq!(subnet(""), None);
+        let usual = "192.168.99.1/24";
+        assert_eq!(subnet(&format!("--virtualbox-hostonly-cidr {usual}")).as_deref(), Some(usual));
+    }
+
+    #[test]
+    fn a_shared_directory_is_taken_apart_as_virtualboxs_driver_does() {
+        let of = |text: &str| Share::parse(text).map(|it| (it.from, it.to));
+        let share = |from: &str, to: &str| Some((from.to_owned(), to.to_owned()));
+        assert_eq!(of("/srv/me:/srv/me"), share("/srv/me", "/srv/me"));
+        assert_eq!(of("/srv/me:hosthome"), share("/srv/me", "/hosthome"));
+        assert_eq!(of("/with:colon:c"), share("/with:colon", "/c"));
+        assert_eq!(of("/a:"), share("/a", "/a"));
+        assert_eq!(of("/a"), share("/a", "/a"));
+        assert_eq!(of(""), None);
+        let line = "--virtualbox-share-folder /a:b --virtualbox-no-share";
+        assert_eq!(collect("virtualbox", line).unwrap().share, None);
     }
 }

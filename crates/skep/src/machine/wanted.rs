@@ -1,7 +1,10 @@
 //! What docker-machine's options ask for, as machines of ours have it, or why it cannot be had.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 use skep_core::model::{NodeSpec, Role, Size};
+use skep_core::plan::{PlanError, UsualAddresses};
 
 use super::vm::VmSpec;
 use crate::file::DEFAULT_DISK;
@@ -12,9 +15,6 @@ const USUAL_DISK: u64 = 20_000;
 
 /// The script that installs the engine unless another is asked for.
 pub const USUAL_INSTALL_URL: &str = "https://get.docker.com";
-
-/// The one user of our guests.
-const USER: &str = "docker";
 
 /// Returns the machine that is wanted.
 ///
@@ -39,38 +39,74 @@ pub fn node_spec(wanted: &VmSpec) -> Result<NodeSpec, String> {
     })
 }
 
-/// Returns the subnet that is asked for, if any.
+/// Returns the subnet that is asked for, if any, with what cannot be had of it.
 ///
 /// # Errors
 ///
-/// If the host's address is not the first of it.
-pub fn subnet(wanted: &VmSpec) -> Result<Option<Ipv4Net>, String> {
+/// If it is none.
+pub fn subnet(wanted: &VmSpec) -> Result<Option<(Ipv4Net, Option<String>)>, String> {
     let Some(text) = &wanted.subnet else { return Ok(None) };
-    let unfit = || format!("{text} is not a network with its first address, as in 192.168.99.1/24");
+    let unfit = || format!("{CIDR} {text}: not a network with an address, as in 192.168.99.1/24");
     let given: Ipv4Net = text.parse().map_err(|_| unfit())?;
-    let first = u32::from(given.network()) + 1;
-    if u32::from(given.addr()) == first { Ok(Some(given.trunc())) } else { Err(unfit()) }
+    let first = Ipv4Addr::from(u32::from(given.network()).wrapping_add(1));
+    let note = (given.addr() != first)
+        .then(|| format!("{CIDR} {text}: this host has the network's first address, {first}"));
+    Ok(Some((given.trunc(), note)))
 }
 
-/// Refuses what is asked for and cannot be had.
+/// The option with which users of virtualbox choose the network.
+const CIDR: &str = "--virtualbox-hostonly-cidr";
+
+/// Returns where scripts written for a driver expect its machines: the subnet, and the first machine's place in it.
+///
+/// virtualbox gives 192.168.99.100 and what follows, kvm's network `docker-machines` is 192.168.42.0/24.
+#[must_use]
+pub fn usual_addresses(driver: &str) -> UsualAddresses {
+    let subnet = |third| Ipv4Net::new([192, 168, third, 0].into(), 24).ok();
+    match driver {
+        "virtualbox" => UsualAddresses { subnet: subnet(99), first: 98 },
+        "kvm" | "kvm2" => UsualAddresses { subnet: subnet(42), first: 0 },
+        _ => UsualAddresses::default(),
+    }
+}
+
+/// Tells why a machine has no place in a network, with the option that chooses another one.
+#[must_use]
+pub fn unplaced(error: &PlanError, wanted: &VmSpec) -> String {
+    match error {
+        PlanError::SubnetTaken { .. } | PlanError::SubnetUnfit { .. } => {
+            format!("{CIDR} {}: {error}", wanted.subnet.as_deref().unwrap_or_default())
+        }
+        PlanError::NoFreeSubnet { granted: false, .. } => {
+            let other = match wanted.driver.as_str() {
+                "virtualbox" => format!("{CIDR}, as in {CIDR} 172.30.5.1/24"),
+                _ => format!("-d virtualbox {CIDR} 172.30.5.1/24"),
+            };
+            error.to_string().replace("--subnet", &other)
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Refuses more memory than this host has: QEMU would end when it starts.
 ///
 /// # Errors
 ///
-/// The reason.
-pub fn check(wanted: &VmSpec) -> Result<(), String> {
-    subnet(wanted)?;
+/// If it is more, with how much there is.
+pub fn check_memory(wanted: &VmSpec, meminfo: &str) -> Result<(), String> {
+    let kib = |name: &str| -> Option<u64> {
+        skep_sys::value_of(meminfo, name)?.trim_end_matches(" kB").trim().parse().ok()
+    };
+    let Some(total) = kib("MemTotal") else { return Ok(()) };
+    let mebibytes = (total + kib("SwapTotal").unwrap_or(0)) >> 10;
+    if wanted.memory <= mebibytes {
+        return Ok(());
+    }
     let driver = if wanted.driver == "kvm2" { "kvm" } else { &wanted.driver };
-    if wanted.user != USER {
-        return Err(format!("--{driver}-ssh-user cannot be had: machines have the user {USER}"));
-    }
-    if wanted.cache_mode.is_some() {
-        let reason = "the disks' cache is the same for all machines";
-        return Err(format!("--{driver}-cache-mode cannot be had: {reason}"));
-    }
-    if wanted.io_mode.as_deref().is_some_and(|mode| mode != "threads") {
-        return Err(format!("--{driver}-io-mode cannot be had: disks are read by threads"));
-    }
-    Ok(())
+    let memory = wanted.memory;
+    Err(format!(
+        "--{driver}-memory {memory}: this host has {mebibytes} MiB, swap included; ask for less"
+    ))
 }
 
 #[cfg(test)]
@@ -86,9 +122,7 @@ mod tests {
             memory: 2048,
             disk: USUAL_DISK,
             subnet: None,
-            cache_mode: None,
-            io_mode: Some("threads".into()),
-            user: "docker".into(),
+            share: None,
             engine: EngineOptions::default(),
             tls_sans: Vec::new(),
         }
@@ -107,21 +141,40 @@ mod tests {
     #[test]
     fn the_hosts_address_is_the_first() {
         let of = |text: &str| subnet(&VmSpec { subnet: Some(text.into()), ..wanted() });
-        assert_eq!(of("10.9.0.1/24").unwrap().unwrap().to_string(), "10.9.0.0/24");
-        for bad in ["10.9.0.2/24", "10.9.0.0/24", "10.9.0.1", "x"] {
-            assert!(of(bad).is_err(), "{bad}");
+        let (found, note) = of("10.9.0.1/24").unwrap().unwrap();
+        assert_eq!((found.to_string().as_str(), note), ("10.9.0.0/24", None));
+        let (found, note) = of("10.9.0.20/24").unwrap().unwrap();
+        assert_eq!(found.to_string(), "10.9.0.0/24");
+        assert!(note.unwrap().contains("first address, 10.9.0.1"));
+        for bad in ["10.9.0.1", "x"] {
+            assert!(of(bad).unwrap_err().starts_with(CIDR), "{bad}");
         }
     }
 
     #[test]
-    fn what_cannot_be_had_is_refused() {
-        check(&wanted()).unwrap();
-        for other in [
-            VmSpec { user: "root".into(), ..wanted() },
-            VmSpec { cache_mode: Some("none".into()), ..wanted() },
-            VmSpec { io_mode: Some("native".into()), ..wanted() },
-        ] {
-            assert!(check(&other).unwrap_err().starts_with("--kvm-"));
-        }
+    fn more_memory_than_there_is_is_refused_before_anything_is_made() {
+        let host = "MemTotal:       24576000 kB\nMemFree: 1 kB\nSwapTotal:       0 kB\n";
+        check_memory(&wanted(), host).unwrap();
+        let error = check_memory(&VmSpec { memory: 99999, ..wanted() }, host).unwrap_err();
+        assert_eq!(
+            error,
+            "--kvm-memory 99999: this host has 24000 MiB, swap included; ask for less"
+        );
+        check_memory(&VmSpec { memory: 99999, ..wanted() }, "").unwrap();
+    }
+
+    #[test]
+    fn a_network_that_cannot_be_had_is_told_with_the_option_that_chooses_it() {
+        let network = "192.168.99.0/24".parse().unwrap();
+        let taken = PlanError::SubnetTaken { subnet: network, used: network, by: "eth9".into() };
+        let asked = VmSpec { subnet: Some("192.168.99.1/24".into()), ..wanted() };
+        assert_eq!(
+            unplaced(&taken, &asked),
+            "--virtualbox-hostonly-cidr 192.168.99.1/24: the subnet 192.168.99.0/24 overlaps \
+             192.168.99.0/24, which eth9 uses"
+        );
+        let none = PlanError::NoFreeSubnet { pools: vec![network], granted: false };
+        let text = unplaced(&none, &wanted());
+        assert!(text.contains("with -d virtualbox --virtualbox-hostonly-cidr "), "{text}");
     }
 }
