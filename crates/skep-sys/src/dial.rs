@@ -1,34 +1,27 @@
 //! TCP connections to nodes, wherever their network is.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::OnceLock;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::net::TcpStream;
 
-/// Somebody who connects to what is not on the host's own network.
-pub trait Dial: Send + Sync {
-    /// Connects; none if the address is of the host's own network.
-    fn dial(&self, to: SocketAddrV4) -> Option<BoxFuture<'static, io::Result<TcpStream>>>;
+/// Connects to addresses of nodes.
+pub trait Dial: std::fmt::Debug + Send + Sync {
+    /// Connects; fails if nobody listens there.
+    fn dial(&self, to: SocketAddrV4) -> BoxFuture<'static, io::Result<TcpStream>>;
 }
 
-static OTHER: OnceLock<Box<dyn Dial>> = OnceLock::new();
+/// What connects to nodes, shared by all that do.
+pub type Dialer = Arc<dyn Dial>;
 
-/// Chooses, once for this process, who connects to what is not on the host's own network.
-pub fn dial_through(other: impl Dial + 'static) {
-    let _ = OTHER.set(Box::new(other));
-}
+/// Connects from the host's own network.
+#[derive(Debug, Clone, Copy)]
+pub struct HostDialer;
 
-/// Connects to a node.
-///
-/// # Errors
-///
-/// If nobody listens there.
-pub async fn dial(address: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
-    let to = SocketAddrV4::new(address, port);
-    match OTHER.get().and_then(|other| other.dial(to)) {
-        Some(dialing) => dialing.await,
-        None => TcpStream::connect(to).await,
+impl Dial for HostDialer {
+    fn dial(&self, to: SocketAddrV4) -> BoxFuture<'static, io::Result<TcpStream>> {
+        Box::pin(TcpStream::connect(to))
     }
 }

@@ -45,7 +45,7 @@ pub use cmd::{Cmd, CmdError, Output, search_in, search_path, tail};
 pub use command_log::COMMANDS;
 pub use daemon::Daemon;
 pub use descriptors::{close_inherited_on_exec, open_tap, receive, send_descriptor};
-pub use dial::{Dial, dial, dial_through};
+pub use dial::{Dial, Dialer, HostDialer};
 pub use exec::exec;
 pub use fd_rpc::{RpcError, answer, call_program};
 pub use file::{

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use skep_core::model::NodeName;
 use skep_docker::engine::{Engine, Engines, Error, PORT, TlsEngines, Upload};
 use skep_store::pki::{self, Credentials};
+use skep_sys::HostDialer;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -80,8 +81,9 @@ impl FakeServer {
     /// Sends it an archive, and tells what came of it.
     async fn load(&self) -> Result<(), Error> {
         let credentials = Credentials::of_store(self.store.path());
-        let engine: Box<dyn Engine> =
-            TlsEngines::default().engine(self.address, &credentials, 5 * SILENCE).unwrap();
+        let engine: Box<dyn Engine> = TlsEngines::new(Arc::new(HostDialer))
+            .engine(self.address, &credentials, 5 * SILENCE)
+            .unwrap();
         let (parts, received) = mpsc::channel(4);
         let sending = tokio::spawn(async move {
             let part = Bytes::from(vec![0; MIB / 4]);

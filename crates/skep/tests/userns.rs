@@ -2,7 +2,7 @@
 //! taps come out of it, ports of the loopback lead into it, and it goes with its last bridge.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -58,12 +58,16 @@ async fn story() {
     // The bridge's own address stands in for a node's.
     let mut server = start_server(&userns);
     let dial = |port| userns.dial(SocketAddrV4::new(NODE, port));
-    let mut stream = dial(ENGINE).expect("it is userns").await.unwrap().into_std().unwrap();
+    let mut stream = dial(ENGINE).await.unwrap().into_std().unwrap();
     stream.set_nonblocking(false).unwrap();
     assert_eq!(said(&mut stream), "engine");
-    let refused = dial(9).unwrap().await.unwrap_err();
+    let refused = dial(9).await.unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
-    assert!(userns.dial(SocketAddrV4::new(Ipv4Addr::LOCALHOST, ENGINE)).is_none());
+    // What is not of the namespace is on this host.
+    let here = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let SocketAddr::V4(at) = here.local_addr().unwrap() else { unreachable!() };
+    let stream = userns.dial(at).await.unwrap();
+    assert_eq!(here.accept().unwrap().1, stream.local_addr().unwrap());
 
     let publication = Publication { ports: vec![PAGE], to: NODE };
     userns.publish(&network, &owner, Some(&publication)).await.unwrap();

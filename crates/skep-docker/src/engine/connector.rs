@@ -1,7 +1,7 @@
 //! What makes the connections of HTTP clients.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -10,11 +10,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-use skep_sys::dial;
+use skep_sys::Dialer;
 
 /// Connects to a node by its address.
 #[derive(Clone)]
-pub(super) struct ToNode;
+pub(super) struct ToNode(pub Dialer);
 
 impl Service<Uri> for ToNode {
     type Response = TokioIo<TcpStream>;
@@ -26,10 +26,11 @@ impl Service<Uri> for ToNode {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
+        let dialer = self.0.clone();
         Box::pin(async move {
             let at = to.host().and_then(|host| host.parse::<Ipv4Addr>().ok()).zip(to.port_u16());
             let (address, port) = at.ok_or(io::ErrorKind::InvalidInput)?;
-            let stream = dial(address, port).await?;
+            let stream = dialer.dial(SocketAddrV4::new(address, port)).await?;
             stream.set_nodelay(true)?;
             Ok(TokioIo::new(stream))
         })

@@ -1,11 +1,11 @@
 //! Is there a web server behind an address and a port?
 
-use std::net::Ipv4Addr;
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use hyper::StatusCode;
-use skep_sys::dial;
+use skep_sys::Dial;
 use tokio::time::Instant;
 
 use super::http;
@@ -23,14 +23,14 @@ const LIMIT: usize = 64 << 10;
 ///
 /// If nothing answers within `limit`, or what answers is not a page.
 async fn fetch(
-    address: Ipv4Addr,
-    port: u16,
+    dialer: &dyn Dial,
+    from: SocketAddrV4,
     path: &str,
     limit: Duration,
 ) -> std::io::Result<String> {
     let exchange = async {
-        let stream = dial(address, port).await?;
-        http::get(stream, &format!("{address}:{port}"), path, LIMIT).await
+        let stream = dialer.dial(from).await?;
+        http::get(stream, &from.to_string(), path, LIMIT).await
     };
     let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
     let (status, body) = tokio::time::timeout(limit, exchange).await.map_err(late)??;
@@ -52,7 +52,11 @@ async fn fetch(
 /// # Errors
 ///
 /// If no connection brought an answer; the last one's error.
-pub async fn fetch_soon(address: Ipv4Addr, port: u16, limit: Duration) -> std::io::Result<String> {
+pub async fn fetch_soon(
+    dialer: &dyn Dial,
+    from: SocketAddrV4,
+    limit: Duration,
+) -> std::io::Result<String> {
     let end = Instant::now() + limit;
     let mut open = FuturesUnordered::new();
     // wait: for the next try, as what is dropped announces nothing.
@@ -62,7 +66,7 @@ pub async fn fetch_soon(address: Ipv4Addr, port: u16, limit: Duration) -> std::i
         tokio::select! {
             // wait: for the caller's limit.
             () = tokio::time::sleep_until(end) => return Err(last),
-            _ = another.tick() => open.push(fetch(address, port, "/", EACH)),
+            _ = another.tick() => open.push(fetch(dialer, from, "/", EACH)),
             Some(answer) = open.next() => match answer {
                 Ok(page) => return Ok(page),
                 Err(error) => last = error,
@@ -76,12 +80,19 @@ pub async fn fetch_soon(address: Ipv4Addr, port: u16, limit: Duration) -> std::i
 /// # Errors
 ///
 /// If nothing answers within `limit`, or what answers is not a page.
-pub async fn fetch_peers(address: Ipv4Addr, port: u16, limit: Duration) -> std::io::Result<String> {
-    fetch(address, port, super::probe::PEERS, limit).await
+pub async fn fetch_peers(
+    dialer: &dyn Dial,
+    from: SocketAddrV4,
+    limit: Duration,
+) -> std::io::Result<String> {
+    fetch(dialer, from, super::probe::PEERS, limit).await
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use skep_sys::HostDialer;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -94,7 +105,16 @@ mod tests {
             assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
             stream.write_all(answer.as_bytes()).await.unwrap();
         };
-        tokio::join!(server, fetch(Ipv4Addr::LOCALHOST, port, "/", Duration::from_secs(5))).1
+        tokio::join!(
+            server,
+            fetch(
+                &HostDialer,
+                SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+                "/",
+                Duration::from_secs(5)
+            )
+        )
+        .1
     }
 
     #[tokio::test]
@@ -120,10 +140,21 @@ mod tests {
             stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nhere").await.unwrap();
             drop(silent);
         });
-        let page = fetch_soon(Ipv4Addr::LOCALHOST, port, Duration::from_secs(5)).await.unwrap();
+        let page = fetch_soon(
+            &HostDialer,
+            SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap();
         assert_eq!(page, "here");
         server.await.unwrap();
-        let gone = fetch_soon(Ipv4Addr::LOCALHOST, port, Duration::from_millis(50)).await;
+        let gone = fetch_soon(
+            &HostDialer,
+            SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            Duration::from_millis(50),
+        )
+        .await;
         assert_eq!(gone.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     }
 
@@ -133,8 +164,14 @@ mod tests {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             listener.local_addr().unwrap().port()
         };
-        let error =
-            fetch(Ipv4Addr::LOCALHOST, port, "/", Duration::from_secs(5)).await.unwrap_err();
+        let error = fetch(
+            &HostDialer,
+            SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+            "/",
+            Duration::from_secs(5),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     }
 }

@@ -9,6 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use skep_store::pki::Credentials;
+use skep_sys::Dialer;
 
 use super::Error;
 use super::connector::ToNode;
@@ -31,6 +32,7 @@ struct Catalog {
 ///
 /// If it does not answer within `limit`, is not the cluster's, or says something else.
 pub async fn repositories(
+    dialer: Dialer,
     at: SocketAddrV4,
     credentials: &Credentials,
     limit: Duration,
@@ -41,7 +43,7 @@ pub async fn repositories(
         .with_tls_config(tls_config(&Files::of(credentials)?)?)
         .https_only()
         .enable_http1()
-        .wrap_connector(ToNode);
+        .wrap_connector(ToNode(dialer));
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(https);
     let url = format!("https://{at}/v2/_catalog?n=1000").parse().expect("it is a URL");
     let ask = async {

@@ -17,7 +17,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use sha2::{Digest, Sha256};
 use skep_store::pki::Credentials;
-use skep_sys::{FileError, read};
+use skep_sys::{Dialer, FileError, read};
 use tokio::sync::OnceCell;
 
 use super::api::ApiEngine;
@@ -32,8 +32,8 @@ const KEEP: Duration = Duration::from_secs(10);
 type Way = (Ipv4Addr, [u8; 32]);
 
 /// Engines over mutual TLS. Their connections are kept for a while.
-#[derive(Default)]
 pub struct TlsEngines {
+    dialer: Dialer,
     open: Mutex<HashMap<Way, Arc<Connection>>>,
 }
 
@@ -53,6 +53,14 @@ pub(super) struct Connection {
     pub send: Send,
 }
 
+impl TlsEngines {
+    /// Returns the engines that a dialer reaches.
+    #[must_use]
+    pub fn new(dialer: Dialer) -> Self {
+        Self { dialer, open: Mutex::default() }
+    }
+}
+
 impl Engines for TlsEngines {
     fn engine(
         &self,
@@ -67,7 +75,7 @@ impl Engines for TlsEngines {
         let connection = match open.get(&id) {
             Some(connection) => Arc::clone(connection),
             None => {
-                let connection = Arc::new(connect(address, &files)?);
+                let connection = Arc::new(connect(self.dialer.clone(), address, &files)?);
                 open.insert(id, Arc::clone(&connection));
                 connection
             }
@@ -102,12 +110,12 @@ impl<'a> Files<'a> {
 pub(super) const FIRST_VERSION: ClientVersion =
     ClientVersion { major_version: 1, minor_version: 44 };
 
-fn connect(address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
+fn connect(dialer: Dialer, address: Ipv4Addr, files: &Files<'_>) -> Result<Connection, Error> {
     let https = hyper_rustls::HttpsConnectorBuilder::new()
         .with_tls_config(tls_config(files)?)
         .https_only()
         .enable_http1()
-        .wrap_connector(ToNode);
+        .wrap_connector(ToNode(dialer));
     let client =
         Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Limited(https));
     let send: Send = Arc::new(move |request| client.request(request).boxed());

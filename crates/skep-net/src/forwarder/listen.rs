@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use skep_sys::dial;
+use skep_sys::Dialer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -15,12 +15,13 @@ use super::places::Places;
 /// How often to look whether the directory is still there.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Listens as a directory says, and reads the directory again at each SIGHUP; ends when it is gone. `say` gets what cannot be done.
+/// Listens as a directory says, and reads the directory again at each SIGHUP; ends when it is gone. What comes in goes to
+/// nodes through `dialer`; `say` gets what cannot be done.
 ///
 /// # Errors
 ///
 /// If it cannot be told of changes.
-pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
+pub async fn forward(dir: &Path, dialer: Dialer, say: fn(String)) -> std::io::Result<()> {
     let mut changes = signal(SignalKind::hangup())?;
     let places = Places::new(dir);
     let mut open: BTreeMap<(SocketAddrV4, SocketAddrV4), JoinHandle<()>> = BTreeMap::new();
@@ -50,7 +51,10 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
             match TcpListener::bind(at).await {
                 Ok(listener) => {
                     let dir = dir.to_owned();
-                    open.insert((at, to), tokio::spawn(listen(listener, to, dir, say)));
+                    open.insert(
+                        (at, to),
+                        tokio::spawn(listen(listener, to, dialer.clone(), dir, say)),
+                    );
                 }
                 Err(error) => say(format!("{at}: {error}")),
             }
@@ -68,12 +72,18 @@ pub async fn forward(dir: &Path, say: fn(String)) -> std::io::Result<()> {
     }
 }
 
-async fn listen(listener: TcpListener, to: SocketAddrV4, dir: PathBuf, say: fn(String)) {
+async fn listen(
+    listener: TcpListener,
+    to: SocketAddrV4,
+    dialer: Dialer,
+    dir: PathBuf,
+    say: fn(String),
+) {
     loop {
         match listener.accept().await {
             // The store was removed a moment ago.
             Ok(_) if !dir.is_dir() => std::process::exit(0),
-            Ok((stream, _)) => drop(tokio::spawn(carry(stream, to))),
+            Ok((stream, _)) => drop(tokio::spawn(carry(stream, to, dialer.clone()))),
             Err(error) => {
                 say(format!("{to}: {error}"));
                 // wait: until there are descriptors again, of which nobody tells.
@@ -84,9 +94,9 @@ async fn listen(listener: TcpListener, to: SocketAddrV4, dir: PathBuf, say: fn(S
 }
 
 /// Carries what comes to a node, and what it answers, until both are done.
-async fn carry(mut near: TcpStream, to: SocketAddrV4) {
+async fn carry(mut near: TcpStream, to: SocketAddrV4, dialer: Dialer) {
     // Who gets no answer sees the connection end.
-    let Ok(mut far) = dial(*to.ip(), to.port()).await else { return };
+    let Ok(mut far) = dialer.dial(to).await else { return };
     let _ = near.set_nodelay(true);
     let _ = far.set_nodelay(true);
     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;

@@ -15,11 +15,12 @@ mod root;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_store::Owner;
-use skep_sys::{CmdError, FileError, LockError};
+use skep_sys::{CmdError, Dialer, FileError, HostDialer, LockError};
 use thiserror::Error;
 
 pub use look::HostNetwork;
@@ -194,6 +195,11 @@ pub trait Network: Send + Sync {
     ///
     /// If the rights are missing.
     async fn detached_tap(&self) -> Result<OwnedFd, Error>;
+
+    /// Returns what connects to nodes.
+    fn dialer(&self) -> Dialer {
+        Arc::new(HostDialer)
+    }
 
     /// Returns the address by which programs of this host reach a node.
     fn host_address(&self, node: Ipv4Addr) -> Ipv4Addr {

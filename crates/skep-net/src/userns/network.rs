@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,7 +14,9 @@ use ipnet::Ipv4Net;
 use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_core::observed::HostsEntry;
 use skep_store::Owner;
-use skep_sys::{Cmd, Dial, Lock, RpcError, call_program, make_private_dir, remove_tree};
+use skep_sys::{
+    Cmd, Dial, Dialer, HostDialer, Lock, RpcError, call_program, make_private_dir, remove_tree,
+};
 use tokio::net::TcpStream;
 
 use super::acts::{Act, Answer, MOST, SERVE_USERNS};
@@ -283,18 +286,23 @@ impl Network for UsernsNetwork {
         self.descriptor(Act::LooseTap).await
     }
 
+    fn dialer(&self) -> Dialer {
+        Arc::new(self.clone())
+    }
+
     fn host_address(&self, node: Ipv4Addr) -> Ipv4Addr {
         loopback_alias(node)
     }
 }
 
 impl Dial for UsernsNetwork {
-    fn dial(&self, to: SocketAddrV4) -> Option<BoxFuture<'static, io::Result<TcpStream>>> {
+    fn dial(&self, to: SocketAddrV4) -> BoxFuture<'static, io::Result<TcpStream>> {
+        // Hosts that are nodes, and all else, are where they always are.
         if !self.places.has(*to.ip()) {
-            return None;
+            return HostDialer.dial(to);
         }
         let processes = self.processes.clone();
-        Some(async move { connect(&processes, to).await }.boxed())
+        async move { connect(&processes, to).await }.boxed()
     }
 }
 

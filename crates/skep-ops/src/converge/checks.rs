@@ -1,6 +1,7 @@
 //! What is verified of a cluster that is up: engines over TLS, a published port on every node, names and a way
 //! between two nodes on an overlay network, clocks, certificates.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -48,9 +49,10 @@ impl StepContext<'_> {
         limit: Duration,
     ) -> Result<(), Error> {
         let address = self.record(node)?.address;
+        let (dialer, from) = (self.network.dialer(), SocketAddrV4::new(address, probe.port));
         let what = format!("for port {} to respond on {node} ({address})", probe.port);
         self.poll(&what, limit, async || {
-            let answer = fetch_soon(address, probe.port, limit.min(FETCH_ROUND)).await;
+            let answer = fetch_soon(&*dialer, from, limit.min(FETCH_ROUND)).await;
             Ok(answer.map(|_| ()).map_err(|error| error.to_string()))
         })
         .await
@@ -64,9 +66,10 @@ impl StepContext<'_> {
     ) -> Result<String, Error> {
         let limit = self.verification_limit(Some(node));
         let address = self.record(node)?.address;
+        let (dialer, from) = (self.network.dialer(), SocketAddrV4::new(address, probe.port));
         let what = "for two nodes to find each other on an overlay network";
         self.poll(what, limit, async || {
-            let page = fetch_peers(address, probe.port, limit).await;
+            let page = fetch_peers(&*dialer, from, limit).await;
             let seen = page.map_err(|error| error.to_string());
             let seen = seen.and_then(|page| judge_overlay(&page));
             if seen.is_err() {

@@ -7,7 +7,6 @@ use skep_net::hosts::{DirectNames, Names};
 use skep_net::network::{LinuxNetwork, Network, RootNetwork};
 use skep_net::privileged_helper::{self, HelperNetwork};
 use skep_net::userns::UsernsNetwork;
-use skep_sys::dial_through;
 
 use super::{Error, Session};
 
@@ -62,7 +61,6 @@ impl Backends {
     }
 
     fn in_userns(userns: UsernsNetwork) -> Self {
-        dial_through(userns.clone());
         let (network, names) = (Arc::new(userns.clone()), Arc::new(userns.clone()));
         Self { network, names, helper: None, userns: Some(userns) }
     }

@@ -62,7 +62,7 @@ impl<'s> Run<'s> {
         Self {
             others: session.registry().list(),
             driver: session.driver(options.accelerator),
-            engines: TlsEngines::default(),
+            engines: TlsEngines::new(session.network().dialer()),
             images: false,
             settings: Settings {
                 hosts_file: config.hosts_file.clone(),

@@ -219,7 +219,7 @@ async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Resu
     let at = address(&dir, &registry)?;
     let credentials = Credentials::of_store(dir.path());
     let answer = match registry.runs {
-        true => repositories(at, &credentials, ANSWER).await,
+        true => repositories(context.session.network().dialer(), at, &credentials, ANSWER).await,
         false => Ok(Vec::new()),
     };
     let state = match (registry.runs, &answer) {
