@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod certs;
+mod cluster;
 mod doctor;
 mod dry_run;
 mod firewall;
@@ -25,15 +26,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use skep_core::model::{ClusterName, NodeName, Size};
 
 pub use certs::{CertsChange, CertsCommand};
+pub use cluster::{ClusterArg, ClusterOption, ClusterWord};
 pub use doctor::Doctor;
 pub use dry_run::{DryRun, WorkFormat};
 pub use firewall::{
-    FirewallCheck, FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Whose,
+    FirewallCheck, FirewallCommand, FirewallFormat, FirewallPlaces, FirewallRules, FirewallShow,
+    Whose,
 };
 pub use image::{ImageBake, ImageCommand, ImageLoad};
 pub use net::Net;
 pub use node::{
-    Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, Nodes,
+    Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, NodeStart, Nodes,
     SwarmCommand, SwarmRecover,
 };
 pub use parse::Refusal;
@@ -43,13 +46,15 @@ pub use stack::{
     Converging, LongCluster, Rebalance, ResolveImage, StackCommand, StackDeploy, StackOptions,
     StackRemove,
 };
+use verbosity::without_idle;
 pub use verbosity::{Detail, Verbosity};
 use waiting::parse_duration;
-pub use waiting::{Accel, Verification, Waiting};
+pub use waiting::{Accel, Birth, Limits, Ready, Verification, Waiting};
 
 /// Create multi-node Docker Swarm clusters in virtual machines on this host.
 #[derive(Debug, Parser)]
 #[command(name = "skep", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(mut_subcommands = without_idle)]
 pub struct Cli {
     /// The command.
     #[command(subcommand)]
@@ -87,9 +92,9 @@ pub enum Command {
     /// Ready.
     Status(Status),
     /// Start a cluster; `node start` starts single nodes.
-    Start(Power),
+    Start(Start),
     /// Stop a cluster and keep its data; `node stop` stops single nodes.
-    Stop(Power),
+    Stop(Stop),
     /// Open a shell on a node, or run a command there.
     #[command(alias = "exec")]
     Ssh(Ssh),
@@ -155,22 +160,6 @@ pub enum Command {
     InstallAlias(crate::commands::InstallAlias),
 }
 
-/// Which cluster.
-#[derive(Debug, Clone, Args)]
-pub struct ClusterArg {
-    /// The cluster [default: the only one].
-    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
-    pub cluster: Option<ClusterName>,
-}
-
-/// Which cluster, as an option.
-#[derive(Debug, Clone, Args)]
-pub struct ClusterOption {
-    /// The cluster [default: the only one].
-    #[arg(long, short = 'c', value_name = "CLUSTER", env = "SKEP_CLUSTER")]
-    pub cluster: Option<ClusterName>,
-}
-
 /// `skep up`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -179,10 +168,12 @@ Examples:
   skep up test --managers 3 --workers 2 --memory 2GiB
   skep up -f skep.yaml --dry-run
   skep up -d kvm -n 2 -a '--kvm-memory 2048'")]
+#[command(mut_arg("cluster", |arg| {
+    arg.help("The cluster [default: the name in the file, else skep]")
+}))]
 pub struct Up {
-    /// The cluster [default: the name in the file, else skep].
-    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
-    pub cluster: Option<ClusterName>,
+    #[command(flatten)]
+    pub cluster: ClusterArg,
     /// Cluster file; `-` for standard input.
     #[arg(long, short, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -288,18 +279,30 @@ pub struct Status {
     /// How long to wait for each node's answer.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
+    /// Print the status again every 2 s until interrupted; with -o json, one document per line.
+    #[arg(long, short, conflicts_with = "verify")]
+    pub watch: bool,
 }
 
-/// `skep start` and `skep stop`.
+/// `skep start`.
 #[derive(Debug, Args)]
-pub struct Power {
+pub struct Start {
+    #[command(flatten)]
+    pub stop: Stop,
+    #[command(flatten)]
+    pub limits: Limits,
+    #[command(flatten)]
+    pub ready: Ready,
+}
+
+/// `skep stop`, and what `skep start` has in common with it.
+#[derive(Debug, Args)]
+pub struct Stop {
     #[command(flatten)]
     pub cluster: ClusterArg,
     /// Output format; json prints events as JSON lines.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WorkFormat,
-    #[command(flatten)]
-    pub waiting: Waiting,
 }
 
 /// `skep ssh`.
@@ -400,10 +403,10 @@ pub enum Service {
 
 /// `skep support-bundle`.
 #[derive(Debug, Args)]
+#[command(mut_arg("cluster", |arg| arg.help("The cluster to include [default: the only one]")))]
 pub struct SupportBundle {
-    /// The cluster to include [default: the only one].
-    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
-    pub cluster: Option<ClusterName>,
+    #[command(flatten)]
+    pub cluster: ClusterArg,
     /// File to write [default: a new file in the current directory].
     #[arg(long, short, value_name = "FILE")]
     pub output: Option<PathBuf>,

@@ -10,7 +10,7 @@ use skep_driver::qemu::{Accelerator, Profile};
 use skep_ops::{Config, Events, NetworkMode, Run, RunOptions, Session};
 use skep_store::{ClusterDir, Exposed};
 
-use crate::cli::{Accel, Detail, Net, Waiting};
+use crate::cli::{Accel, Detail, Limits, Net};
 use crate::environment::{text_variable, variable};
 use crate::error::{CliError, Context as _};
 use crate::logging;
@@ -163,24 +163,21 @@ impl Context {
     /// Begins a run in which nothing is waited for.
     #[must_use]
     pub fn run_on(&self, accel: Option<Accel>) -> Run<'_> {
-        let options = RunOptions { accelerator: accel.map(Accelerator::from), timeout: None };
-        self.session.run(options, self.progress().0)
+        self.run(Some(Limits { timeout: None, accel }))
     }
 
     /// Begins a run.
     #[must_use]
-    pub fn run(&self, waiting: Option<&Waiting>) -> Run<'_> {
-        self.timed_run(waiting).0
+    pub fn run(&self, limits: Option<Limits>) -> Run<'_> {
+        self.timed_run(limits).0
     }
 
     /// Begins a run, and returns what renders its events and knows their times.
     #[must_use]
-    pub fn timed_run(&self, waiting: Option<&Waiting>) -> (Run<'_>, Arc<Progress>) {
+    pub fn timed_run(&self, limits: Option<Limits>) -> (Run<'_>, Arc<Progress>) {
         let (events, progress) = self.progress();
-        let options = RunOptions {
-            accelerator: waiting.and_then(|waiting| waiting.accel).map(Accelerator::from),
-            timeout: waiting.and_then(|waiting| waiting.timeout),
-        };
+        let Limits { timeout, accel } = limits.unwrap_or_default();
+        let options = RunOptions { accelerator: accel.map(Accelerator::from), timeout };
         (self.session.run(options, events), progress)
     }
 

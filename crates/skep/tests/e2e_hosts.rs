@@ -285,7 +285,7 @@ fn docker_machine_takes_it_in(home: &Home, host: &PlainHost) {
         "(box) Importing SSH key...",
         "Provisioning with debian...",
         "its firewall (nftables) is on, and is opened for this host.",
-        "skep firewall show --for node --backend nftables --format script --source SUBNET",
+        "skep firewall show --for node --backend nftables -o script --source SUBNET",
         "Docker is up and running!",
     ] {
         assert!(said.stdout.contains(line), "{line}:\n{}", said.stdout);

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
 
 use skep_core::model::RegistrySpec;
 use skep_testkit::home::Home;
@@ -38,7 +40,7 @@ fn what_commands_print_fits_its_schema() {
         ("registry-status", "registry status -o json"),
         (
             "firewall-show",
-            "firewall show --for node --source 10.1.0.0/24 --backend nftables --format json",
+            "firewall show --for node --source 10.1.0.0/24 --backend nftables -o json",
         ),
         ("dry-run", "down --dry-run -o json"),
         ("dry-run", "up other -n 3 --publish 8080 --dry-run -o json"),
@@ -76,6 +78,41 @@ fn status_of_what_is_left_fits_its_schema() {
     assert_eq!(status["subnet"], serde_json::Value::Null);
     let list = assert_described("ls", &home.try_run("ls -o json").stdout);
     assert_eq!(list["clusters"][0]["state"], "broken");
+}
+
+/// Each line is a document; what interrupts it ends it as `status` would end.
+#[test]
+fn a_watched_status_is_one_document_per_line_until_it_is_interrupted() {
+    let home = home();
+    let mut command = home.command(["status", "demo", "--watch", "-o", "json"]);
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    for _ in 0..2 {
+        let status = assert_described("status", &lines.next().unwrap().unwrap());
+        assert_eq!(status["nodes"].as_array().unwrap().len(), 2);
+    }
+    let interrupt = Command::new("kill").args(["-INT", &watch.id().to_string()]).status();
+    assert!(interrupt.unwrap().success());
+    assert_eq!(watch.wait().unwrap().code(), Some(1), "its nodes are not Ready");
+}
+
+#[test]
+fn a_watched_status_for_people_is_printed_again_until_the_cluster_is_gone() {
+    let home = home();
+    let mut command = home.command(["status", "-w", "-c", "demo"]);
+    let mut watch = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut text = BufReader::new(watch.stdout.take().unwrap());
+    let mut line = String::new();
+    text.read_line(&mut line).unwrap();
+    assert!(line.starts_with("cluster demo at ") && line.ends_with(" UTC\n"), "{line}");
+    fs::remove_dir_all(home.cluster("demo")).unwrap();
+    let mut rest = String::new();
+    text.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("NODE    ROLE") && !rest.contains('\x1b'), "{rest}");
+    let said = watch.wait_with_output().unwrap();
+    let stderr = String::from_utf8(said.stderr).unwrap();
+    assert!(stderr.contains("cluster demo was removed"), "{stderr}");
+    assert_eq!(said.status.code(), Some(1));
 }
 
 #[test]

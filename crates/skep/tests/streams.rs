@@ -46,6 +46,16 @@ fn a_reader_that_ends_early_ends_a_list_without_a_word() {
     }
 }
 
+/// It would print into the void for ever.
+#[test]
+fn a_watch_ends_with_its_reader() {
+    let home = Home::new(SKEP);
+    skep_testkit::records::put_cluster(&home);
+    let mut watch = home.command(["status", "demo", "--watch"]);
+    let (code, said) = ended(watch.stdout(unread()));
+    assert_eq!((code, said.as_str()), (Some(1), ""), "not all nodes are Ready");
+}
+
 #[test]
 fn a_full_disk_is_an_error() {
     let home = Home::new(SKEP);

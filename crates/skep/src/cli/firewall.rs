@@ -10,7 +10,7 @@ use skep_core::model::NodeName;
 use skep_net::host_firewall::{Backend, Interface};
 
 use super::waiting::parse_duration;
-use super::{ClusterArg, ClusterOption, Output};
+use super::{ClusterOption, ClusterWord, Output};
 
 /// `skep firewall`.
 #[derive(Debug, Subcommand)]
@@ -22,25 +22,20 @@ pub enum FirewallCommand {
     /// Add the rules, persistently.
     Apply(FirewallRules),
     /// Remove the rules.
-    Remove(FirewallRules),
+    Remove(FirewallPlaces),
 }
 
-/// Which rules, and where.
+/// Which rules, where, and for which traffic.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   skep firewall apply                               on this host, for its virtual machines
   skep firewall apply --node box1 --node box2       add the rules on these nodes of a cluster
   skep firewall apply --for node --source 10.1.0.0/24     this host is a node of another swarm
-  skep firewall show --for node --source 10.1.0.0/24 --backend ufw --format script | ssh box sudo sh")]
+  skep firewall show --for node --source 10.1.0.0/24 --backend ufw -o script | ssh box sudo sh")]
 pub struct FirewallRules {
-    /// Rules for a host of virtual machines, or for a swarm node [default: host, or node with
-    /// --node].
-    #[arg(long = "for", value_enum, value_name = "WHAT")]
-    pub whose: Option<Whose>,
-    /// Firewall [default: the active one].
-    #[arg(long, value_enum)]
-    pub backend: Option<BackendName>,
+    #[command(flatten)]
+    pub places: FirewallPlaces,
     /// Addresses or subnets that a node accepts traffic from [default with --node: the other
     /// nodes and this host].
     #[arg(long, value_name = "NET", value_delimiter = ',')]
@@ -48,6 +43,18 @@ pub struct FirewallRules {
     /// Interface that the traffic arrives on [default: any].
     #[arg(long, value_name = "NAME")]
     pub interface: Option<Interface>,
+}
+
+/// Which rules, and where.
+#[derive(Debug, Args)]
+pub struct FirewallPlaces {
+    /// Rules for a host of virtual machines, or for a swarm node [default: host, or node with
+    /// --node].
+    #[arg(long = "for", value_enum, value_name = "WHAT")]
+    pub whose: Option<Whose>,
+    /// Firewall [default: the active one].
+    #[arg(long, value_enum)]
+    pub backend: Option<BackendName>,
     /// Apply to this node of the cluster, not to this host; repeatable.
     #[arg(long, value_name = "NODE")]
     pub node: Vec<NodeName>,
@@ -61,17 +68,19 @@ pub struct FirewallShow {
     #[command(flatten)]
     pub rules: FirewallRules,
     /// Output format.
-    #[arg(long, short, value_enum, default_value_t)]
-    pub format: FirewallFormat,
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(alias = "format", short_alias = 'f')]
+    pub output: FirewallFormat,
 }
 
 /// `skep firewall check`.
 #[derive(Debug, Args)]
 pub struct FirewallCheck {
     #[command(flatten)]
-    pub cluster: ClusterArg,
+    pub cluster: ClusterWord,
     /// Output format.
-    #[arg(long = "format", short = 'f', value_enum, default_value_t)]
+    #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
+    #[arg(alias = "format", short_alias = 'f')]
     pub output: Output,
     /// How long each part of the check may take on a node.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]

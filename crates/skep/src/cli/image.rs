@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Accel, ClusterArg, ClusterOption};
+use super::{Accel, ClusterOption, ClusterWord};
 
 /// `skep image`.
 #[derive(Debug, Subcommand)]
@@ -41,7 +41,7 @@ pub struct ImageLoad {
 #[derive(Debug, Args)]
 pub struct ImageBake {
     #[command(flatten)]
-    pub cluster: ClusterArg,
+    pub cluster: ClusterWord,
     /// Accelerator [default: auto-detect].
     #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
     pub accel: Option<Accel>,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use skep_core::model::{HostSpec, NodeFilter, NodeName, Size};
 
-use super::{ClusterOption, DryRun, Waiting, WorkFormat};
+use super::{ClusterOption, DryRun, Limits, Waiting, WorkFormat};
 
 /// How nodes are named.
 const FILTERS: &str = "\
@@ -29,7 +29,7 @@ pub enum NodeCommand {
     Rm(NodeRemove),
     /// Start nodes.
     #[command(after_help = FILTERS)]
-    Start(Nodes),
+    Start(NodeStart),
     /// Stop nodes and keep their data.
     #[command(after_help = FILTERS)]
     Stop(Nodes),
@@ -43,7 +43,7 @@ pub enum NodeCommand {
     Pause(NodeChange),
     /// Resume paused nodes.
     #[command(after_help = FILTERS)]
-    Resume(Nodes),
+    Resume(NodeStart),
     /// Promote nodes to managers.
     #[command(after_help = FILTERS)]
     Promote(NodeChange),
@@ -153,8 +153,15 @@ pub struct Nodes {
     /// Output format; json prints events as JSON lines.
     #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
     pub output: WorkFormat,
+}
+
+/// Some nodes that are to run.
+#[derive(Debug, Args)]
+pub struct NodeStart {
     #[command(flatten)]
-    pub waiting: Waiting,
+    pub nodes: Nodes,
+    #[command(flatten)]
+    pub limits: Limits,
 }
 
 /// `skep node restart`.
@@ -162,7 +169,7 @@ pub struct Nodes {
 #[command(after_help = FILTERS)]
 pub struct NodeRestart {
     #[command(flatten)]
-    pub nodes: Nodes,
+    pub start: NodeStart,
     /// One node at a time: drain, restart, and wait until it is Ready.
     #[arg(long)]
     pub rolling: bool,

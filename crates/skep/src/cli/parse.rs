@@ -236,6 +236,27 @@ mod tests {
         }
     }
 
+    /// What stops waits for what the guests' own limits allow, and creates nothing.
+    #[test]
+    fn commands_refuse_options_that_would_do_nothing() {
+        for line in [
+            "skep stop --no-wait",
+            "skep stop --cold",
+            "skep stop --timeout 5s",
+            "skep start --cold",
+            "skep start --unique-engine-ids",
+            "skep node stop node1 --accel tcg",
+            "skep node kill node1 --verify all",
+            "skep node start node1 --no-verify",
+            "skep node restart node1 --no-wait",
+            "skep firewall remove --for node --source 10.1.0.0/24",
+            "skep firewall remove --for node --interface eth0",
+        ] {
+            let Err(Refusal::Said(error)) = read(line) else { panic!("{line}") };
+            assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{line}");
+        }
+    }
+
     #[test]
     fn what_is_advised_can_be_typed() {
         let all = MEANT.iter().flat_map(|(_, hints)| hints.iter());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use skep_core::model::{NodeName, RegistrySpec};
 
-use super::{ClusterArg, ClusterOption, Output};
+use super::{ClusterOption, ClusterWord, Output};
 
 /// `skep registry`.
 #[derive(Debug, Subcommand)]
@@ -15,7 +15,7 @@ pub enum RegistryCommand {
     /// Stop the registry; its images stay on the node's disk.
     Stop {
         #[command(flatten)]
-        cluster: ClusterArg,
+        cluster: ClusterWord,
     },
     /// Make all nodes trust an existing registry, including nodes added later.
     Trust(RegistryTrust),
@@ -30,7 +30,7 @@ pub enum RegistryCommand {
     /// Show the registry's address, state and images; exit code 1 unless it responds.
     Status {
         #[command(flatten)]
-        cluster: ClusterArg,
+        cluster: ClusterWord,
         /// Output format.
         #[arg(long, short, value_name = "FORMAT", value_enum, default_value_t)]
         output: Output,
@@ -67,10 +67,10 @@ and cached on the registry's node. The cache listens on the next port and is rea
 
 Examples:
   skep registry start
-  skep registry start test --node node1 --mirror https://registry-1.docker.io")]
+  skep registry start -c test --node node1 --mirror https://registry-1.docker.io")]
 pub struct RegistryStart {
     #[command(flatten)]
-    pub cluster: ClusterArg,
+    pub cluster: ClusterWord,
     /// Node that runs the registry [default: where it ran before, else the first manager].
     #[arg(long, value_name = "NODE")]
     pub node: Option<NodeName>,

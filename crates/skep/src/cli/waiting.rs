@@ -1,15 +1,35 @@
-//! What commands that bring machines up wait for, and how they start them.
+//! What commands that bring machines up wait for, and how they start them. Each command flattens the groups of options
+//! that do something for it, and no others.
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-/// How long to wait, and for what.
-#[derive(Debug, Clone, Copy, Args)]
+/// How machines are brought up and what is waited for: everything that `up` and `node add` take.
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Waiting {
+    #[command(flatten)]
+    pub limits: Limits,
+    #[command(flatten)]
+    pub ready: Ready,
+    #[command(flatten)]
+    pub birth: Birth,
+}
+
+/// How long each wait may take, and what executes guests: for whatever starts machines.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Limits {
     /// Timeout of each wait, for example 90s or 5m [default: depends on the host].
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
+    /// Accelerator [default: auto-detect].
+    #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
+    pub accel: Option<Accel>,
+}
+
+/// What comes once machines run: for whatever brings up a whole cluster.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Ready {
     /// Do not wait until nodes are Ready and stacks have converged.
     #[arg(long)]
     pub no_wait: bool,
@@ -19,6 +39,11 @@ pub struct Waiting {
     /// Same as --verify none.
     #[arg(long, conflicts_with = "verify")]
     pub no_verify: bool,
+}
+
+/// How machines come to be: for whatever creates some.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Birth {
     /// Boot new machines instead of forking a template.
     #[arg(long)]
     pub cold: bool,
@@ -26,9 +51,6 @@ pub struct Waiting {
     /// not only after its next start.
     #[arg(long, conflicts_with = "cold")]
     pub unique_engine_ids: bool,
-    /// Accelerator [default: auto-detect].
-    #[arg(long, value_name = "KIND", env = "SKEP_ACCEL")]
-    pub accel: Option<Accel>,
 }
 
 /// What is verified.

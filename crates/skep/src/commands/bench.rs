@@ -17,7 +17,10 @@ use skep_sys::{make_private_dir, value_of};
 use self::report::{Idle, Report, Series, Step};
 use self::trials::Trials;
 use super::{down, up};
-use crate::cli::{Accel, ClusterArg, DryRun, Output, Up, Verification, Waiting, Wanted, values};
+use crate::cli::{
+    Accel, Birth, ClusterArg, DryRun, Limits, Output, Ready, Up, Verification, Waiting, Wanted,
+    values,
+};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{errln, out};
@@ -170,14 +173,11 @@ impl Measuring<'_> {
 
     async fn up(&self, nodes: u32, cold: bool, verify: bool) -> Result<up::Done, CliError> {
         let wanted = Wanted { num_node: Some(nodes), ..Wanted::default() };
+        let verify = if verify { Verification::Mesh } else { Verification::None };
         let waiting = Waiting {
-            timeout: None,
-            no_wait: false,
-            verify: if verify { Verification::Mesh } else { Verification::None },
-            no_verify: false,
-            cold,
-            unique_engine_ids: false,
-            accel: self.args.accel,
+            limits: Limits { timeout: None, accel: self.args.accel },
+            ready: Ready { verify, ..Ready::default() },
+            birth: Birth { cold, unique_engine_ids: false },
         };
         let args = up_args(&self.name, wanted, waiting);
         Ok(up::bring_up(&self.quiet(), args).await?.expect("it is no dry run"))
@@ -249,7 +249,7 @@ pub(super) fn environment(context: &Context, machine: &Path) -> Vec<(&'static st
 
 /// Returns what brings a cluster of that name up as it is wanted.
 pub(super) fn up_args(name: &ClusterName, wanted: Wanted, waiting: Waiting) -> Up {
-    let cluster = Some(name.clone());
+    let cluster = ClusterArg { cluster: Some(name.clone()) };
     Up {
         cluster,
         file: None,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use skep_core::model::{ClusterName, ClusterSpec};
+use skep_core::model::ClusterSpec;
 use skep_store::ClusterDir;
 
-use crate::cli::{Output, Wanted};
+use crate::cli::{ClusterArg, Output, Wanted};
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _};
@@ -19,10 +19,12 @@ use crate::render::write_document;
 Examples:
   skep config -f skep.yaml       the file as skep understands it, with all defaults
   skep config demo > demo.yaml   a file that describes the cluster demo as it is recorded")]
+#[command(mut_arg("cluster", |arg| {
+    arg.help("The cluster [default: the only one]; with -f, the name instead of the file's")
+}))]
 pub struct Config {
-    /// The cluster [default: the only one there is]; with -f, the name instead of the file's.
-    #[arg(value_name = "CLUSTER", env = "SKEP_CLUSTER")]
-    cluster: Option<ClusterName>,
+    #[command(flatten)]
+    cluster: ClusterArg,
     /// Print this cluster file; `-` is standard input.
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -45,7 +47,7 @@ pub(super) fn run(context: &Context, args: &Config) -> Result<(), CliError> {
     let value = match &args.file {
         Some(path) => {
             let file = ClusterFile::load(path)?.with_flags(&Wanted::default())?;
-            let named = args.cluster.as_ref().or(file.name.as_ref());
+            let named = args.cluster.cluster.as_ref().or(file.name.as_ref());
             let spec = file.spec(context.name_or_default(named));
             let problems: Vec<_> = spec.problems().iter().map(ToString::to_string).collect();
             if !problems.is_empty() {
@@ -54,7 +56,7 @@ pub(super) fn run(context: &Context, args: &Config) -> Result<(), CliError> {
             document(&spec, Some(&file))
         }
         None => {
-            let dir = context.existing(args.cluster.as_ref())?;
+            let dir = context.existing(args.cluster.cluster.as_ref())?;
             let spec = recorded(&dir)?;
             if spec.trusted.iter().flatten().any(|registry| registry.ca.is_some()) {
                 errln!(

@@ -11,7 +11,7 @@ use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 
-use crate::cli::ClusterOption;
+use crate::cli::{ClusterOption, ClusterWord};
 use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
@@ -40,7 +40,7 @@ pub enum HostsCommand {
     /// pointing at a running one.
     Follow {
         #[command(flatten)]
-        cluster: ClusterOption,
+        cluster: ClusterWord,
     },
     /// Remove names.
     #[command(aliases = ["delete", "remove"])]
@@ -60,7 +60,7 @@ pub enum HostsCommand {
 #[derive(Debug, Args)]
 pub struct HostsList {
     #[command(flatten)]
-    cluster: ClusterOption,
+    cluster: ClusterWord,
     #[command(flatten)]
     listing: Listing<HostsEntry>,
 }
@@ -136,7 +136,7 @@ const EVERY: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Lets names and ports lead to a node that is up, until it is interrupted.
-async fn follow(context: &Context, cluster: ClusterOption) -> Result<(), CliError> {
+async fn follow(context: &Context, cluster: ClusterWord) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
     let run = context.run(None);
     if !context.is_quiet() {

@@ -88,7 +88,7 @@ fn event_source(command: &Command) -> Option<&'static str> {
     let (name, wants_events) = match command {
         Command::Up(args) => ("up", args.dry_run.wants_events()),
         Command::Down(args) => ("down", args.wants_events()),
-        Command::Start(args) => ("start", args.output == WorkFormat::Json),
+        Command::Start(args) => ("start", args.stop.output == WorkFormat::Json),
         Command::Stop(args) => ("stop", args.output == WorkFormat::Json),
         Command::Node(command) => node::event_source(command)?,
         Command::Certs(CertsCommand::Renew(args)) => ("certs renew", args.dry_run.wants_events()),
@@ -105,6 +105,12 @@ async fn run_in(context: &Context, command: Command) -> Result<u8, CliError> {
         && args.try_vm
     {
         return try_vm::run(context, args).await;
+    }
+    // What interrupts it ends it with the code of the status.
+    if let Command::Status(args) = &command
+        && args.watch
+    {
+        return status::watch(context, args).await;
     }
     let command = dispatch(context, command);
     tokio::select! {

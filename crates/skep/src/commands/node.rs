@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
 use skep_core::plan::{
-    Parting, Plan, StopMode, plan_parting, plan_pause, plan_resume, plan_start, plan_stop, plan_up,
+    Parting, Plan, StopMode, UpOptions, plan_parting, plan_pause, plan_resume, plan_start,
+    plan_stop, plan_up,
 };
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
@@ -21,7 +22,7 @@ use super::confirm;
 use super::dry_run::Preview;
 use super::up::{options, wanted};
 use crate::cli::{
-    Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, Nodes, WorkFormat,
+    Host, NodeAdd, NodeChange, NodeCommand, NodeRemove, NodeRestart, NodeStart, Nodes, WorkFormat,
 };
 use crate::context::Context;
 use crate::error::{CliError, failed};
@@ -37,10 +38,10 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), C
         NodeCommand::Start(args) => start(context, &args).await,
         NodeCommand::Stop(args) => stop(context, &args, StopMode::Graceful).await,
         NodeCommand::Kill(args) => stop(context, &args, StopMode::Kill).await,
-        NodeCommand::Restart(args) if args.rolling => settings::restart(context, &args.nodes).await,
-        NodeCommand::Restart(NodeRestart { nodes, .. }) => {
-            stop(context, &nodes, StopMode::Graceful).await?;
-            start(context, &nodes).await
+        NodeCommand::Restart(args) if args.rolling => settings::restart(context, &args.start).await,
+        NodeCommand::Restart(NodeRestart { start: args, .. }) => {
+            stop(context, &args.nodes, StopMode::Graceful).await?;
+            start(context, &args).await
         }
         NodeCommand::Pause(args) => pause(context, args).await,
         NodeCommand::Resume(args) => resume(context, &args).await,
@@ -62,18 +63,18 @@ pub(super) fn event_source(command: &NodeCommand) -> Option<(&'static str, bool)
     Some(match command {
         NodeCommand::Add(args) => ("node add", args.dry_run.wants_events()),
         NodeCommand::Rm(args) => ("node rm", args.dry_run.wants_events()),
-        NodeCommand::Start(args) => ("node start", wants(args)),
+        NodeCommand::Start(args) => ("node start", wants(&args.nodes)),
         NodeCommand::Stop(args) => ("node stop", wants(args)),
         NodeCommand::Kill(args) => ("node kill", wants(args)),
-        NodeCommand::Restart(args) => ("node restart", wants(&args.nodes)),
-        NodeCommand::Resume(args) => ("node resume", wants(args)),
+        NodeCommand::Restart(args) => ("node restart", wants(&args.start.nodes)),
+        NodeCommand::Resume(args) => ("node resume", wants(&args.nodes)),
         _ => return None,
     })
 }
 
 async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(Some(&args.waiting));
+    let run = context.run(Some(args.waiting.limits));
     let dry_run = args.dry_run.dry_run;
     // What only looks waits for nobody.
     let cluster = if dry_run { None } else { Some(run.lock(dir.name()).await?) };
@@ -94,7 +95,7 @@ async fn add(context: &Context, args: NodeAdd) -> Result<(), CliError> {
         spec.nodes.push(new_node(name, &args)?);
     }
     let Some(cluster) = cluster else {
-        let plan = plan_up(&spec, &seen, options(&args.waiting))?;
+        let plan = plan_up(&spec, &seen, options(args.waiting.ready, args.waiting.birth))?;
         Preview::of(dir.name(), &seen, &plan).print(context, args.dry_run);
         return Ok(());
     };
@@ -187,18 +188,18 @@ async fn remove(context: &Context, args: NodeRemove) -> Result<(), CliError> {
     change(&run, &dir, Look::All, |seen| Ok(plan_parting(seen, &names, args.force, parting)?)).await
 }
 
-async fn start(context: &Context, args: &Nodes) -> Result<(), CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(Some(&args.waiting));
+async fn start(context: &Context, args: &NodeStart) -> Result<(), CliError> {
+    let dir = context.existing(args.nodes.cluster.cluster.as_ref())?;
+    let run = context.run(Some(args.limits));
     change(&run, &dir, Look::All, |seen| {
-        Ok(plan_start(seen, &select(seen, &args.names)?, options(&args.waiting))?)
+        Ok(plan_start(seen, &select(seen, &args.nodes.names)?, UpOptions::default())?)
     })
     .await
 }
 
 async fn stop(context: &Context, args: &Nodes, mode: StopMode) -> Result<(), CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(Some(&args.waiting));
+    let run = context.run(None);
     change(&run, &dir, Look::Machines, |seen| {
         Ok(plan_stop(seen, &select(seen, &args.names)?, mode)?)
     })
@@ -212,11 +213,11 @@ async fn pause(context: &Context, args: NodeChange) -> Result<(), CliError> {
         .await
 }
 
-async fn resume(context: &Context, args: &Nodes) -> Result<(), CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(Some(&args.waiting));
+async fn resume(context: &Context, args: &NodeStart) -> Result<(), CliError> {
+    let dir = context.existing(args.nodes.cluster.cluster.as_ref())?;
+    let run = context.run(Some(args.limits));
     change(&run, &dir, Look::All, |seen| {
-        Ok(plan_resume(seen, &select(seen, &args.names)?, options(&args.waiting))?)
+        Ok(plan_resume(seen, &select(seen, &args.nodes.names)?, UpOptions::default())?)
     })
     .await
 }

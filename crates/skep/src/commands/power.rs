@@ -8,13 +8,13 @@ use skep_store::ClusterDir;
 
 use super::image;
 use super::up::options;
-use crate::cli::Power;
+use crate::cli::{Birth, Start, Stop};
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, failed};
 
 /// Returns the cluster; a name that is a node's is answered with the command for nodes.
-fn cluster(context: &Context, args: &Power, verb: &str) -> Result<ClusterDir, CliError> {
+fn cluster(context: &Context, args: &Stop, verb: &str) -> Result<ClusterDir, CliError> {
     let name = args.cluster.cluster.as_ref();
     context.existing(name).map_err(|error| {
         let Some(node) = name.map(|name| name.as_str()) else { return error };
@@ -30,9 +30,9 @@ fn cluster(context: &Context, args: &Power, verb: &str) -> Result<ClusterDir, Cl
     })
 }
 
-pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError> {
-    let dir = cluster(context, &args, "start")?;
-    let run = context.run(Some(&args.waiting));
+pub(super) async fn start(context: &Context, args: Start) -> Result<(), CliError> {
+    let dir = cluster(context, &args.stop, "start")?;
+    let run = context.run(Some(args.limits));
     let cluster = run.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let record = seen.cluster.clone().ok_or_else(|| {
@@ -46,7 +46,7 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     let gone = image::gone(&spec.images).await;
     let up = Up {
         spec: &spec,
-        options: options(&args.waiting),
+        options: options(args.ready, Birth::default()),
         // One node that does not come up is no reason to leave the others down.
         on_failure: OnFailure::GoOn,
         gone: &gone,
@@ -62,9 +62,9 @@ pub(super) async fn start(context: &Context, args: Power) -> Result<(), CliError
     Ok(())
 }
 
-pub(super) async fn stop(context: &Context, args: Power) -> Result<(), CliError> {
+pub(super) async fn stop(context: &Context, args: Stop) -> Result<(), CliError> {
     let dir = cluster(context, &args, "stop")?;
-    let run = context.run(Some(&args.waiting));
+    let run = context.run(None);
     run.change::<CliError>(dir.name(), Look::Machines, OnFailure::GoOn, |seen| {
         Ok(plan_stop(seen, &[], StopMode::Graceful)?)
     })

@@ -15,7 +15,7 @@ use skep_store::ClusterDir;
 use skep_store::pki::Credentials;
 
 use crate::cli::{
-    ClusterArg, ClusterOption, Output, RegistryCommand, RegistryStart, RegistryTrust,
+    ClusterOption, ClusterWord, Output, RegistryCommand, RegistryStart, RegistryTrust,
 };
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
@@ -54,7 +54,7 @@ async fn start(context: &Context, args: &RegistryStart) -> Result<(), CliError> 
     Ok(())
 }
 
-async fn stop(context: &Context, cluster: &ClusterArg) -> Result<(), CliError> {
+async fn stop(context: &Context, cluster: &ClusterWord) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
     let wanted = |record: &ClusterRecord| match &record.registry {
         Some(registry) => Ok(RegistrySpec { runs: false, ..registry.clone() }),
@@ -185,7 +185,7 @@ async fn change(
 fn none(dir: &ClusterDir) -> CliError {
     let name = dir.name();
     CliError::usage(format!("cluster {name} has no registry"))
-        .hint(format!("skep registry start {name}"))
+        .hint(format!("skep registry start -c {name}"))
 }
 
 fn address(dir: &ClusterDir, registry: &RegistrySpec) -> Result<SocketAddrV4, CliError> {
@@ -212,7 +212,7 @@ fn explain(context: &Context, dir: &ClusterDir, at: SocketAddrV4) {
     errln!("  docker push {here}/IMAGE");
 }
 
-async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Result<(), CliError> {
+async fn status(context: &Context, cluster: &ClusterWord, output: Output) -> Result<(), CliError> {
     let dir = context.existing(cluster.cluster.as_ref())?;
     let record = dir.record().context(format!("cluster {}", dir.name()))?;
     let registry = record.and_then(|record| record.registry).ok_or_else(|| none(&dir))?;
@@ -257,6 +257,6 @@ async fn status(context: &Context, cluster: &ClusterArg, output: Output) -> Resu
             .hint(format!("skep logs {} --service registry", registry.node))
             .hint(format!("skep up {}", dir.name()))),
         (false, _) => Err(CliError::failed("the registry is stopped")
-            .hint(format!("skep registry start {}", dir.name()))),
+            .hint(format!("skep registry start -c {}", dir.name()))),
     }
 }

@@ -1,6 +1,7 @@
 //! `skep status`.
 
 mod nodes;
+mod watch;
 
 use serde_json::{Value, json};
 use skep_core::model::{NodeName, Role};
@@ -12,14 +13,15 @@ use skep_store::ClusterDir;
 
 use nodes::is_well;
 pub(super) use nodes::{NodeRow, node_document, node_rows};
+pub(super) use watch::watch;
 
 use crate::cli::{Output, Status};
 use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::listing::text_table;
+use crate::out;
 use crate::render::table::table;
 use crate::render::write_document;
-use crate::{out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;
@@ -41,13 +43,16 @@ pub(super) async fn run(context: &Context, args: Status) -> Result<u8, CliError>
             write_document(args.output, &document);
         }
         Output::Table => {
-            print(&dir, &seen);
-            print_checks(checks.as_deref().unwrap_or_default(), &dir);
+            let checks = checks_text(checks.as_deref().unwrap_or_default(), &dir);
+            out!("{}{checks}", text(&dir, &seen));
         }
     }
-    let well = seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, &seen));
     let works = checks.iter().flatten().all(|check| check.verdict != Verdict::Failed);
-    Ok(if well && works { 0 } else { code::FAILED })
+    Ok(if is_whole(&seen) && works { 0 } else { code::FAILED })
+}
+
+fn is_whole(seen: &Observed) -> bool {
+    seen.leftovers.is_empty() && seen.nodes.values().all(|node| is_well(node, seen))
 }
 
 /// Verifies a cluster, which no other skep may change meanwhile.
@@ -91,24 +96,24 @@ fn remedy(check: &Check, dir: &ClusterDir) -> Option<String> {
     })
 }
 
-fn print_checks(checks: &[Check], dir: &ClusterDir) {
+fn checks_text(checks: &[Check], dir: &ClusterDir) -> String {
     if checks.is_empty() {
-        return;
+        return String::new();
     }
-    outln!();
     let row = |check: &Check| {
         let node = check.node.as_ref().map_or("-", NodeName::as_str);
         let (subject, verdict) = (check.subject.as_str(), check.verdict.as_str());
         vec![subject.into(), node.into(), verdict.into(), check.text.clone()]
     };
     let rows: Vec<_> = checks.iter().map(row).collect();
-    out!("{}", table(&["CHECK", "NODE", "STATUS", "DETAILS"], &rows));
+    let mut text = format!("\n{}", table(&["CHECK", "NODE", "STATUS", "DETAILS"], &rows));
     for check in checks {
         if let Some(remedy) = remedy(check, dir) {
             let node = check.node.as_ref().map(|node| format!(" of {node}")).unwrap_or_default();
-            outln!("try       for {}{node}: {remedy}", check.subject.as_str());
+            text += &format!("try       for {}{node}: {remedy}\n", check.subject.as_str());
         }
     }
+    text
 }
 
 fn checked(check: &Check, dir: &ClusterDir) -> Value {
@@ -122,34 +127,36 @@ fn checked(check: &Check, dir: &ClusterDir) -> Value {
     })
 }
 
-fn print(dir: &ClusterDir, seen: &Observed) {
-    out!("{}", text_table(&node_rows(seen), false));
-    outln!();
+/// Returns the status for people.
+fn text(dir: &ClusterDir, seen: &Observed) -> String {
+    let mut text = text_table(&node_rows(seen), false) + "\n";
+    let mut line = |title: &str, value: String| text += &format!("{title:<9} {value}\n");
     let yes = |there: bool, text: String| if there { text } else { format!("{text} (missing)") };
     if let Some(cluster) = &seen.cluster {
         let network = &cluster.network;
-        outln!("subnet    {}", network.subnet);
-        outln!("bridge    {}", yes(seen.bridge, network.bridge.clone()));
-        outln!("firewall  {}", yes(seen.firewall, format!("table inet {}", network.bridge)));
+        line("subnet", network.subnet.to_string());
+        line("bridge", yes(seen.bridge, network.bridge.clone()));
+        line("firewall", yes(seen.firewall, format!("table inet {}", network.bridge)));
     }
     for entry in &seen.hosts_entries {
-        outln!("hosts     {} {}", entry.address, entry.name);
+        line("hosts", format!("{} {}", entry.address, entry.name));
     }
-    outln!("files     {}", dir.path().display());
+    line("files", dir.path().display().to_string());
     for damaged in unreadable(dir) {
-        outln!("problem   {damaged}");
+        line("problem", damaged);
     }
     for leftover in &seen.leftovers {
-        outln!("leftover  {}: {}", what(leftover), way_out(leftover, dir, seen));
+        line("leftover", format!("{}: {}", what(leftover), way_out(leftover, dir, seen)));
     }
     for warning in super::certs::warnings(dir) {
-        outln!("warning   {warning}");
+        line("warning", warning);
     }
     for (name, node) in &seen.nodes {
         if let EngineState::Unreachable(reason) = &node.engine {
-            outln!("problem   {name}: its engine does not respond: {reason}");
+            line("problem", format!("{name}: its engine does not respond: {reason}"));
         }
     }
+    text
 }
 
 /// Returns what is wrong with records of a cluster.

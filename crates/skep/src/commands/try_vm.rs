@@ -23,7 +23,10 @@ use skep_sys::write_atomic;
 
 use self::report::{Part, Report};
 use super::{bench, down, interrupted, power, status, up};
-use crate::cli::{ClusterArg, Doctor, Output, Power, Verification, Waiting, Wanted, WorkFormat};
+use crate::cli::{
+    Birth, ClusterArg, Doctor, Limits, Output, Ready, Start, Stop, Verification, Waiting, Wanted,
+    WorkFormat,
+};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
@@ -275,12 +278,12 @@ impl Trying<'_> {
         self.up(2, None, false).await?;
         self.in_node("the container", SLOW_CONTAINER).await?;
         let cluster = || ClusterArg { cluster: Some(self.name.clone()) };
-        let power =
-            || Power { cluster: cluster(), output: WorkFormat::Text, waiting: self.waiting(false) };
+        let stop = || Stop { cluster: cluster(), output: WorkFormat::Text };
+        let Waiting { limits, ready, .. } = self.waiting(false);
         let began = Instant::now();
-        power::stop(&self.context.silent(), power()).await?;
+        power::stop(&self.context.silent(), stop()).await?;
         let took = seconds(began.elapsed());
-        power::start(&self.context.silent(), power()).await?;
+        power::start(&self.context.silent(), Start { stop: stop(), limits, ready }).await?;
         let look = "if [ -e /var/tmp/skep-try/ended ]; then echo yes; else echo no; fi";
         if self.in_node("a look at what is left", look).await?.trim() != "yes" {
             let message = format!(
@@ -310,13 +313,9 @@ impl Trying<'_> {
 
     fn waiting(&self, cold: bool) -> Waiting {
         Waiting {
-            timeout: None,
-            no_wait: false,
-            verify: Verification::None,
-            no_verify: false,
-            cold,
-            unique_engine_ids: false,
-            accel: self.args.accel,
+            limits: Limits { timeout: None, accel: self.args.accel },
+            ready: Ready { verify: Verification::None, ..Ready::default() },
+            birth: Birth { cold, unique_engine_ids: false },
         }
     }
 

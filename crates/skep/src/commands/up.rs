@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use skep_core::model::{ClusterName, ClusterSpec};
 use skep_core::observed::Observed;
-use skep_core::plan::{Birth, Change, UpOptions, Verify, plan_up};
+use skep_core::plan::{self, Change, UpOptions, Verify, plan_up};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_ops::{Up as UpWanted, refuse_peers};
@@ -17,7 +17,7 @@ use super::dry_run::Preview;
 use super::image;
 use super::registry;
 use super::stack::{check_stacks, deploy_stacks, known_stacks};
-use crate::cli::{Detail, Up, Verification, Waiting, Wanted};
+use crate::cli::{Birth, Detail, Ready, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _, failed};
@@ -70,12 +70,12 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         Some(path) => Some(ClusterFile::load(path)?),
         None => None,
     };
-    let named = args.cluster.clone().or_else(|| file.as_ref()?.name.clone());
+    let named = args.cluster.cluster.clone().or_else(|| file.as_ref()?.name.clone());
     let name = context.name_or_default(named.as_ref());
     let dir = context.session.store.cluster(&name);
     let stacks = file.as_ref().map(|file| file.stacks.clone()).unwrap_or_default();
     let checked = check_stacks(context, &dir, &stacks).await?;
-    let (mut run, progress) = context.timed_run(Some(&args.waiting));
+    let (mut run, progress) = context.timed_run(Some(args.waiting.limits));
 
     // A host without its tools cannot even be looked at.
     let recorded = dir.record().ok().flatten();
@@ -112,7 +112,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     if args.dry_run.dry_run {
         let seen = run.observe(&dir, Damage::Refuse).await?;
         let spec = wanted_spec(file, &seen)?;
-        let plan = plan_up(&spec, &seen, options(&args.waiting))?;
+        let plan = plan_up(&spec, &seen, options(args.waiting.ready, args.waiting.birth))?;
         let known = match (stacks.is_empty(), &seen.swarm) {
             (false, Some(_)) => known_stacks(&run, &dir).await,
             _ => BTreeSet::new(),
@@ -125,7 +125,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     // Whatever can be said before anything is touched is said now, the lock included.
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let spec = wanted_spec(file.clone(), &seen)?;
-    plan_up(&spec, &seen, options(&args.waiting))?;
+    plan_up(&spec, &seen, options(args.waiting.ready, args.waiting.birth))?;
     run.check_ports(&spec, &seen)?;
     run.check_userns(&spec, &seen)?;
 
@@ -140,7 +140,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let result = run.up(&cluster, up, seen).await;
     cluster.release();
     result.map_err(|error| failed(error, name.as_str(), &again))?;
-    deploy_stacks(context, &dir, &stacks, &checked, args.waiting.no_wait).await?;
+    deploy_stacks(context, &dir, &stacks, &checked, args.waiting.ready.no_wait).await?;
     Ok(Some(Done { name, progress }))
 }
 
@@ -216,21 +216,23 @@ fn is_empty_but_peers(wanted: &Wanted) -> bool {
 /// Returns what `up` is to do. One node of many that fails does not keep the others from joining.
 pub(super) fn wanted<'a>(spec: &'a ClusterSpec, waiting: &Waiting, keeps: bool) -> UpWanted<'a> {
     let on_failure = OnFailure::GoOnForSwarm;
-    UpWanted { spec, options: options(waiting), on_failure, gone: &[], keeps }
+    UpWanted { spec, options: options(waiting.ready, waiting.birth), on_failure, gone: &[], keeps }
 }
 
 /// Returns how new machines come to life, and what is waited for.
-pub(super) fn options(waiting: &Waiting) -> UpOptions {
-    let birth = match waiting.cold {
-        true => Birth::Boot,
-        false => Birth::Fork { restart_engine: waiting.unique_engine_ids },
+pub(super) fn options(ready: Ready, birth: Birth) -> UpOptions {
+    let Birth { cold, unique_engine_ids: restart_engine } = birth;
+    let birth = match cold {
+        true => plan::Birth::Boot,
+        false => plan::Birth::Fork { restart_engine },
     };
-    let verify = match waiting.verify {
-        _ if waiting.no_wait || waiting.no_verify => Verify::Nothing,
+    let Ready { no_wait, verify, no_verify } = ready;
+    let verify = match verify {
+        _ if no_wait || no_verify => Verify::Nothing,
         Verification::Auto => Verify::Fitting,
         Verification::Mesh => Verify::Mesh,
         Verification::All => Verify::All,
         Verification::None => Verify::Nothing,
     };
-    UpOptions { birth, wait: !waiting.no_wait, verify }
+    UpOptions { birth, wait: !no_wait, verify }
 }

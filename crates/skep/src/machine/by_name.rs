@@ -14,7 +14,7 @@ use super::driver::Machine;
 use super::row::{Row as MachineRow, look};
 use super::say::Say;
 use super::vm::Vms;
-use crate::cli::{Cli, Command, NodeCommand};
+use crate::cli::{Cli, Command, NodeCommand, Start};
 use crate::context::Context;
 use crate::listing::{Column, Row};
 
@@ -59,7 +59,7 @@ pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
             }
             add(&["env", "--shell", args.shell.as_deref().unwrap_or("sh"), name]);
         }
-        Command::Start(args) | Command::Stop(args) => {
+        Command::Start(Start { stop: args, .. }) | Command::Stop(args) => {
             let name = args.cluster.cluster.as_ref()?.as_str();
             if !is_machine(name) {
                 return None;
@@ -70,11 +70,13 @@ pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
         Command::Node(command) => {
             let (verb, cluster, names) = match command {
                 NodeCommand::Rm(args) => ("rm", &args.cluster, named(&args.names)?),
-                NodeCommand::Start(args) => ("start", &args.cluster, named(&args.names)?),
+                NodeCommand::Start(args) => {
+                    ("start", &args.nodes.cluster, named(&args.nodes.names)?)
+                }
                 NodeCommand::Stop(args) => ("stop", &args.cluster, named(&args.names)?),
                 NodeCommand::Kill(args) => ("kill", &args.cluster, named(&args.names)?),
                 NodeCommand::Restart(args) if !args.rolling => {
-                    ("restart", &args.nodes.cluster, named(&args.nodes.names)?)
+                    ("restart", &args.start.nodes.cluster, named(&args.start.nodes.names)?)
                 }
                 _ => return None,
             };

@@ -125,7 +125,7 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
 fn firewall_warning(backend: Backend) -> String {
     format!(
         "its firewall ({backend}) is on, and is opened for this host. To let in other nodes of a swarm too, run \
-         there as root what this prints: skep firewall show --for node --backend {backend} --format script \
+         there as root what this prints: skep firewall show --for node --backend {backend} -o script \
          --source SUBNET"
     )
 }

@@ -26,7 +26,7 @@ use super::driver::State;
 use super::say::aside;
 use super::vm::{Look, Tell, VmSpec, Vms};
 use super::wanted::{node_spec, usual_addresses};
-use crate::cli::{Accel, Verification, Waiting};
+use crate::cli::{Accel, Limits};
 use crate::context::Context;
 use crate::error::CliError;
 
@@ -80,25 +80,17 @@ impl Machines {
             aside(&format!("waiting for the machines of this store, which {holder} changes"));
         };
         let cluster = dir.lock(waiting).await.map_err(|error| chain(&error))?;
-        Ok(Store { context, run: context.run(Some(&waiting_options()?)), cluster })
+        Ok(Store { context, run: context.run(Some(limits()?)), cluster })
     }
 }
 
 /// Returns what skep's own variables say of how machines are started.
-fn waiting_options() -> Result<Waiting, String> {
+fn limits() -> Result<Limits, String> {
     let accel = variable("SKEP_ACCEL").map(|kind| {
         Accel::from_str(&kind, true).map_err(|_| format!("SKEP_ACCEL is {kind:?}; use kvm or tcg"))
     });
     let accel = accel.transpose()?;
-    Ok(Waiting {
-        timeout: None,
-        no_wait: false,
-        verify: Verification::default(),
-        no_verify: false,
-        cold: false,
-        unique_engine_ids: false,
-        accel,
-    })
+    Ok(Limits { timeout: None, accel })
 }
 
 fn unsettled(why: Unsettled<String>) -> String {
@@ -276,13 +268,13 @@ impl Vms for Machines {
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         super::wanted::check_memory(wanted, &meminfo)?;
         let subnet = super::wanted::subnet(wanted)?;
-        let waiting = waiting_options()?;
+        let limits = limits()?;
         let context = self.context()?;
         let ready = crate::commands::require(context, &ImageSpec::default()).await;
         ready.map_err(|error| told(&error))?;
         // Nobody else is kept from the store meanwhile: what changes until then is told then.
         let dir = ClusterDir::of_machines(root);
-        let run = context.run(Some(&waiting));
+        let run = context.run(Some(limits));
         let seen = run.observe_machines(&dir, Damage::ListAll).await;
         let seen = seen.map_err(|error| told(&error.into()))?;
         let mut notes = Vec::new();

@@ -53,6 +53,20 @@ fn obeys(is_terminal: bool) -> bool {
     progress::can_redraw(is_terminal, term.as_deref(), no_color.as_deref())
 }
 
+/// Prints a text in the place of the one before it, on a terminal that can do so; else below it.
+pub fn write_screen(text: &str) {
+    let text = screen(&shown::shown(text), obeys(streams::shows_results()));
+    streams::write_stdout(text.as_bytes());
+}
+
+fn screen(text: &str, redraws: bool) -> String {
+    match redraws {
+        // Each line and what is below the last one is cleared as it is written over, so nothing flickers.
+        true => format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")),
+        false => format!("{text}\n"),
+    }
+}
+
 /// Prints a diff, on a terminal with colors unless the user wants none (no-color.org).
 pub fn write_changes(changes: &[Change]) {
     let colored = obeys(streams::shows_results());
@@ -111,4 +125,15 @@ macro_rules! errln {
     ($format:literal $($arguments:tt)*) => {
         $crate::render::write_err(format_args!("{}\n", format_args!($format $($arguments)*)))
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_screen_is_written_over_and_a_log_goes_on() {
+        assert_eq!(screen("a\nb\n", true), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(screen("a\nb\n", false), "a\nb\n\n");
+    }
 }

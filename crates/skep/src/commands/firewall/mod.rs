@@ -18,7 +18,9 @@ use skep_sys::is_root;
 use skep_sys::shell::NodeShell;
 use skep_sys::tail;
 
-use crate::cli::{FirewallCommand, FirewallFormat, FirewallRules, FirewallShow, Output, Whose};
+use crate::cli::{
+    FirewallCommand, FirewallFormat, FirewallPlaces, FirewallRules, FirewallShow, Output, Whose,
+};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
@@ -30,8 +32,8 @@ pub(super) async fn run(context: &Context, command: FirewallCommand) -> Result<u
     match command {
         FirewallCommand::Show(args) => show(context, &args).await?,
         FirewallCommand::Check(args) => return check::run(context, args).await,
-        FirewallCommand::Apply(args) => change(context, &args, Action::Apply).await?,
-        FirewallCommand::Remove(args) => change(context, &args, Action::Remove).await?,
+        FirewallCommand::Apply(args) => apply(context, &args).await?,
+        FirewallCommand::Remove(args) => remove(context, &args).await?,
     }
     Ok(0)
 }
@@ -67,7 +69,7 @@ impl Place {
         Ok((String::from_utf8_lossy(&stdout).trim().to_owned(), tail(&stderr)))
     }
 
-    async fn backend(&self, args: &FirewallRules) -> Result<Backend, CliError> {
+    async fn backend(&self, args: &FirewallPlaces) -> Result<Backend, CliError> {
         if let Some(backend) = args.backend {
             return Ok(backend.into());
         }
@@ -79,7 +81,7 @@ impl Place {
     }
 
     fn ruleset(&self, args: &FirewallRules) -> Result<Ruleset, CliError> {
-        if whose(args) == Whose::Host {
+        if whose(&args.places) == Whose::Host {
             return Ok(Ruleset::host());
         }
         let mut sources: Vec<_> = args.source.iter().map(|source| source.0).collect();
@@ -95,23 +97,35 @@ impl Place {
     }
 }
 
-fn whose(args: &FirewallRules) -> Whose {
+fn whose(args: &FirewallPlaces) -> Whose {
     let default = if args.node.is_empty() { Whose::Host } else { Whose::Node };
     args.whose.unwrap_or(default)
 }
 
-fn places(context: &Context, args: &FirewallRules) -> Result<Vec<Place>, CliError> {
-    let scoped = !args.source.is_empty() || args.interface.is_some();
-    if whose(args) == Whose::Host && (scoped || !args.node.is_empty()) {
-        let message = "rules for a host concern the bridges of its clusters; --node, --source and \
-                       --interface are for nodes";
-        return Err(CliError::usage(message).hint("run the same command with --for node"));
+fn places(context: &Context, args: &FirewallPlaces) -> Result<Vec<Place>, CliError> {
+    if whose(args) == Whose::Host && !args.node.is_empty() {
+        return Err(only_for_nodes());
     }
     if args.node.is_empty() {
         return Ok(vec![Place { node: None, shell: None, others: Vec::new() }]);
     }
     let cluster = context.existing(args.cluster.cluster.as_ref())?;
     args.node.iter().map(|node| place_of(context, &cluster, node)).collect()
+}
+
+/// Returns the places of rules, unless these are for a host and say what concerns nodes.
+fn scoped_places(context: &Context, args: &FirewallRules) -> Result<Vec<Place>, CliError> {
+    let scoped = !args.source.is_empty() || args.interface.is_some();
+    match whose(&args.places) == Whose::Host && scoped {
+        true => Err(only_for_nodes()),
+        false => places(context, &args.places),
+    }
+}
+
+fn only_for_nodes() -> CliError {
+    let message = "rules for a host concern the bridges of its clusters; --node, --source and \
+                   --interface are for nodes";
+    CliError::usage(message).hint("run the same command with --for node")
 }
 
 fn place_of(context: &Context, cluster: &ClusterDir, node: &NodeName) -> Result<Place, CliError> {
@@ -127,20 +141,36 @@ fn place_of(context: &Context, cluster: &ClusterDir, node: &NodeName) -> Result<
     Ok(Place { node: Some(node.clone()), shell: Some(shell), others })
 }
 
-async fn change(context: &Context, args: &FirewallRules, action: Action) -> Result<(), CliError> {
+async fn apply(context: &Context, args: &FirewallRules) -> Result<(), CliError> {
+    let places = scoped_places(context, args)?;
+    let ruleset = |place: &Place| place.ruleset(args);
+    change(context, &args.places, &places, Action::Apply, ruleset).await
+}
+
+async fn remove(context: &Context, args: &FirewallPlaces) -> Result<(), CliError> {
     let places = places(context, args)?;
+    let ruleset = |_: &Place| match whose(args) {
+        Whose::Host => Ok(Ruleset::host()),
+        Whose::Node => Ok(Ruleset::of_any_node()),
+    };
+    change(context, args, &places, Action::Remove, ruleset).await
+}
+
+async fn change(
+    context: &Context,
+    args: &FirewallPlaces,
+    places: &[Place],
+    action: Action,
+    ruleset: impl Fn(&Place) -> Result<Ruleset, CliError>,
+) -> Result<(), CliError> {
     // All that can be wrong is told before anything is changed anywhere.
     let mut scripts = Vec::new();
-    for place in &places {
+    for place in places {
         if place.node.is_none() && !is_root() {
             return Err(CliError::host("firewall rules need root")
                 .hint("run the same command with sudo -E"));
         }
-        let ruleset = match action {
-            Action::Apply => place.ruleset(args)?,
-            _ if whose(args) == Whose::Host => Ruleset::host(),
-            _ => Ruleset::of_any_node(),
-        };
+        let ruleset = ruleset(place)?;
         let backend = place.backend(args).await?;
         scripts.push((backend, script(&ruleset, backend, action)?));
     }
@@ -164,10 +194,10 @@ fn script(ruleset: &Ruleset, backend: Backend, action: Action) -> Result<String,
 
 async fn show(context: &Context, args: &FirewallShow) -> Result<(), CliError> {
     let mut documents = Vec::new();
-    for place in places(context, &args.rules)? {
+    for place in scoped_places(context, &args.rules)? {
         let ruleset = place.ruleset(&args.rules)?;
-        let backend = place.backend(&args.rules).await?;
-        match args.format {
+        let backend = place.backend(&args.rules.places).await?;
+        match args.output {
             FirewallFormat::Script => {
                 write_exact(script(&ruleset, backend, Action::Apply)?.as_bytes());
             }
@@ -189,7 +219,7 @@ async fn show(context: &Context, args: &FirewallShow) -> Result<(), CliError> {
             }
         }
     }
-    match args.format {
+    match args.output {
         FirewallFormat::Json => {
             write_document(Output::Json, &json!({"format": 1, "places": documents}))
         }

@@ -8,7 +8,7 @@ use skep_core::model::NodeName;
 use skep_docker::engine::EngineImage;
 use skep_ops::observe::Damage;
 
-use crate::cli::ClusterArg;
+use crate::cli::ClusterWord;
 use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Args)]
 pub struct ImageList {
     #[command(flatten)]
-    cluster: ClusterArg,
+    cluster: ClusterWord,
     #[command(flatten)]
     listing: Listing<Named>,
 }

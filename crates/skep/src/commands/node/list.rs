@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use skep_core::model::{NodeFilter, NodeName};
+use skep_core::model::{ClusterName, NodeFilter, NodeName};
 use skep_core::observed::Observed;
 use skep_core::plan::PlanError;
 use skep_ops::observe::Damage;
@@ -12,7 +12,7 @@ use skep_store::ClusterDir;
 
 use super::super::status::{NodeRow, node_document, node_rows};
 use super::select;
-use crate::cli::{ClusterOption, Output};
+use crate::cli::{ClusterOption, ClusterWord, Output};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::listing::Listing;
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct NodeList {
     #[command(flatten)]
-    cluster: ClusterOption,
+    cluster: ClusterWord,
     #[command(flatten)]
     listing: Listing<NodeRow>,
 }
@@ -58,12 +58,12 @@ enum Format {
 
 pub(super) async fn list(context: &Context, args: &NodeList) -> Result<(), CliError> {
     let printer = args.listing.printer()?;
-    let (dir, seen) = look(context, &args.cluster).await?;
+    let (dir, seen) = look(context, args.cluster.cluster.as_ref()).await?;
     printer.print(&node_rows(&seen), || document(&dir, &seen, seen.nodes.keys()))
 }
 
 pub(super) async fn inspect(context: &Context, args: &NodeInspect) -> Result<(), CliError> {
-    let (dir, seen) = look(context, &args.cluster).await?;
+    let (dir, seen) = look(context, args.cluster.cluster.as_ref()).await?;
     let names = select(&seen, &args.names)?;
     if let Some(unknown) = names.iter().find(|name| !seen.nodes.contains_key(*name)) {
         let known: Vec<_> = seen.nodes.keys().map(NodeName::as_str).collect();
@@ -83,9 +83,9 @@ pub(super) async fn inspect(context: &Context, args: &NodeInspect) -> Result<(),
 
 async fn look(
     context: &Context,
-    cluster: &ClusterOption,
+    cluster: Option<&ClusterName>,
 ) -> Result<(ClusterDir, Observed), CliError> {
-    let dir = context.existing(cluster.cluster.as_ref())?;
+    let dir = context.existing(cluster)?;
     let seen = context.run(None).observe_within(&dir, Damage::List, PATIENCE).await?;
     Ok((dir, seen))
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use skep_core::model::{Availability, NodeFilter, NodeName, NodeSpec, Role};
 use skep_core::observed::Observed;
-use skep_core::plan::{plan_idle_stop, plan_settings, plan_start};
+use skep_core::plan::{UpOptions, plan_idle_stop, plan_settings, plan_start};
 use skep_core::services::Standing;
 use skep_docker::stack::glance;
 use skep_ops::Look;
@@ -15,8 +15,7 @@ use skep_ops::observe::Damage;
 use skep_store::ClusterDir;
 
 use super::select;
-use crate::cli::{NodeChange, NodeLabel, Nodes};
-use crate::commands::up::options;
+use crate::cli::{NodeChange, NodeLabel, NodeStart};
 use crate::context::Context;
 use crate::errln;
 use crate::error::CliError;
@@ -128,17 +127,17 @@ async fn change(
 }
 
 /// Restarts nodes one after the other: each is emptied first, and Ready before the next one's turn.
-pub(super) async fn restart(context: &Context, args: &Nodes) -> Result<(), CliError> {
-    let dir = context.existing(args.cluster.cluster.as_ref())?;
-    let run = context.run(Some(&args.waiting));
+pub(super) async fn restart(context: &Context, args: &NodeStart) -> Result<(), CliError> {
+    let dir = context.existing(args.nodes.cluster.cluster.as_ref())?;
+    let run = context.run(Some(args.limits));
     let cluster = run.lock(dir.name()).await?;
     let seen = run.observe(&dir, Damage::Refuse).await?;
-    for name in select(&seen, &args.names)? {
+    for name in select(&seen, &args.nodes.names)? {
         let one = std::slice::from_ref(&name);
         let look = async || run.observe(&dir, Damage::Refuse).await;
         let plan = plan_idle_stop(&look().await?, &name)?;
         run.execute(&cluster, &plan, OnFailure::Stop).await?;
-        let plan = plan_start(&look().await?, one, options(&args.waiting))?;
+        let plan = plan_start(&look().await?, one, UpOptions::default())?;
         run.execute(&cluster, &plan, OnFailure::Stop).await?;
         let plan = plan_settings(&look().await?, one, |_| ())?;
         run.execute(&cluster, &plan, OnFailure::Stop).await?;

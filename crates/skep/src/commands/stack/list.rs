@@ -9,7 +9,7 @@ use skep_docker::stack::Swarm;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::cli::ClusterOption;
+use crate::cli::{ClusterOption, ClusterWord};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::listing::{Column, Listing, Row};
@@ -21,7 +21,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, Args)]
 pub struct StackList {
     #[command(flatten)]
-    cluster: ClusterOption,
+    cluster: ClusterWord,
     #[command(flatten)]
     listing: Listing<Stack>,
 }

@@ -29,7 +29,7 @@ const SERVICES: [&str; 5] = ["docker", "containerd", "tls", "sshd", "agent"];
 
 pub(super) async fn run(context: &Context, args: SupportBundle) -> Result<(), CliError> {
     let clusters = context.session.store.clusters().unwrap_or_default();
-    let dir = match (&args.cluster, &clusters[..]) {
+    let dir = match (&args.cluster.cluster, &clusters[..]) {
         (Some(name), _) => Some(context.existing(Some(name))?),
         (None, [only]) => Some(only.clone()),
         (None, _) => None,
