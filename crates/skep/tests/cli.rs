@@ -189,7 +189,6 @@ fn lists_are_printed_as_dockers_users_expect() {
     let mut text = String::new();
     for line in [
         "ls -q",
-        "ls --all --quiet",
         "ls --format {{.Name}}:{{.Bridge}}",
         "node ls -q",
         "-q node ls",
@@ -288,6 +287,8 @@ fn machines_of_docker_machines_store_are_known_by_name() {
     let row = listed.lines().find(|line| line.contains("tcp://127.0.0.1:1")).unwrap();
     let words: Vec<_> = row.split_whitespace().take(4).collect();
     assert_eq!(words, ["node0", "none", "running", "tcp://127.0.0.1:1"]);
+    assert!(skep("ls -aq").stdout.lines().any(|line| line == "node0"));
+    assert!(skep("ls -a --format json").stderr.contains("cannot be used with"));
     let all: serde_json::Value = serde_json::from_str(&skep("ls -a -o json").stdout).unwrap();
     let all = all["machines"].as_array().unwrap();
     assert!(all.iter().any(|machine| machine["store"] == store.to_str().unwrap()));
