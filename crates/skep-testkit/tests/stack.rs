@@ -6,7 +6,7 @@ use std::time::Duration;
 use skep_core::event::Event;
 use skep_core::model::{ClusterSpec, Role};
 use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
+use skep_core::services::{Mode, Resources, Restart, Service, SwarmNode, Task, TaskState, View};
 use skep_docker::stack::{Ending, Error, Swarm, await_gone, report, watch};
 use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
@@ -31,6 +31,10 @@ fn view(state: TaskState, error: &str) -> View {
         mode: Mode::Replicated(1),
         constraints: Vec::new(),
         reserved: Resources::default(),
+        limits: Resources::default(),
+        max_per_node: 0,
+        restart: Restart::Any,
+        drivers: Vec::new(),
         ports: Vec::new(),
         local_data: false,
         update: None,
@@ -88,7 +92,9 @@ async fn a_stack_is_watched_until_it_stays_as_it_was_asked_for() {
     let (ending, told) = watched(&host, 60).await;
     let ending = ending.unwrap();
     assert!(!ending.late && ending.outcome.is_converged());
-    assert_eq!(told, ["0/1, nginx", "1/1 on node0, nginx"], "each change is told once");
+    let preparing =
+        "0/1, nginx; shop_web.1 on node0: its node prepares the image, volumes and networks";
+    assert_eq!(told, [preparing, "1/1 on node0, nginx"], "each change is told once");
     assert_eq!(report_of(&host, &ending).await, Vec::<String>::new());
 }
 
@@ -101,6 +107,18 @@ async fn what_does_not_come_in_time_is_told_with_its_last_words() {
     let ending = ending.unwrap();
     assert!(ending.late && !ending.outcome.is_converged());
     assert_eq!(report_of(&host, &ending).await, ["the last words of t"]);
+}
+
+#[tokio::test]
+async fn a_health_check_that_takes_long_is_told_with_its_last_words() {
+    let host = host().await;
+    tokio::time::pause();
+    host.set_views([view(TaskState::Starting, "")]);
+    let (ending, told) = watched(&host, 30).await;
+    let text = "0/1, nginx; shop_web.1 on node0: its container starts, or its health check has \
+                not passed yet; its last check: exit code 1: c loads its data";
+    assert_eq!(told, [text]);
+    assert_eq!(ending.unwrap().outcome.services[0].to_string(), text, "the end says so too");
 }
 
 /// Returns a view in which the only node is down, as another manager would tell it.
@@ -140,7 +158,7 @@ async fn managers_that_fall_silent_are_told_beside_what_was_seen_last() {
     };
     let ending = watch(swarm, &View::clone, Duration::from_secs(9), &events).await.unwrap();
     assert!(ending.late && matches!(ending.silent, Some(Error::NoManager(_))));
-    assert_eq!(ending.outcome.services[0].to_string(), "0/1, nginx");
+    assert!(ending.outcome.services[0].to_string().starts_with("0/1, nginx; shop_web.1"));
     assert_eq!(warned.into_inner().unwrap().len(), 1, "it is told once");
 }
 

@@ -6,6 +6,7 @@
 
 mod constraint;
 mod judge;
+mod meaning;
 mod placement;
 mod problem;
 mod spread;
@@ -17,10 +18,11 @@ use serde::Serialize;
 
 use crate::model::Role;
 
-pub use judge::{Standing, Status, judge};
+pub use judge::{Standing, Status, given_up, judge};
+pub use meaning::Prospect;
 pub use problem::{Cause, Problem, TaskRef};
 pub use spread::{Spread, plan_rebalance};
-pub use watch::{HOLD, Outcome, Watch};
+pub use watch::{GRACE, HOLD, Outcome, Watch};
 
 /// Services with their tasks, and the nodes on which they may run, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,6 +52,14 @@ pub struct Service {
     pub constraints: Vec<String>,
     /// What each task reserves.
     pub reserved: Resources,
+    /// What each task may use at most; 0 for no limit.
+    pub limits: Resources,
+    /// How many of its tasks may be on one node; 0 for no limit.
+    pub max_per_node: u64,
+    /// When a task that ended gets a successor.
+    pub restart: Restart,
+    /// The drivers of its volumes, networks and log that a node may lack, such as `volume driver nfs`.
+    pub drivers: Vec<String>,
     /// The ports that it publishes.
     pub ports: Vec<Port>,
     /// Whether it keeps data on the node that it runs on: a volume or a directory.
@@ -69,6 +79,18 @@ pub enum Mode {
     Job(u64),
     /// One on each node, that comes to its end.
     GlobalJob,
+}
+
+/// When a task that ended gets a successor (`restart_policy`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Restart {
+    /// Always.
+    #[default]
+    Any,
+    /// If it failed.
+    OnFailure,
+    /// Never.
+    None,
 }
 
 /// What a task reserves, or a node has.

@@ -28,6 +28,10 @@ fn service(mode: Mode, constraints: &[&str]) -> Service {
         mode,
         constraints: constraints.iter().map(|it| (*it).to_owned()).collect(),
         reserved: Resources::default(),
+        limits: Resources::default(),
+        max_per_node: 0,
+        restart: Restart::Any,
+        drivers: Vec::new(),
         ports: Vec::new(),
         local_data: false,
         update: None,
@@ -210,4 +214,269 @@ fn uneven_services_are_spread_anew_unless_they_keep_data() {
     assert_eq!(spread.nodes, [("node0".to_owned(), 3), ("node1".to_owned(), 0)].into());
     assert_eq!(spread.keep, None);
     assert!(uneven(heap, true)[0].keep.is_some());
+}
+
+/// Returns tasks of one place that failed one after the other, and one that is to come.
+fn failing(state: TaskState, error: &str, times: i64) -> Vec<Task> {
+    let failed = (1..=times).map(|number| Task {
+        slot: Some(1),
+        error: error.to_owned(),
+        ..task(number, "node0", state, TaskState::Shutdown)
+    });
+    let next = Task { slot: Some(1), ..task(9, "node0", TaskState::Ready, TaskState::Ready) };
+    failed.chain([next]).collect()
+}
+
+fn one_node(services: Vec<Service>, tasks: Vec<Task>) -> View {
+    let has = Resources { nano_cpus: 1_000_000_000, memory: 1 << 30 };
+    View {
+        services,
+        tasks,
+        nodes: vec![SwarmNode { resources: has, ..node("node0", "active", &[]) }],
+    }
+}
+
+#[test]
+fn only_the_current_iteration_of_a_job_counts() {
+    let done = |number: i64, current: bool| Task {
+        current,
+        exit_code: Some(0),
+        ..task(number, "node0", TaskState::Complete, TaskState::Complete)
+    };
+    let job = |tasks| only(&one_node(vec![service(Mode::Job(1), &[])], tasks));
+    let status = job(vec![done(1, false), done(2, true)]);
+    assert_eq!((status.running, status.standing), (1, Standing::Converged));
+    assert_eq!(status.to_string(), "1/1 on node0, nginx; done");
+    assert_eq!(
+        job(vec![done(1, false)]).standing,
+        Standing::Working,
+        "its tasks are still to come"
+    );
+    // One that is not tried again ends before its time.
+    let failed = |current: bool, desired| Task {
+        current,
+        error: "task: non-zero exit (1)".to_owned(),
+        exit_code: Some(1),
+        ..task(2, "node0", TaskState::Failed, desired)
+    };
+    let status = job(vec![done(1, false), failed(true, TaskState::Shutdown)]);
+    assert_eq!(status.standing, Standing::Stuck);
+    let problem = status.problem.unwrap();
+    assert_eq!(problem.cause, Cause::Exits(1));
+    assert_eq!(
+        problem.advice,
+        [
+            "skep docker -- service logs web",
+            "skep docker -- service update --force web  # starts it again, once its cause is mended",
+        ]
+    );
+    let status = job(vec![failed(false, TaskState::Shutdown), done(3, true)]);
+    assert_eq!(status.standing, Standing::Converged);
+}
+
+#[test]
+fn a_job_on_each_node_counts_the_nodes_that_take_part() {
+    let services = vec![service(Mode::GlobalJob, &[])];
+    let done = |number, node| Task {
+        slot: None,
+        ..task(number, node, TaskState::Complete, TaskState::Complete)
+    };
+    let nodes = vec![node("node0", "active", &[]), node("node1", "drain", &[])];
+    let view = View { services, tasks: vec![done(1, "node0"), done(2, "node1")], nodes };
+    let status = only(&view);
+    assert_eq!((status.running, status.wanted, status.standing), (1, 1, Standing::Converged));
+}
+
+#[test]
+fn a_service_that_is_not_restarted_and_ended_well_is_done() {
+    let judged = |restart, mode, tasks| {
+        let service = Service { restart, ..service(mode, &[]) };
+        let status = only(&one_node(vec![service], tasks));
+        (status.standing, status.running, status.done)
+    };
+    let ended = |number| Task {
+        exit_code: Some(0),
+        ..task(number, "node0", TaskState::Complete, TaskState::Shutdown)
+    };
+    let two = Mode::Replicated(2);
+    for restart in [Restart::OnFailure, Restart::None] {
+        assert_eq!(judged(restart, two, vec![ended(1), ended(2)]), (Standing::Converged, 2, true));
+        assert_eq!(
+            judged(restart, two, vec![ended(1), running(2, "node0")]),
+            (Standing::Converged, 2, false)
+        );
+        let failed = Task {
+            error: "task: non-zero exit (3)".to_owned(),
+            exit_code: Some(3),
+            ..task(2, "node0", TaskState::Failed, TaskState::Shutdown)
+        };
+        assert_eq!(judged(restart, two, vec![ended(1), failed]), (Standing::Stuck, 1, false));
+    }
+    // One that is to go on and used up its attempts is not done.
+    assert_eq!(judged(Restart::Any, two, vec![ended(1), ended(2)]), (Standing::Stuck, 0, false));
+    // A successor takes the place of one that ended, and so do what came of it.
+    let earlier = Task { slot: Some(2), ..ended(1) };
+    assert_eq!(
+        judged(Restart::OnFailure, Mode::Replicated(1), vec![earlier, running(2, "node0")]),
+        (Standing::Converged, 1, false)
+    );
+}
+
+#[test]
+fn a_node_that_rejects_tasks_twice_for_one_reason_does_so_again() {
+    let judged = |state, error, times| {
+        let services = vec![service(Mode::Replicated(1), &[])];
+        let status = only(&one_node(services, failing(state, error, times)));
+        (status.standing, status.problem.unwrap())
+    };
+    use TaskState::{Failed, Rejected};
+    for (state, error) in [
+        (Rejected, "some words that nobody knows"),
+        (Failed, "starting container failed: some words that nobody knows"),
+        (
+            Failed,
+            "starting container failed: unable to find user nosuch: no matching entries in passwd file",
+        ),
+    ] {
+        assert_eq!(judged(state, error, 1).0, Standing::Working, "{error}");
+        let (standing, problem) = judged(state, error, 2);
+        assert_eq!((standing, problem.text.as_str()), (Standing::Stuck, error));
+    }
+    assert_eq!(judged(Failed, "some words that nobody knows", 4).0, Standing::Working);
+    let (standing, problem) = judged(Failed, "task: non-zero exit (128)", 4);
+    assert_eq!(standing, Standing::Working);
+    assert_eq!(problem.text, "its container ended with code 128");
+    // Two reasons are not one.
+    let mut tasks = failing(Rejected, "one reason", 2);
+    tasks[0].error = "another reason".to_owned();
+    let services = vec![service(Mode::Replicated(1), &[])];
+    assert_eq!(only(&one_node(services, tasks)).standing, Standing::Working);
+}
+
+#[test]
+fn what_no_node_can_ever_give_is_told_at_once() {
+    let told = |service: Service, reason: &str| {
+        let error = format!("no suitable node ({reason})");
+        let pending = Task { error, ..nowhere(3) };
+        let tasks = if reason.is_empty() { Vec::new() } else { vec![pending] };
+        let status = only(&one_node(vec![service], tasks));
+        assert_eq!(status.standing, Standing::Stuck, "{reason}");
+        let problem = status.problem.unwrap();
+        (problem.cause, problem.text)
+    };
+    let plain = || service(Mode::Replicated(3), &[]);
+    let spread = Service { max_per_node: 1, ..plain() };
+    assert_eq!(
+        told(spread, "max replicas per node limit exceed"),
+        (
+            Cause::TooManyReplicas,
+            "max_replicas_per_node is 1: no suitable node (max replicas per node limit exceed)"
+                .into()
+        )
+    );
+    let driver = Service { drivers: vec!["volume driver rexray".into()], ..plain() };
+    assert_eq!(
+        told(driver, "missing plugin on 1 node").1,
+        "no node has volume driver rexray: no suitable node (missing plugin on 1 node)"
+    );
+    // Without waiting for an engine to say so.
+    let limits = Resources { nano_cpus: 2_000_000_000, memory: 0 };
+    assert_eq!(
+        told(Service { limits, ..plain() }, "").1,
+        "its limits and reservations need 2.00 CPUs, but node0 has 1.00 CPUs"
+    );
+    let reserved = Resources { nano_cpus: 0, memory: 2 << 30 };
+    let large = "it reserves 2048 MiB of memory, but node0 has 1.00 CPUs and 1024 MiB of memory";
+    assert_eq!(told(Service { reserved, ..plain() }, "").1, large);
+}
+
+#[test]
+fn a_node_that_is_down_may_still_take_what_the_others_do_not() {
+    let services = vec![Service { max_per_node: 1, ..service(Mode::Replicated(2), &[]) }];
+    let error =
+        "no suitable node (max replicas per node limit exceed; 1 node not available for new tasks)";
+    let pending = Task { error: error.to_owned(), ..nowhere(2) };
+    let nodes = vec![node("node0", "active", &[]), node("node1", "down", &[])];
+    let view = View { services, tasks: vec![running(1, "node0"), pending], nodes };
+    assert_eq!(only(&view).standing, Standing::Working);
+}
+
+#[test]
+fn one_service_that_is_stuck_ends_the_watch_after_a_grace() {
+    let services = vec![
+        service(Mode::Replicated(1), &[]),
+        Service { id: "api".into(), name: "api".into(), ..service(Mode::Replicated(1), &[]) },
+    ];
+    let of_api = |task: Task| Task { service: "api".into(), id: format!("a{}", task.id), ..task };
+    let crashes = failing(TaskState::Failed, "task: non-zero exit (1)", 3);
+    let plugin =
+        Task { error: "no suitable node (missing plugin on 1 node)".to_owned(), ..nowhere(1) };
+    let tasks = [plugin].into_iter().chain(crashes.into_iter().map(of_api)).collect();
+    let view = one_node(services, tasks);
+    let mut watch = Watch::default();
+    assert!(!watch.look(Duration::ZERO, &view).settled);
+    assert!(!watch.look(GRACE - Duration::from_secs(1), &view).settled);
+    assert!(watch.look(GRACE, &view).settled);
+    // Both only try again: that may help.
+    let mut other = view.clone();
+    other.tasks.remove(0);
+    let mut watch = Watch::default();
+    assert!(!watch.look(Duration::ZERO, &other).settled);
+    assert!(!watch.look(GRACE * 4, &other).settled);
+}
+
+#[test]
+fn failures_before_the_watch_do_not_count_while_the_swarm_goes_on() {
+    let services = vec![service(Mode::Replicated(1), &[])];
+    let error = "invalid mount config for type \"bind\": bind source path does not exist: /data";
+    let mut view = one_node(services, failing(TaskState::Rejected, error, 3));
+    assert_eq!(only(&view).standing, Standing::Stuck);
+    let mut watch = Watch::default();
+    assert_eq!(watch.look(Duration::ZERO, &view).services[0].standing, Standing::Working);
+    for id in ["b1", "b2"] {
+        let again = Task { id: id.to_owned(), ..view.tasks[0].clone() };
+        view.tasks.push(again);
+    }
+    assert_eq!(watch.look(Duration::ZERO, &view).services[0].standing, Standing::Stuck);
+    // Where nothing more is tried, what was is the reason.
+    view.tasks.retain(|task| task.has_failed());
+    assert_eq!(given_up(&view).len(), 1);
+    let outcome = Watch::default().look(Duration::ZERO, &view);
+    assert_eq!(outcome.services[0].standing, Standing::Stuck);
+}
+
+#[test]
+fn what_goes_well_and_takes_its_time_says_what_it_waits_for() {
+    let told = |state| {
+        let services = vec![service(Mode::Replicated(1), &[])];
+        let task = task(1, "node0", state, TaskState::Running);
+        let status = only(&one_node(services, vec![task]));
+        assert_eq!(status.standing, Standing::Working);
+        let text = status.to_string();
+        (text, status.problem.unwrap().task.unwrap().container)
+    };
+    let (text, container) = told(TaskState::Starting);
+    assert_eq!(
+        text,
+        "0/1, nginx; web.1 on node0: its container starts, or its health check has not passed yet"
+    );
+    assert_eq!(container.as_deref(), Some("web.1.t1"), "as the engine names it");
+    let (text, container) = told(TaskState::Preparing);
+    assert_eq!(
+        text,
+        "0/1, nginx; web.1 on node0: its node prepares the image, volumes and networks"
+    );
+    assert_eq!(container, None);
+}
+
+#[test]
+fn a_service_that_was_given_up_without_a_word_says_so() {
+    // Its node was lost while it started, and it is to be tried once.
+    let lost = task(1, "node0", TaskState::Starting, TaskState::Shutdown);
+    let services = vec![Service { restart: Restart::None, ..service(Mode::Replicated(1), &[]) }];
+    let status = only(&one_node(services, vec![lost]));
+    assert_eq!(status.standing, Standing::Stuck);
+    let problem = status.problem.unwrap();
+    assert_eq!(problem.text, "its tasks ended, and the swarm starts no others");
+    assert!(problem.advice[0].starts_with("skep docker -- service update --force web"));
 }

@@ -426,6 +426,10 @@ impl Engine for ApiEngine {
         services::task_log(self, task, lines).await
     }
 
+    async fn last_check(&self, container: &str) -> Result<Option<String>, Error> {
+        services::last_check(self, container).await
+    }
+
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error> {
         services::ran_out_of_memory(self, container).await
     }

@@ -315,6 +315,9 @@ pub trait Engine: Send + Sync {
     /// Tells whether a container of this engine ended for want of memory.
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error>;
 
+    /// Returns the code and output of the last health check of a container of this engine, if there was one.
+    async fn last_check(&self, container: &str) -> Result<Option<String>, Error>;
+
     /// Returns what a stack has beside its services: networks, secrets and configs; managers only.
     async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error>;
 

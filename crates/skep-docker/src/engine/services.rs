@@ -3,9 +3,10 @@
 
 use bollard::container::LogOutput;
 use bollard::models::{
-    EndpointPortConfigPublishModeEnum, MountType, Node, NodeSpecRoleEnum, NodeState, ObjectVersion,
-    ResourceObject, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
-    ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpec, TaskState as ApiState,
+    EndpointPortConfigPublishModeEnum, Limit, Mount, MountType, Node, NodeSpecRoleEnum, NodeState,
+    ObjectVersion, ResourceObject, Service as ApiService, ServiceSpecMode, ServiceUpdateStatus,
+    ServiceUpdateStatusStateEnum, Task as ApiTask, TaskSpec, TaskSpecLogDriver,
+    TaskSpecRestartPolicy, TaskSpecRestartPolicyConditionEnum, TaskState as ApiState,
 };
 use bollard::query_parameters::{
     InspectContainerOptions, ListConfigsOptions, ListContainersOptionsBuilder,
@@ -15,7 +16,7 @@ use bollard::query_parameters::{
 use futures_util::TryStreamExt;
 use skep_core::model::Role;
 use skep_core::services::{
-    Mode, Port, Resources, Service, SwarmNode, Task, TaskState, Update, UpdateState, View,
+    Mode, Port, Resources, Restart, Service, SwarmNode, Task, TaskState, Update, UpdateState, View,
 };
 use std::collections::HashMap;
 
@@ -62,6 +63,8 @@ fn read_service(service: ApiService) -> Option<Service> {
     let container = template.container_spec.unwrap_or_default();
     let ports = service.endpoint.and_then(|endpoint| endpoint.ports).unwrap_or_default();
     let mounts = container.mounts.unwrap_or_default();
+    let placement = template.placement.unwrap_or_default();
+    let resources = template.resources.unwrap_or_default();
     let is_local =
         |kind: Option<MountType>| matches!(kind, Some(MountType::BIND | MountType::VOLUME));
     Some(Service {
@@ -70,8 +73,12 @@ fn read_service(service: ApiService) -> Option<Service> {
         stack: spec.labels.and_then(|mut labels| labels.remove(STACK)),
         image: without_digest(&container.image.unwrap_or_default()),
         mode: read_mode(spec.mode),
-        constraints: template.placement.and_then(|it| it.constraints).unwrap_or_default(),
-        reserved: read_resources(template.resources.and_then(|it| it.reservations)),
+        constraints: placement.constraints.unwrap_or_default(),
+        reserved: read_resources(resources.reservations),
+        limits: read_limits(resources.limits),
+        max_per_node: u64::try_from(placement.max_replicas.unwrap_or(0)).unwrap_or(0),
+        restart: read_restart(template.restart_policy),
+        drivers: read_drivers(&mounts, template.log_driver),
         ports: ports
             .into_iter()
             .map(|port| Port {
@@ -108,6 +115,43 @@ fn read_resources(resources: Option<ResourceObject>) -> Resources {
         nano_cpus: resources.nano_cpus.unwrap_or(0),
         memory: resources.memory_bytes.unwrap_or(0),
     }
+}
+
+fn read_limits(limits: Option<Limit>) -> Resources {
+    let limits = limits.unwrap_or_default();
+    Resources { nano_cpus: limits.nano_cpus.unwrap_or(0), memory: limits.memory_bytes.unwrap_or(0) }
+}
+
+fn read_restart(policy: Option<TaskSpecRestartPolicy>) -> Restart {
+    match policy.and_then(|policy| policy.condition) {
+        Some(TaskSpecRestartPolicyConditionEnum::NONE) => Restart::None,
+        Some(TaskSpecRestartPolicyConditionEnum::ON_FAILURE) => Restart::OnFailure,
+        _ => Restart::Any,
+    }
+}
+
+/// Returns the drivers that are not part of every engine.
+fn read_drivers(mounts: &[Mount], log: Option<TaskSpecLogDriver>) -> Vec<String> {
+    const LOGS: [&str; 9] = [
+        "none",
+        "local",
+        "json-file",
+        "syslog",
+        "journald",
+        "gelf",
+        "fluentd",
+        "awslogs",
+        "splunk",
+    ];
+    let volumes = mounts.iter().filter_map(|mount| {
+        let driver = mount.volume_options.as_ref()?.driver_config.as_ref()?.name.as_deref()?;
+        (!driver.is_empty() && driver != "local")
+            .then(|| format!("volume driver {}", plain(driver)))
+    });
+    let log = log.and_then(|log| log.name).filter(|name| !LOGS.contains(&name.as_str()));
+    let log =
+        log.filter(|name| !name.is_empty()).map(|name| format!("log driver {}", plain(&name)));
+    volumes.chain(log).collect()
 }
 
 fn read_update(status: ServiceUpdateStatus) -> Option<Update> {
@@ -250,6 +294,28 @@ pub(super) async fn ran_out_of_memory(engine: &ApiEngine, container: &str) -> Re
         docker.inspect_container(container, None::<InspectContainerOptions>).await
     });
     Ok(inspect.await?.state.and_then(|state| state.oom_killed).unwrap_or(false))
+}
+
+pub(super) async fn last_check(
+    engine: &ApiEngine,
+    container: &str,
+) -> Result<Option<String>, Error> {
+    let inspect = engine.call("inspect a container", |docker| async move {
+        docker.inspect_container(container, None::<InspectContainerOptions>).await
+    });
+    let found = inspect.await?;
+    let checks = found.state.and_then(|state| state.health?.log).unwrap_or_default();
+    let Some(last) = checks.into_iter().next_back() else { return Ok(None) };
+    let mut text = format!("exit code {}", last.exit_code.unwrap_or(0));
+    let output = plain(&last.output.unwrap_or_default());
+    if !output.is_empty() {
+        text.push_str(&format!(": {output}"));
+    }
+    let start = found.config.and_then(|config| config.healthcheck?.start_period).unwrap_or(0);
+    if start > 0 {
+        text.push_str(&format!(" (its start_period is {} s)", start / 1_000_000_000));
+    }
+    Ok(Some(text))
 }
 
 pub(super) async fn shared_by(engine: &ApiEngine, stack: &str) -> Result<Vec<String>, Error> {

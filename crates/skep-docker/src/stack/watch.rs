@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::services::{Cause, Outcome, Standing, Status, View, Watch, judge};
+use skep_core::services::{Cause, Outcome, Problem, Standing, Status, View, Watch, judge};
 use tokio::time::{Instant, timeout};
 
 use super::{Error, Swarm};
@@ -14,6 +14,9 @@ const LAST: Duration = Duration::from_secs(15);
 
 /// How soon services are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How soon a container is asked again for its last health check, and how long it may take to answer.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// How many of a container's last lines are told.
 const LINES: usize = 10;
@@ -46,6 +49,7 @@ pub async fn watch(
     let began = Instant::now();
     let mut watch = Watch::default();
     let mut told = Told::default();
+    let mut checks = Checks::default();
     let mut last = None;
     loop {
         let left = limit.saturating_sub(began.elapsed());
@@ -54,7 +58,8 @@ pub async fn watch(
         let late = began.elapsed() >= limit;
         match looked {
             Ok(view) => {
-                let outcome = watch.look(began.elapsed(), &select(&view));
+                let mut outcome = watch.look(began.elapsed(), &select(&view));
+                checks.add(swarm, &mut outcome, began.elapsed()).await;
                 told.tell(&outcome, events);
                 if outcome.settled || late {
                     let late = !outcome.settled;
@@ -86,7 +91,10 @@ pub async fn glance(swarm: Swarm<'_>, limit: Duration) -> Result<Vec<Status>, Er
     let began = Instant::now();
     loop {
         let services = judge(&look(swarm).await?);
-        let clear = |it: &Status| it.standing == Standing::Converged || it.problem.is_some();
+        let wrong = |problem: &Problem| !problem.cause.is_on_its_way();
+        let clear = |it: &Status| {
+            it.standing == Standing::Converged || it.problem.as_ref().is_some_and(wrong)
+        };
         if services.iter().all(clear) || began.elapsed() >= limit {
             return Ok(services);
         }
@@ -97,6 +105,42 @@ pub async fn glance(swarm: Swarm<'_>, limit: Duration) -> Result<Vec<Status>, Er
 
 async fn look(swarm: Swarm<'_>) -> Result<View, Error> {
     Ok(swarm.manager().await?.view().await?)
+}
+
+/// What the health checks of containers said last that are not healthy yet.
+#[derive(Default)]
+struct Checks {
+    /// By container, with the time of asking.
+    said: BTreeMap<String, (Duration, Option<String>)>,
+}
+
+impl Checks {
+    /// Adds to each service that waits for a health check what that said last.
+    async fn add(&mut self, swarm: Swarm<'_>, outcome: &mut Outcome, now: Duration) {
+        let problems = outcome.services.iter_mut().filter_map(|it| it.problem.as_mut());
+        for problem in problems.filter(|problem| problem.cause == Cause::HealthPending) {
+            let Some(container) = problem.task.as_ref().and_then(|task| task.container.clone())
+            else {
+                continue;
+            };
+            let fresh = self.said.get(&container).is_some_and(|(at, _)| now < *at + ASK_AGAIN);
+            if !fresh {
+                let said = last_check(swarm, problem).await;
+                self.said.insert(container.clone(), (now, said));
+            }
+            if let Some((_, Some(said))) = self.said.get(&container) {
+                problem.text.push_str(&format!("; its last check: {said}"));
+            }
+        }
+    }
+}
+
+/// Returns what the health check of a problem's container said last; none if it cannot be had soon.
+async fn last_check(swarm: Swarm<'_>, problem: &Problem) -> Option<String> {
+    let task = problem.task.as_ref()?;
+    let container = task.container.as_ref()?;
+    let engine = swarm.node(&task.node.as_ref()?.parse().ok()?).ok()?;
+    timeout(ASK_AGAIN, engine.last_check(container)).await.ok()?.ok().flatten()
 }
 
 /// What was told already.
@@ -148,6 +192,16 @@ pub struct Report {
     pub log: Vec<String>,
     /// Whether it ended for want of memory.
     pub out_of_memory: bool,
+    /// The code and output of the last health check of a container that it made unhealthy.
+    pub check: Option<String>,
+}
+
+impl Report {
+    /// Returns what is known without asking anybody.
+    #[must_use]
+    pub fn of(status: &Status) -> Self {
+        Self { status: status.clone(), log: Vec::new(), out_of_memory: false, check: None }
+    }
 }
 
 /// Gathers what is known of services that are not what was asked for; what cannot be had is left out.
@@ -155,13 +209,16 @@ pub async fn report(swarm: Swarm<'_>, outcome: &Outcome) -> Vec<Report> {
     let mut reports = Vec::new();
     let bad = outcome.services.iter().filter(|it| it.standing != Standing::Converged);
     for status in bad {
-        let mut report = Report { status: status.clone(), log: Vec::new(), out_of_memory: false };
+        let mut report = Report::of(status);
         let problem = status.problem.as_ref();
         if let Some((problem, task)) = problem.and_then(|it| Some((it, it.task.as_ref()?)))
             && let Some(container) = &task.container
         {
             if let Ok(manager) = swarm.manager().await {
                 report.log = manager.task_log(&task.id, LINES).await.unwrap_or_default();
+            }
+            if problem.cause == Cause::Unhealthy {
+                report.check = last_check(swarm, problem).await;
             }
             let node = task.node.as_ref().and_then(|node| node.parse().ok());
             if let (Cause::Exits(KILLED), Some(node)) = (&problem.cause, node)

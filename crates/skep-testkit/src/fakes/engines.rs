@@ -370,6 +370,10 @@ impl Engine for FakeEngine {
         self.act(|_, _| Ok(false))
     }
 
+    async fn last_check(&self, container: &str) -> Result<Option<String>, Error> {
+        self.act(|_, _| Ok(Some(format!("exit code 1: {container} loads its data"))))
+    }
+
     async fn shared_by(&self, _stack: &str) -> Result<Vec<String>, Error> {
         self.decide(|_, _| Ok(Vec::new()))
     }

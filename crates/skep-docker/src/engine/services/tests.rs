@@ -68,3 +68,19 @@ fn what_a_change_replaces_does_not_count() {
     services[0].spec.as_mut().unwrap().task_template = Some(moved);
     assert_eq!(judged(&services).0, 0);
 }
+
+#[test]
+fn answers_of_a_swarm_are_judged_one_by_one() {
+    // Two nodes of one CPU, engine 26.1; each service was made to end in another way, and one node was lost
+    // for a moment.
+    let captured: Captured = serde_json::from_str(include_str!("answers-26.1.json")).unwrap();
+    let view = view_of(captured.services, captured.tasks, captured.nodes);
+    let mut text = String::new();
+    for status in judge(&view) {
+        writeln!(text, "{}: {:?} {status}", status.name, status.standing).unwrap();
+        for advice in status.problem.iter().flat_map(|problem| &problem.advice) {
+            writeln!(text, "    {advice}").unwrap();
+        }
+    }
+    insta::assert_snapshot!(text);
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use skep_core::services::{Cause, Outcome, Standing, Status};
+use skep_core::services::{Cause, Outcome, Standing};
 use skep_docker::stack::{Ending, Report, Swarm, report};
 
 use crate::errln;
@@ -42,9 +42,7 @@ pub(in crate::commands) async fn judge_ending(
 /// Returns what is known without asking anybody.
 fn without_words(outcome: &Outcome) -> Vec<Report> {
     let bad = outcome.services.iter().filter(|it| it.standing != Standing::Converged);
-    let report =
-        |status: &Status| Report { status: status.clone(), log: Vec::new(), out_of_memory: false };
-    bad.map(report).collect()
+    bad.map(Report::of).collect()
 }
 
 /// Adds which nodes are down, and that no manager answers, if that is so.
@@ -78,74 +76,65 @@ fn explain(reports: &[Report], what: &str, late: Option<Duration>) -> CliError {
         if report.out_of_memory {
             message.push_str("; it exceeded its memory limit");
         }
+        if let Some(check) = &report.check {
+            message.push_str(&format!("; its last check: {check}"));
+        }
         if !report.log.is_empty() {
             message.push_str("\n    last lines of its log:");
         }
         for line in &report.log {
             message.push_str(&format!("\n      {line}"));
         }
-        hints.extend(
-            hint(report).into_iter().filter(|hint| !hints.contains(hint)).collect::<Vec<_>>(),
-        );
+        for hint in hints_of(report) {
+            if !hints.contains(&hint) {
+                hints.push(hint);
+            }
+        }
     }
-    if late.is_some() && hints.is_empty() {
+    let on_its_way = |report: &Report| {
+        report.status.problem.as_ref().is_none_or(|problem| problem.cause.is_on_its_way())
+    };
+    if late.is_some() && reports.iter().all(on_its_way) {
         hints.push(LONGER.to_owned());
     }
     let code = if late.is_some() { code::TIMEOUT } else { code::FAILED };
     CliError { code, message, hints }
 }
 
-fn hint(report: &Report) -> Option<String> {
-    let service = &report.status.name;
-    let problem = report.status.problem.as_ref()?;
-    let node = problem.task.as_ref().and_then(|task| task.node.as_deref()).unwrap_or("NODE");
-    let logs = format!("skep docker -- service logs {service}");
-    Some(match &problem.cause {
-        Cause::NoNode => {
-            "skep status  # then skep node label KEY=VALUE@NODE, or skep node activate NODE".into()
-        }
-        Cause::NodesDown => BRING_BACK.to_owned(),
-        Cause::NoResources => {
-            "skep node add --memory 4GiB  # or reserve less memory for the service".to_owned()
-        }
-        Cause::PortTaken => {
-            format!(
-                "skep ssh {node} -- sudo ss -ltnup  # shows what uses the port; or publish another one"
-            )
-        }
-        Cause::NoImage(image) => format!(
-            "docker save {image} | skep docker --node {node} -- load  # on each node, if it is in no registry"
-        ),
-        Cause::NoMount => format!("skep ssh {node}  # and create the path to mount"),
-        Cause::NoCommand => "check the command and entrypoint of the service".to_owned(),
-        Cause::Unhealthy => {
-            format!("{logs}  # or give its health check a longer start_period")
-        }
+fn hints_of(report: &Report) -> Vec<String> {
+    let Some(problem) = &report.status.problem else { return Vec::new() };
+    match problem.cause {
         Cause::Exits(_) if report.out_of_memory => {
-            format!("give {service} a higher memory limit")
+            vec![format!("give {} a higher memory limit", report.status.name)]
         }
-        Cause::NotRestarted => format!("{logs}  # or set another restart_policy"),
-        Cause::Exits(_) | Cause::Update | Cause::Other => logs,
-    })
+        _ => problem.advice.clone(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use skep_core::services::{Problem, TaskRef};
+    use skep_core::services::{Problem, Prospect, Status, TaskRef};
     use skep_docker::stack::Error;
 
     use super::*;
 
-    fn report(name: &str, cause: Cause, text: &str) -> Report {
+    fn report(name: &str, cause: Cause, text: &str, advice: &str) -> Report {
         let task = TaskRef {
             id: "t1".to_owned(),
             name: format!("{name}.1"),
             node: Some("node1".to_owned()),
             container: None,
         };
-        let status = Status {
+        let problem = Problem {
+            cause,
+            prospect: Prospect::Hopeless,
+            task: Some(task),
+            text: text.to_owned(),
+            advice: vec![advice.to_owned()],
+        };
+        Report::of(&Status {
             id: "s1".to_owned(),
             name: name.to_owned(),
             image: "nginx".to_owned(),
@@ -153,38 +142,41 @@ mod tests {
             wanted: 1,
             nodes: BTreeSet::new(),
             tasks: BTreeSet::new(),
+            done: false,
             standing: Standing::Stuck,
-            problem: Some(Problem { cause, task: Some(task), text: text.to_owned() }),
-        };
-        Report { status, log: Vec::new(), out_of_memory: false }
+            problem: Some(problem),
+        })
     }
 
     #[test]
-    fn each_problem_comes_with_a_way_out() {
-        let mut exits = report("api", Cause::Exits(7), "its container ended with code 7");
+    fn each_problem_comes_with_its_last_words_and_a_way_out() {
+        let logs = "skep docker -- service logs api";
+        let mut exits = report("api", Cause::Exits(7), "its container ended with code 7", logs);
         exits.log = vec!["cannot reach the database".to_owned()];
-        let mut killed = report("cache", Cause::Exits(137), "its container ended with code 137");
+        let mut killed =
+            report("cache", Cause::Exits(137), "its container ended with code 137", logs);
         killed.out_of_memory = true;
+        let mut sick = report("sick", Cause::Unhealthy, "unhealthy container", "give it time");
+        sick.check = Some("exit code 1: still loading".to_owned());
+        let loading = "its health check has not passed yet";
         let reports = [
             exits,
             killed,
-            report("data", Cause::NoNode, "no node meets node.labels.tier==data"),
-            report("big", Cause::NoResources, "no node has 65536 MiB of memory left"),
-            report("web", Cause::PortTaken, "8080/tcp of the node is taken"),
-            report("shop", Cause::NoImage("shop:1".to_owned()), "there is no image shop:1"),
-            report("disk", Cause::NoMount, "bind source path does not exist"),
-            report("odd", Cause::NoCommand, "executable file not found"),
-            report("sick", Cause::Unhealthy, "unhealthy container"),
-            report("once", Cause::NotRestarted, "its restart policy starts no other"),
+            sick,
+            report("data", Cause::NoNode, "no node meets node.labels.tier==data", "add a label"),
+            report("more", Cause::NoNode, "no node meets node.labels.tier==more", "add a label"),
+            report("slow", Cause::HealthPending, loading, "look at its log"),
         ];
         insta::assert_snapshot!(explain(&reports, "stack shop", None));
-        let late = explain(&reports[..1], "stack shop", Some(Duration::from_secs(60)));
-        assert_eq!((late.code, late.to_string().lines().count()), (code::TIMEOUT, 5));
+        let late = |reports| explain(reports, "stack shop", Some(Duration::from_secs(60)));
+        let exits = late(&reports[..1]);
+        assert_eq!((exits.code, exits.to_string().lines().count()), (code::TIMEOUT, 5));
+        assert_eq!(late(&reports[5..]).hints, ["look at its log", LONGER]);
     }
 
     #[test]
     fn nodes_that_are_down_are_named_with_what_brings_them_back() {
-        let lost = report("web", Cause::NodesDown, "the node is down");
+        let lost = report("web", Cause::NodesDown, "the node is down", BRING_BACK);
         let services = vec![lost.status.clone()];
         let down = ["node1".to_owned()].into();
         let ending = Ending {

@@ -257,7 +257,7 @@ fn document(row: &TaskRow) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use skep_core::model::Role;
-    use skep_core::services::{Mode, Port, Resources, SwarmNode, TaskState};
+    use skep_core::services::{Mode, Port, Resources, Restart, SwarmNode, TaskState};
     use skep_testkit::schema::assert_described;
 
     use super::*;
@@ -273,6 +273,10 @@ pub(super) mod tests {
             mode: Mode::Replicated(1),
             constraints: Vec::new(),
             reserved: nothing,
+            limits: Resources::default(),
+            max_per_node: 0,
+            restart: Restart::Any,
+            drivers: Vec::new(),
             ports: vec![port(8080), port(0)],
             local_data: false,
             update: None,
