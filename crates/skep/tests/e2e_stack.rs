@@ -50,6 +50,26 @@ services:
     deploy: {restart_policy: {delay: 1s}}
 "#;
 
+/// What comes to its end, and what cannot start until somebody makes a directory.
+const ONCE: &str = r#"
+version: "3.9"
+services:
+  job:
+    image: "${IMAGE}"
+    command: [/bin/busybox, "true"]
+    deploy: {mode: replicated-job, replicas: 1}
+  init:
+    image: "${IMAGE}"
+    command: [/bin/busybox, "true"]
+    deploy: {restart_policy: {condition: on-failure}}
+  mend:
+    image: "${IMAGE}"
+    command: [/bin/busybox, sleep, "100000"]
+    stop_grace_period: 1s
+    volumes: ["/srv/mend:/mend"]
+    deploy: {restart_policy: {condition: none}, placement: {constraints: ["node.role==manager"]}}
+"#;
+
 /// What is wanted on a node that loses its power while it is deployed.
 const DYING: &str = r#"
 version: "3.8"
@@ -87,6 +107,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     write("odd.yml", ODD);
     write("crashing.yml", CRASHING);
     write("dying.yml", DYING);
+    write("once.yml", ONCE);
     write(".env", &format!("IMAGE={image}\nPORT=8080\nGREETING=good day # to all\n"));
     write("page.html", "Hello from the shop");
     let stack = |line: &str| {
@@ -124,7 +145,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     lists_tell_of_it(&home);
     refusals_tell_why(&deploy, &home);
 
-    for (stacks, left) in [("rm odd crashing", "shop"), ("rm shop", "")] {
+    for (stacks, left) in [("rm odd crashing once", "shop"), ("rm shop", "")] {
         let said = stack(stacks);
         assert_eq!(said.code, 0, "{}", said.stderr);
         assert_eq!(home.run("stack ls -o json").contains("\"shop\""), !left.is_empty());
@@ -186,6 +207,19 @@ fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {
     ] {
         assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
     }
+
+    let said = deploy("-c once.yml once");
+    assert_eq!(said.code, 1, "{}", said.stderr);
+    for words in ["bind source path does not exist: /srv/mend", "service update --force once_mend"]
+    {
+        assert!(said.stderr.contains(words), "{words} is not in {}", said.stderr);
+    }
+    assert!(!said.stderr.contains("once_init"), "it is done: {}", said.stderr);
+    home.run_args(["ssh", "node0", "--", "sudo", "mkdir", "/srv/mend"]);
+    // What was given up is started again, and the job comes to its end a second time.
+    let said = deploy("-v -c once.yml once");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("once_job: ok 1/1"), "{}", said.stderr);
 
     let said = deploy("-c crashing.yml --timeout 45s crashing");
     assert_eq!(said.code, 4, "{}", said.stderr);

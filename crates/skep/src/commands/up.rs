@@ -140,7 +140,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     let result = run.up(&cluster, up, seen).await;
     cluster.release();
     result.map_err(|error| failed(error, name.as_str(), &again))?;
-    deploy_stacks(context, &dir, &stacks, &checked, args.waiting.ready.no_wait).await?;
+    deploy_stacks(context, &dir, &stacks, &checked, &args.waiting).await?;
     Ok(Some(Done { name, progress }))
 }
 

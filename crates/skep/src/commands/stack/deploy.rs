@@ -1,8 +1,11 @@
 //! `skep stack deploy`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use skep_core::services::{Service, given_up};
+use skep_docker::stack::Swarm;
 use skep_ops::DockerCommand;
 use skep_store::ClusterDir;
 
@@ -10,7 +13,7 @@ use super::compose::Wrong;
 use super::{Checked, converging_limit, judge_ending};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
-use crate::error::CliError;
+use crate::error::{CliError, Context as _};
 use crate::{err, errln};
 
 pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliError> {
@@ -26,6 +29,9 @@ pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliE
     deploy(context, &dir, &args.name, &checked, &args.how, &args.converging).await?;
     Ok(0)
 }
+
+/// How long it may take to start one service again.
+const STARTING: Duration = Duration::from_secs(60);
 
 /// Deploys a stack whose files were checked, and waits until it has converged.
 ///
@@ -44,11 +50,13 @@ pub(in crate::commands) async fn deploy(
     let run = context.run(None);
     let docker = DockerCommand::of(&context.session, dir).await?.with(&checked.env, &checked.input);
     let arguments = checked.arguments().chain(flags(how).map(OsString::from));
+    let swarm = run.swarm(dir);
+    let ended = given_up_tasks(swarm, name).await;
     docker.deploy(&run, name, arguments).await?;
+    start_again(&docker, swarm, name, &ended).await?;
     if converging.detach {
         return Ok(());
     }
-    let swarm = run.swarm(dir);
     let limit = converging_limit(context, dir, converging);
     let ending = run.watch_stack(dir, name, limit).await?;
     judge_ending(swarm, &ending, &format!("stack {name}"), limit).await?;
@@ -56,6 +64,35 @@ pub(in crate::commands) async fn deploy(
         let count = ending.outcome.services.len();
         let seconds = began.elapsed().as_secs_f64();
         errln!("stack {name}: {count} services have converged after {seconds:.1} s");
+    }
+    Ok(())
+}
+
+/// Returns the services of a stack that the swarm has given up, with the IDs of their tasks; none if no
+/// manager says.
+async fn given_up_tasks(swarm: Swarm<'_>, stack: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let Ok(manager) = swarm.manager().await else { return BTreeMap::new() };
+    let view = manager.view().await.unwrap_or_default().of_stack(stack);
+    let tasks = |service: &Service| view.tasks_of(service).map(|task| task.id.clone()).collect();
+    given_up(&view).into_iter().map(|service| (service.id.clone(), tasks(service))).collect()
+}
+
+/// Starts services again that were given up before, and that deploying left as they were: the docker
+/// command changes nothing where the file has not changed.
+async fn start_again(
+    docker: &DockerCommand,
+    swarm: Swarm<'_>,
+    stack: &str,
+    ended: &BTreeMap<String, BTreeSet<String>>,
+) -> Result<(), CliError> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    let still = given_up_tasks(swarm, stack).await;
+    for (id, _) in still.iter().filter(|(id, tasks)| ended.get(*id) == Some(*tasks)) {
+        let call = ["service", "update", "--force", "--detach", "--quiet", id.as_str()];
+        let said = docker.call(call, STARTING).run().await;
+        said.context(format!("cannot start service {id} again"))?;
     }
     Ok(())
 }

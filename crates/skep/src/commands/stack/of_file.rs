@@ -4,7 +4,7 @@ use skep_store::ClusterDir;
 
 use super::compose::Wrong;
 use super::{Checked, deploy};
-use crate::cli::{Converging, StackOptions};
+use crate::cli::{Converging, StackOptions, Waiting};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::StackEntry;
@@ -36,7 +36,7 @@ pub(in crate::commands) async fn check_stacks(
     Ok(checked)
 }
 
-/// Deploys stacks that were checked, one after the other.
+/// Deploys stacks that were checked, one after the other; each may take as long as `up --timeout` says.
 ///
 /// # Errors
 ///
@@ -46,15 +46,40 @@ pub(in crate::commands) async fn deploy_stacks(
     dir: &ClusterDir,
     stacks: &[StackEntry],
     checked: &[Checked],
-    detach: bool,
+    waiting: &Waiting,
 ) -> Result<(), CliError> {
-    let converging = Converging { detach, timeout: None };
+    let converging = converging(waiting);
     for (stack, checked) in stacks.iter().zip(checked) {
         deploy::deploy(context, dir, &stack.name, checked, &options(stack), &converging).await?;
     }
     Ok(())
 }
 
+/// Returns how `up` waits for each of its stacks.
+const fn converging(waiting: &Waiting) -> Converging {
+    Converging { detach: waiting.ready.no_wait, timeout: waiting.limits.timeout }
+}
+
 fn options(stack: &StackEntry) -> StackOptions {
     StackOptions { env_file: stack.env_files.clone(), ..StackOptions::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[test]
+    fn a_stack_of_a_file_may_take_as_long_as_up_says() {
+        let converging_of = |line: &str| {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Command::Up(up) = cli.command else { panic!("{line}") };
+            converging(&up.waiting)
+        };
+        let asked = converging_of("skep up -f shop.yml --timeout 90s");
+        assert_eq!((asked.timeout.map(|it| it.as_secs()), asked.detach), (Some(90), false));
+        assert!(converging_of("skep up -f shop.yml --no-wait").detach);
+    }
 }
