@@ -21,7 +21,7 @@ pub struct Doctor {
     /// Apply safe fixes, asking before each.
     #[arg(long, conflicts_with = "try_vm")]
     pub fix: bool,
-    /// Do not ask for confirmation.
+    /// With --fix: do not ask for confirmation.
     #[arg(long, short, requires = "fix")]
     pub yes: bool,
     /// Create test machines on this host and report how well they work.

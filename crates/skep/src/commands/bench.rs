@@ -49,17 +49,17 @@ pub struct Bench {
     /// Number of runs.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = values::some)]
     runs: u32,
-    /// Size of the image in MiB.
+    /// With `images`: size of the image in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = values::count)]
     mib: u32,
-    /// Skip clusters whose nodes boot (instead of being forked).
+    /// With `up`: skip clusters whose nodes boot (instead of being forked).
     #[arg(long)]
     no_cold: bool,
-    /// Skip the verification of the routing mesh.
+    /// With `up`: skip the verification of the routing mesh.
     #[arg(long)]
     no_verify: bool,
-    /// Seconds to leave the last cluster of each kind idle before measuring its memory, and then
-    /// to measure its CPU use.
+    /// With `up`: seconds to leave the last cluster of each kind idle before measuring its memory,
+    /// and then to measure its CPU use.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = values::count)]
     idle: u32,
     /// Accelerator [default: auto-detect].
