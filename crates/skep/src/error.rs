@@ -1,6 +1,7 @@
 //! What a user is told when something fails: what, where, why, and what to type next.
 
 mod session;
+mod stack_refusal;
 
 use std::fmt;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use skep_core::plan::{PlanError, Standing};
 use skep_ops::observe;
 use skep_ops::{Error, Failed, Fate, Refusal};
 
-use super::{CliError, Context as _};
+use super::{CliError, Context as _, stack_refusal};
 use crate::context::chmod;
 use crate::errln;
 
@@ -74,13 +74,12 @@ impl From<Error> for CliError {
                 .hint("skep status  # skep up starts what is down; then run the command again"),
             Error::Docker { what, source } => told(source, &what),
             Error::Services { what, source } => told(source, &what),
-            Error::StackRefused { ref stack, ref said } => {
-                let taken = said.contains("is already in use by service");
-                let other =
-                    "skep stack ls  # publish another port, or remove the stack that uses it";
+            Error::StackRefused { ref said, .. } => {
                 let told = Self::failed(error.to_string());
-                let told = if taken { told.hint(other) } else { told };
-                told.hint(format!("skep stack rm {stack}  # removes what was created of it"))
+                match stack_refusal::advice(said) {
+                    Some(advice) => told.hint(advice),
+                    None => told,
+                }
             }
             Error::OfStack { stack, source } => {
                 Self::from(*source).within(&format!("stack {stack}"))

@@ -52,7 +52,16 @@ pub(in crate::commands) async fn deploy(
     let arguments = checked.arguments().chain(flags(how).map(OsString::from));
     let swarm = run.swarm(dir);
     let ended = given_up_tasks(swarm, name).await;
-    docker.deploy(&run, name, arguments).await?;
+    let was_there = has_anything(swarm, name).await;
+    if let Err(error) = docker.deploy(&run, name, arguments).await {
+        let error = CliError::from(error);
+        // Only what this call made may be advised to be removed.
+        let made = was_there == Some(false) && has_anything(swarm, name).await == Some(true);
+        return Err(match made {
+            true => error.hint(format!("skep stack rm {name}  # removes what was created of it")),
+            false => error,
+        });
+    }
     start_again(&docker, swarm, name, &ended).await?;
     if converging.detach {
         return Ok(());
@@ -66,6 +75,13 @@ pub(in crate::commands) async fn deploy(
         errln!("stack {name}: {count} services have converged after {seconds:.1} s");
     }
     Ok(())
+}
+
+/// Tells whether the swarm has anything of a stack; nothing if no manager says.
+async fn has_anything(swarm: Swarm<'_>, stack: &str) -> Option<bool> {
+    let manager = swarm.manager().await.ok()?;
+    let services = !manager.view().await.ok()?.of_stack(stack).services.is_empty();
+    Some(services || !manager.shared_by(stack).await.ok()?.is_empty())
 }
 
 /// Returns the services of a stack that the swarm has given up, with the IDs of their tasks; none if no
