@@ -26,6 +26,19 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// How long the docker command may take to deploy; it may ask a registry for each image.
 const DEPLOYING: Duration = Duration::from_secs(300);
 
+/// How often a stack is deployed that somebody else deploys at the same time, and how long between.
+const TRIES: u32 = 5;
+const OVERTAKEN: Duration = Duration::from_secs(1);
+
+/// Tells whether the docker command was refused because somebody else changed the same thing between its
+/// look and its change. Deploying again leads to what the file says.
+fn is_overtaken(said: &str) -> bool {
+    let created = |kind: &str| said.contains(kind) && said.contains("already exists");
+    said.contains("update out of sequence")
+        || created("network with name")
+        || created("name conflicts")
+}
+
 impl Session {
     /// Returns the variables by which the docker command speaks to a node.
     #[must_use]
@@ -221,17 +234,30 @@ impl DockerCommand {
         }
         args.extend(arguments);
         args.push(stack.into());
-        let deploying = self.while_up(run.session(), self.call(args, DEPLOYING).status()).await;
-        let deployed = deploying.map_err(|error| error.of_stack(stack))?;
-        let (status, output) = deployed.map_err(failed)?;
-        for line in String::from_utf8_lossy(&output.stdout).lines() {
-            run.report(Event::Detail(line.to_owned()));
-        }
-        let said = String::from_utf8_lossy(&output.stderr);
-        if !status.success() {
-            let said = said.trim().to_owned();
-            return Err(Error::StackRefused { stack: stack.to_owned(), said });
-        }
+        let mut tries = 1;
+        let said = loop {
+            let call = self.call(&args, DEPLOYING);
+            let deploying = self.while_up(run.session(), call.status()).await;
+            let deployed = deploying.map_err(|error| error.of_stack(stack))?;
+            let (status, output) = deployed.map_err(failed)?;
+            for line in String::from_utf8_lossy(&output.stdout).lines() {
+                run.report(Event::Detail(line.to_owned()));
+            }
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            if status.success() {
+                break said;
+            }
+            if tries == TRIES || !is_overtaken(&said) {
+                let said = said.trim().to_owned();
+                return Err(Error::StackRefused { stack: stack.to_owned(), said });
+            }
+            tries += 1;
+            run.report(Event::Note(format!(
+                "stack {stack}: changed meanwhile, deploying it again"
+            )));
+            // wait: the other deployment is about to change its next service.
+            tokio::time::sleep(OVERTAKEN).await;
+        };
         for line in said.lines() {
             run.report(Event::Note(line.to_owned()));
         }
@@ -271,5 +297,30 @@ impl Run<'_> {
         let ending = stack::watch(self.swarm(dir), select, limit, &events).await;
         self.report(Event::PlanFinished);
         ending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_overtaken;
+
+    #[test]
+    fn two_deployments_of_one_stack_at_once_both_come_to_their_end() {
+        let daemon = "Error response from daemon:";
+        for said in [
+            format!(
+                "failed to update service shop_web: {daemon} rpc error: code = Unknown desc = update out of sequence"
+            ),
+            format!(
+                "failed to create network shop_default: {daemon} network with name shop_default already exists"
+            ),
+            format!(
+                "failed to create service shop_web: {daemon} rpc error: code = AlreadyExists desc = name conflicts with an existing object: service shop_web already exists"
+            ),
+        ] {
+            assert!(is_overtaken(&said), "{said}");
+        }
+        assert!(!is_overtaken("only updates to Labels are allowed"));
+        assert!(!is_overtaken("port '80' is already in use by service 'x'"));
     }
 }
