@@ -30,6 +30,16 @@ const DEPLOYING: Duration = Duration::from_secs(300);
 const TRIES: u32 = 5;
 const OVERTAKEN: Duration = Duration::from_secs(1);
 
+/// Returns the names of the services that `docker stack deploy` says it created or updated.
+fn deployed_services(done: &str) -> Vec<String> {
+    let name = |line: &str| {
+        let rest = line.strip_prefix("Creating service ");
+        let rest = rest.or_else(|| line.strip_prefix("Updating service "))?;
+        Some(rest.split_whitespace().next()?.to_owned())
+    };
+    done.lines().filter_map(name).collect()
+}
+
 /// Tells whether the docker command was refused because somebody else changed the same thing between its
 /// look and its change. Deploying again leads to what the file says.
 fn is_overtaken(said: &str) -> bool {
@@ -212,6 +222,7 @@ impl DockerCommand {
     }
 
     /// Runs `docker stack deploy`, with these arguments before the stack's name. What it says goes out as events.
+    /// Returns the names of the services that it created or updated: those of the file.
     ///
     /// # Errors
     ///
@@ -221,7 +232,7 @@ impl DockerCommand {
         run: &Run<'_>,
         stack: &str,
         arguments: impl IntoIterator<Item = OsString>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<String>, Error> {
         let failed = |source| Error::Docker { what: format!("stack {stack}"), source };
         let help = self.call(["stack", "deploy", "--help"], Duration::from_secs(30));
         let help = help.run().await;
@@ -235,17 +246,18 @@ impl DockerCommand {
         args.extend(arguments);
         args.push(stack.into());
         let mut tries = 1;
-        let said = loop {
+        let (said, services) = loop {
             let call = self.call(&args, DEPLOYING);
             let deploying = self.while_up(run.session(), call.status()).await;
             let deployed = deploying.map_err(|error| error.of_stack(stack))?;
             let (status, output) = deployed.map_err(failed)?;
-            for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let done = String::from_utf8_lossy(&output.stdout);
+            for line in done.lines() {
                 run.report(Event::Detail(line.to_owned()));
             }
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             if status.success() {
-                break said;
+                break (said, deployed_services(&done));
             }
             if tries == TRIES || !is_overtaken(&said) {
                 let said = said.trim().to_owned();
@@ -261,7 +273,7 @@ impl DockerCommand {
         for line in said.lines() {
             run.report(Event::Note(line.to_owned()));
         }
-        Ok(())
+        Ok(services)
     }
 }
 
@@ -302,7 +314,7 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_overtaken;
+    use super::{deployed_services, is_overtaken};
 
     #[test]
     fn two_deployments_of_one_stack_at_once_both_come_to_their_end() {
@@ -322,5 +334,11 @@ mod tests {
         }
         assert!(!is_overtaken("only updates to Labels are allowed"));
         assert!(!is_overtaken("port '80' is already in use by service 'x'"));
+    }
+
+    #[test]
+    fn services_of_the_file_are_read_from_what_docker_did() {
+        let done = "Creating network shop_default\nUpdating service shop_web (id: 7kdyqm)\nCreating service shop_db\n";
+        assert_eq!(deployed_services(done), ["shop_web", "shop_db"]);
     }
 }

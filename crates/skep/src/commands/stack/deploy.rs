@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use skep_core::services::{Service, given_up};
+use skep_core::services::{Service, View, given_up};
 use skep_docker::stack::Swarm;
 use skep_ops::DockerCommand;
 use skep_store::ClusterDir;
@@ -53,16 +53,32 @@ pub(in crate::commands) async fn deploy(
     let swarm = run.swarm(dir);
     let ended = given_up_tasks(swarm, name).await;
     let was_there = has_anything(swarm, name).await;
-    if let Err(error) = docker.deploy(&run, name, arguments).await {
-        let error = CliError::from(error);
-        // Only what this call made may be advised to be removed.
-        let made = was_there == Some(false) && has_anything(swarm, name).await == Some(true);
-        return Err(match made {
-            true => error.hint(format!("skep stack rm {name}  # removes what was created of it")),
-            false => error,
-        });
+    let services = match docker.deploy(&run, name, arguments).await {
+        Ok(services) => services,
+        Err(error) => {
+            let error = CliError::from(error);
+            // Only what this call made may be advised to be removed.
+            let made = was_there == Some(false) && has_anything(swarm, name).await == Some(true);
+            return Err(match made {
+                true => {
+                    error.hint(format!("skep stack rm {name}  # removes what was created of it"))
+                }
+                false => error,
+            });
+        }
+    };
+    if let Ok(manager) = swarm.manager().await
+        && !how.prune
+    {
+        let view = manager.view().await.unwrap_or_default().of_stack(name);
+        for left in left_over(&view, &services) {
+            errln!(
+                "warning: {left} is not in the file of stack {name} any more, and goes on running; \
+                 remove it with: skep docker -- service rm {left}"
+            );
+        }
     }
-    start_again(&docker, swarm, name, &ended).await?;
+    start_again(&docker, swarm, name, &services, &ended).await?;
     if converging.detach {
         return Ok(());
     }
@@ -84,33 +100,42 @@ async fn has_anything(swarm: Swarm<'_>, stack: &str) -> Option<bool> {
     Some(services || !manager.shared_by(stack).await.ok()?.is_empty())
 }
 
-/// Returns the services of a stack that the swarm has given up, with the IDs of their tasks; none if no
-/// manager says.
+/// Returns the services of a stack that the swarm has given up, by name, with the IDs of their tasks; none if
+/// no manager says.
 async fn given_up_tasks(swarm: Swarm<'_>, stack: &str) -> BTreeMap<String, BTreeSet<String>> {
     let Ok(manager) = swarm.manager().await else { return BTreeMap::new() };
     let view = manager.view().await.unwrap_or_default().of_stack(stack);
     let tasks = |service: &Service| view.tasks_of(service).map(|task| task.id.clone()).collect();
-    given_up(&view).into_iter().map(|service| (service.id.clone(), tasks(service))).collect()
+    given_up(&view).into_iter().map(|service| (service.name.clone(), tasks(service))).collect()
 }
 
-/// Starts services again that were given up before, and that deploying left as they were: the docker
+/// Starts services of the file again that were given up before, and that deploying left as they were: the docker
 /// command changes nothing where the file has not changed.
 async fn start_again(
     docker: &DockerCommand,
     swarm: Swarm<'_>,
     stack: &str,
+    services: &[String],
     ended: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), CliError> {
     if ended.is_empty() {
         return Ok(());
     }
-    let still = given_up_tasks(swarm, stack).await;
-    for (id, _) in still.iter().filter(|(id, tasks)| ended.get(*id) == Some(*tasks)) {
-        let call = ["service", "update", "--force", "--detach", "--quiet", id.as_str()];
+    let mut still = given_up_tasks(swarm, stack).await;
+    still.retain(|name, _| services.contains(name));
+    for (name, _) in still.iter().filter(|(name, tasks)| ended.get(*name) == Some(*tasks)) {
+        let call = ["service", "update", "--force", "--detach", "--quiet", name.as_str()];
         let said = docker.call(call, STARTING).run().await;
-        said.context(format!("cannot start service {id} again"))?;
+        said.context(format!("cannot start service {name} again"))?;
     }
     Ok(())
+}
+
+/// Returns the services of a stack that are not in its file; none if docker did not say what is.
+fn left_over<'a>(view: &'a View, services: &[String]) -> Vec<&'a str> {
+    let names = view.services.iter().map(|service| service.name.as_str());
+    let left = names.filter(|name| !services.iter().any(|it| it == name));
+    if services.is_empty() { Vec::new() } else { left.collect() }
 }
 
 fn flags(how: &StackOptions) -> impl Iterator<Item = String> {
@@ -123,4 +148,19 @@ fn flags(how: &StackOptions) -> impl Iterator<Item = String> {
     let prune = how.prune.then(|| "--prune".to_owned());
     let auth = how.with_registry_auth.then(|| "--with-registry-auth".to_owned());
     resolve.into_iter().chain(prune).chain(auth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::stack::list::tests::view;
+
+    #[test]
+    fn services_that_were_taken_out_of_the_file_are_named() {
+        let view = view();
+        let name = view.services[0].name.clone();
+        assert_eq!(left_over(&view, &["shop_new".to_owned()]), [name.as_str()]);
+        assert!(left_over(&view, &[name]).is_empty());
+        assert!(left_over(&view, &[]).is_empty());
+    }
 }
