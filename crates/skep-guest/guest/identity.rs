@@ -16,6 +16,7 @@
 //! address ADDRESS/PREFIX
 //! gateway ADDRESS
 //! mac MAC
+//! link NAME                     of the interface to the host; eth0 where none is given
 //! dns ADDRESS[,ADDRESS...]
 //! digest TEXT                   of the files: the same as last time, and they are not written
 //! file MODE PATH LENGTH
@@ -33,8 +34,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// The interface to the host's bridge.
+/// The name of the interface to the host's bridge unless another one is asked for.
 const LINK: &str = "eth0";
+/// Where that other one is remembered for the next boot.
+const LINK_FILE: &str = "/var/lib/skep/link";
 /// Where it is remembered which files were delivered.
 const DELIVERED: &str = "/var/lib/skep/delivery";
 /// Where supervisors keep the pipes through which services are told what to do (runsv(8)).
@@ -184,11 +187,18 @@ impl Wanted {
         let prefix = prefix.parse::<u32>().ok().filter(|prefix| (1..=32).contains(prefix));
         let mask = Ipv4Addr::from(u32::MAX << (32 - prefix.ok_or_else(bad)?));
         let links = said("open a socket", kernel::Links::open())?;
-        if links.address(LINK) == Some(address) {
+        let link = self.word("link").unwrap_or(LINK);
+        let found = device_link().unwrap_or_else(|| link.to_owned());
+        let renamed = found != link;
+        if renamed {
+            put(LINK_FILE, &format!("{link}\n"))?;
+            said(&format!("call {found} {link}"), links.rename(&found, link))?;
+        }
+        if !renamed && links.address(link) == Some(address) {
             return Ok(false);
         }
         if let Some(mac) = self.word("mac") {
-            said("set the hardware address", links.set_mac(LINK, parse_mac(mac)?))?;
+            said("set the hardware address", links.set_mac(link, parse_mac(mac)?))?;
             // The engine's bridges are as old as the machine that this one is a copy of.
             for bridge in bridges() {
                 let [b, c, d, e] = said("draw a hardware address", random_bytes::<4>())?;
@@ -199,9 +209,9 @@ impl Wanted {
                 )?;
             }
         }
-        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{LINK}/disable_ipv6"), "1");
-        said("set the address", links.set_address(LINK, address, mask))?;
-        said(&format!("start {LINK}"), links.start(LINK))?;
+        let _ = fs::write(format!("/proc/sys/net/ipv6/conf/{link}/disable_ipv6"), "1");
+        said("set the address", links.set_address(link, address, mask))?;
+        said(&format!("start {link}"), links.start(link))?;
         if let Some(gateway) = self.word("gateway") {
             let gateway = gateway.parse().map_err(|_| format!("not an address: {gateway}"))?;
             said("set the route", links.route_through(gateway))?;
@@ -251,6 +261,14 @@ fn start(service: &str, fresh: bool) -> io::Result<()> {
         .custom_flags(kernel::O_NONBLOCK)
         .open(format!("{supervisor}/control"))?;
     control.write_all(if fresh { b"tcu" } else { b"u" })
+}
+
+/// Returns the one interface that is a device; bridges and tunnels are none.
+fn device_link() -> Option<String> {
+    let entries = fs::read_dir("/sys/class/net").ok()?.filter_map(Result::ok);
+    entries
+        .filter(|entry| entry.path().join("device").exists())
+        .find_map(|entry| entry.file_name().into_string().ok())
 }
 
 fn bridges() -> Vec<String> {

@@ -18,6 +18,7 @@ const RNDADDENTROPY: u64 = 0x4008_5203;
 const RNDRESEEDCRNG: u64 = 0x5207;
 const SIOCADDRT: u64 = 0x890b;
 const SIOCGIFFLAGS: u64 = 0x8913;
+const SIOCSIFNAME: u64 = 0x8923;
 const SIOCSIFFLAGS: u64 = 0x8914;
 const SIOCGIFADDR: u64 = 0x8915;
 const SIOCSIFADDR: u64 = 0x8916;
@@ -187,9 +188,21 @@ impl Links {
     }
 
     pub fn start(&self, link: &str) -> io::Result<()> {
+        self.set_flags(link, |flags| flags | IFF_UP)
+    }
+
+    /// Gives an interface another name; it is down afterwards, as older kernels rename no other.
+    pub fn rename(&self, link: &str, name: &str) -> io::Result<()> {
+        self.set_flags(link, |flags| flags & !IFF_UP)?;
+        let mut request = named(link);
+        request[16..32].copy_from_slice(&named(name)[..16]);
+        control(&self.0, SIOCSIFNAME, &mut request)
+    }
+
+    fn set_flags(&self, link: &str, change: impl Fn(u16) -> u16) -> io::Result<()> {
         let mut request = named(link);
         control(&self.0, SIOCGIFFLAGS, &mut request)?;
-        let flags = u16::from_ne_bytes([request[16], request[17]]) | IFF_UP;
+        let flags = change(u16::from_ne_bytes([request[16], request[17]]));
         request[16..18].copy_from_slice(&flags.to_ne_bytes());
         control(&self.0, SIOCSIFFLAGS, &mut request)
     }

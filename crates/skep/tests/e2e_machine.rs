@@ -117,6 +117,7 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
     ));
 
     is_what_was_asked_for(&place);
+    looks_like_boot2docker(&place);
     let address = place.run(&["ip", "box"]);
     an_upgrade_without_a_network_changes_nothing(&place);
     power_comes_and_goes(&place);
@@ -161,6 +162,32 @@ fn is_what_was_asked_for(place: &Place) {
     assert_eq!(finish(&mut curl).stdout, "OK");
 }
 
+/// What scripts written for boot2docker's machines find there, as the user that they log in as.
+fn looks_like_boot2docker(place: &Place) {
+    let ssh = |command: &str| place.run(&["ssh", "box", command]);
+    let address = place.run(&["ip", "box"]);
+    assert!(ssh("ip -4 -o addr show eth1").contains(address.trim()));
+    assert!(ssh("ifconfig eth1").contains(address.trim()));
+    let old = "/var/lib/boot2docker";
+    ssh(&format!("openssl x509 -noout -in {old}/server.pem && grep -q BEGIN {old}/ca.pem"));
+    let own = std::fs::read_to_string(place.path("store/machines/box/server.pem")).unwrap();
+    assert_eq!(ssh(&format!("cat {old}/server.pem")), own);
+    let profile = ssh(&format!("cat {old}/profile"));
+    for line in [
+        "EXTRA_ARGS='\n",
+        "--log-driver=json-file\n",
+        "DOCKER_TLS=auto\n",
+        "export \"X=it's one\"\n",
+    ] {
+        assert!(profile.contains(line), "{line:?} is missing:\n{profile}");
+    }
+    ssh("ls -d /mnt/sda1/var/lib/docker && sudo ls /mnt/sda1/var/lib/docker/volumes");
+    assert_eq!(ssh("cat /mnt/sda1/var/lib/boot2docker/profile"), profile);
+    assert_eq!(ssh("df -P /tmp | awk 'END {print $1}'"), "/dev/vda\n");
+    assert_eq!(ssh("pgrep -f $(which dockerd)"), ssh("pidof dockerd"));
+    ssh("command -v rsync curl git");
+}
+
 /// Returns the labels of the engine, which tells them in any order.
 fn labels(place: &Place) -> Vec<String> {
     let said = place.run(&["ssh", "box", "docker info -f '{{json .Labels}}'"]);
@@ -176,13 +203,21 @@ fn an_upgrade_without_a_network_changes_nothing(place: &Place) {
     assert_eq!(place.run(&["ssh", "box", "pidof dockerd"]), engine);
 }
 
+/// The certificates that programs in a machine trust.
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
 fn power_comes_and_goes(place: &Place) {
     place.run(&["ssh", "box", "docker volume create kept"]);
     // As scripts did that were written for boot2docker.
     let dir = "/var/lib/boot2docker";
     for line in [
-        format!("echo 'EXTRA_ARGS=\"--log-level warn\"; export Y=2' >>{dir}/profile"),
-        format!("echo 'docker volume create local' >{dir}/bootlocal.sh"),
+        format!("echo 'export Y=2' >>{dir}/profile"),
+        format!("sed -i 's/^EXTRA_ARGS=.$/&--log-level=warn/' {dir}/profile"),
+        format!("mkdir -p {dir}/certs; head -n 30 {dir}/ca.pem >{dir}/certs/own.pem"),
+        format!(
+            "echo 'docker volume create local; cat {dir}/ca.pem >>{BUNDLE}' >{dir}/bootlocal.sh"
+        ),
+        "echo kept? >/tmp/file".to_owned(),
         format!("grep -q BEGIN {dir}/server.pem && test -s {dir}/log/docker.log"),
     ] {
         place.run(&["ssh", "box", &format!("sudo sh -c \"{}\"", line.replace('"', "\\\""))]);
@@ -203,9 +238,15 @@ fn power_comes_and_goes(place: &Place) {
     eventually("bootlocal.sh has run", Duration::from_secs(60), || {
         (volumes() == "kept\nlocal\n").then_some(())
     });
+    // One of the directory and one of the script's, though this is the second boot of both.
+    let last = format!("tail -n 2 {dir}/ca.pem | head -n 1");
+    let count = format!("ls /tmp/file 2>/dev/null; grep -cF \"$({last})\" {BUNDLE}");
+    eventually("the bundle has both", Duration::from_secs(30), || {
+        (place.run(&["ssh", "box", &count]) == "2\n").then_some(())
+    });
     let engine = "sudo cat /proc/$(pidof dockerd)/cmdline /proc/$(pidof dockerd)/environ";
     let engine = place.run(&["ssh", "box", engine]);
-    assert!(engine.contains("--log-level\0warn\0") && engine.contains("\0Y=2\0"), "{engine}");
+    assert!(engine.contains("--log-level=warn\0") && engine.contains("\0Y=2\0"), "{engine}");
 }
 
 fn certificates_are_made_anew(place: &Place) {
@@ -213,6 +254,8 @@ fn certificates_are_made_anew(place: &Place) {
     let (before, engine) = (certificate(), place.run(&["ssh", "box", "pidof dockerd"]));
     place.run(&["regenerate-certs", "-f", "box"]);
     assert_ne!(before, certificate());
+    let there = place.run(&["ssh", "box", "cat /var/lib/boot2docker/server.pem"]);
+    assert_eq!(there.as_bytes(), certificate());
     place.run(&["config", "box"]);
     assert_eq!(place.run(&["ssh", "box", "pidof dockerd"]), engine, "it had no need to restart");
     let path = place.path("store/machines/box/config.json");

@@ -21,7 +21,7 @@ const LOOK: &str = r#"
     read -r pid </run/service/docker/pid
     echo "$pid"
     tail -n 40 /var/log/docker/current | cut -d ' ' -f 2- |
-        grep -iE 'fail|unknown|unable|cannot|invalid|level=fatal' | tail -n 2
+        grep -iE 'fail|unknown|unable|cannot|invalid|level=fatal' | uniq | tail -n 2
 "#;
 
 /// What was seen of an engine that does not answer.

@@ -17,25 +17,35 @@ const DAEMON_FILE: &str = "/etc/docker/daemon.json";
 /// What the engine's service reads before it starts the engine.
 const SETUP_FILE: &str = "/etc/skep/engine.conf";
 
-/// Puts the standard input into the file $1 and $2 into the engine's own, and starts the engine anew if
-/// that changes anything and it would start. Engines before 23.0 cannot tell whether they would.
+/// Puts the standard input into the file $1, $2 into the engine's own and $3 into the one that docker-machine's
+/// users know, and starts the engine anew if that changes anything and it would start. What users changed in that last
+/// file stays until something else is asked for. Engines before 23.0 cannot tell whether they would start.
 const APPLY: &str = r#"
-    file=$1 daemon=$2
+    file=$1 daemon=$2 profile=/var/lib/boot2docker/profile
     cat >"$file.new"
+    printf '%s' "$3" >"$file.profile.new"
     [ -e "$file" ] || : >"$file"
-    if [ ! -e "$file.begun" ] && cmp -s "$file.new" "$file"; then
-        rm "$file.new"
+    [ -e "$file.profile" ] || : >"$file.profile"
+    if [ ! -e "$file.begun" ] && cmp -s "$file.new" "$file" && cmp -s "$file.profile.new" "$file.profile"; then
+        rm "$file.new" "$file.profile.new"
         exit 0
     fi
     printf '%s\n' "$daemon" >"$file.json"
     set --
+    EXTRA_ARGS=
     . "$file.new"
+    . "$file.profile.new"
     # The engine names the first option that it does not know: one of the user's, before ours.
-    said=$(dockerd "$@" --validate --config-file "$file.json" 2>&1) || case $said in
+    said=$(dockerd "$@" $EXTRA_ARGS --validate --config-file "$file.json" 2>&1) || case $said in
     *"unknown flag: --validate"*) ;;
-    *) rm "$file.new" "$file.json"; echo "$said" >&2; exit 1 ;;
+    *) rm "$file.new" "$file.profile.new" "$file.json"; echo "$said" >&2; exit 1 ;;
     esac
     : >"$file.begun"
+    [ ! -s $profile ] || cp $profile $profile.old
+    if [ -s "$file.profile.new" ]; then cp "$file.profile.new" $profile
+    elif [ -e /usr/lib/skep/profile ]; then cp /usr/lib/skep/profile $profile
+    fi
+    mv "$file.profile.new" "$file.profile"
     mv "$file.json" /etc/docker/daemon.json
     mv "$file.new" "$file"
     SVDIR=/etc/skep/sv sv -w 60 restart docker
@@ -93,7 +103,8 @@ impl StepContext<'_> {
             // The engine refuses what is both in its file and on its command line.
             daemon.retain(|key, _| !setup.has_flag(key));
             let daemon = serde_json::to_string_pretty(&daemon).expect("a map has only text keys");
-            let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon];
+            let profile = setup.render_profile();
+            let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon, &profile];
             let what = "the set-up of the engine's options";
             let done = shell.succeed(what, &argv, setup.render().as_bytes(), limit).await;
             let Err(error) = done else { return Ok(()) };
@@ -121,6 +132,13 @@ impl StepContext<'_> {
             self.progress(index, line);
         }
         Ok(())
+    }
+
+    /// Returns the interface that has a machine's address where scripts written for its driver of docker-machine look
+    /// for it: eth0 is for the way to the outside there. None if it is the usual one.
+    pub(super) fn usual_link(&self, node: &NodeName) -> Option<&'static str> {
+        let driver = self.config(node).ok()?.driver_name;
+        matches!(driver.as_str(), "virtualbox" | "kvm" | "kvm2").then_some("eth1")
     }
 
     fn config(&self, node: &NodeName) -> Result<Config, Error> {

@@ -102,22 +102,69 @@ impl EngineSetup {
         Some(name.to_owned())
     }
 
-    /// Returns a fragment for sh(1) that sets variables and arguments; empty if nothing is asked for.
+    /// Returns a fragment for sh(1) that sets the arguments which [`Self::render_profile`] cannot have; empty if there
+    /// are none.
     #[must_use]
     pub fn render(&self) -> String {
+        let words =
+            self.flags.iter().filter(|flag| !is_plain(flag)).map(|(name, value)| match value {
+                Some(value) => shell_quoted(&format!("--{name}={value}")),
+                None => shell_quoted(&format!("--{name}")),
+            });
+        let words: Vec<_> = words.collect();
+        if words.is_empty() {
+            return String::new();
+        }
+        let head = "# Written by skep from what docker-machine has in its record.\n";
+        format!("{head}set -- {}\n", words.join(" "))
+    }
+
+    /// Returns the profile as docker-machine writes it for boot2docker: scripts read it, and change it with sed(1).
+    /// The engine is started with the words of `EXTRA_ARGS`, so what is more than a word is not there. Empty if
+    /// nothing is asked for.
+    #[must_use]
+    pub fn render_profile(&self) -> String {
         if self.is_empty() {
             return String::new();
         }
-        let mut text = "# Written by skep from what docker-machine has in its record.\n".to_owned();
-        for (key, value) in self.env.iter().filter(|(key, _)| is_variable(key)) {
-            text += &format!("export {key}={}\n", shell_quoted(value));
+        let mut text = "EXTRA_ARGS='\n".to_owned();
+        for (name, value) in self.flags.iter().filter(|flag| is_plain(flag)) {
+            text += &match (name.as_str(), value) {
+                // As docker-machine has them: labels and registries behind a blank, other options behind `=`.
+                ("label" | "insecure-registry" | "registry-mirror", Some(value)) => {
+                    format!("--{name} {value}\n")
+                }
+                (_, Some(value)) => format!("--{name}={value}\n"),
+                (_, None) => format!("--{name}\n"),
+            };
         }
-        let words = self.flags.iter().map(|(name, value)| match value {
-            Some(value) => shell_quoted(&format!("--{name}={value}")),
-            None => shell_quoted(&format!("--{name}")),
-        });
-        text + "set -- " + &words.collect::<Vec<_>>().join(" ") + "\n"
+        let storage = self.flags.iter().find(|(name, _)| name == "storage-driver");
+        let storage = storage.and_then(|(_, value)| value.as_deref()).unwrap_or("overlay2");
+        text += &format!("\n'\n{DIRECTORY}DOCKER_STORAGE={}\n{CERTIFICATES}", quoted(storage));
+        for (key, value) in self.env.iter().filter(|(key, _)| is_variable(key)) {
+            text += &match value.contains(['"', '$', '`', '\\', '\n']) {
+                false => format!("export \"{key}={value}\"\n"),
+                true => format!("export {key}={}\n", shell_quoted(value)),
+            };
+        }
+        text
     }
+}
+
+/// The lines of the profile before and after the storage driver's.
+const DIRECTORY: &str = "CACERT=/var/lib/boot2docker/ca.pem\nDOCKER_HOST='-H tcp://0.0.0.0:2376'\n";
+const CERTIFICATES: &str = "DOCKER_TLS=auto\nSERVERKEY=/var/lib/boot2docker/server-key.pem\n\
+                            SERVERCERT=/var/lib/boot2docker/server.pem\n\n";
+
+/// Tells whether an option is one word for a shell that splits `$EXTRA_ARGS` and looks for files of such names.
+fn is_plain((name, value): &(String, Option<String>)) -> bool {
+    let fits = |text: &str| !text.contains(|c: char| c.is_whitespace() || "'*?[\\".contains(c));
+    fits(name) && value.as_deref().is_none_or(|value| !value.is_empty() && fits(value))
+}
+
+fn quoted(word: &str) -> String {
+    let is_word = word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if is_word { word.to_owned() } else { shell_quoted(word) }
 }
 
 /// Quotes a word for systemd, which knows C's escapes and specifiers (systemd.syntax(7)).
@@ -159,7 +206,7 @@ mod tests {
         options.env = list(&["A=it's $HOME \"x\"", "B", "bad-name=1"]);
         let setup = EngineSetup::of(&config);
         assert!(setup.has_flag("log-driver") && setup.has_flag("experimental"));
-        insta::assert_snapshot!(setup.render());
+        insta::assert_snapshot!(format!("{}\n{}", setup.render(), setup.render_profile()));
         let (words, lines) = setup.render_for_systemd();
         insta::assert_snapshot!("options_for_systemd", format!("{words}\n{lines}"));
     }
@@ -183,7 +230,53 @@ mod tests {
         let advertise = "cluster-advertise";
         assert_eq!(setup.without_unknown(&said(advertise)).as_deref(), Some(advertise));
         assert_eq!(setup.without_unknown("failed to start daemon"), None);
-        let rendered = setup.render();
-        assert!(rendered.contains("--label=a=b") && !rendered.contains("cluster"), "{rendered}");
+        let rendered = setup.render_profile();
+        assert!(rendered.contains("--label a=b") && !rendered.contains("cluster"), "{rendered}");
+    }
+
+    /// A shell splits and expands the words of `EXTRA_ARGS`, as the service does.
+    #[tokio::test]
+    async fn an_engine_gets_every_option_once_from_the_two_files() {
+        let mut config = Config::new(Path::new("/s"), "box", "virtualbox");
+        let list = |values: &[&str]| Some(values.iter().map(|it| (*it).to_owned()).collect());
+        let options = &mut config.host_options.engine_options;
+        options.labels = list(&["a=b c", "glob=/*", "plain=1", "empty="]);
+        options.insecure_registry = list(&["10.0.0.0/8"]);
+        options.arbitrary_flags = list(&["experimental", "log-opt=tag={{.Name}}", "bip="]);
+        options.env = list(&["A=it's $HOME", "B=two words"]);
+        let setup = EngineSetup::of(&config);
+        let script = format!(
+            "set --\n{}\n{}\nset -- \"$@\" $EXTRA_ARGS\nprintf '<%s>\\n' \"$@\" \"$A\" \"$B\"",
+            setup.render(),
+            setup.render_profile()
+        );
+        let output = skep_sys::Cmd::new("sh").args(["-c", &script]).run().await.unwrap();
+        let words = [
+            "--label=a=b c",
+            "--label=glob=/*",
+            "--bip=",
+            "--label",
+            "plain=1",
+            "--label",
+            "empty=",
+            "--insecure-registry",
+            "10.0.0.0/8",
+            "--experimental",
+            "--log-opt=tag={{.Name}}",
+            "--label",
+            "provider=virtualbox",
+            "it's $HOME",
+            "two words",
+        ];
+        let wanted: String = words.iter().map(|word| format!("<{word}>\n")).collect();
+        assert_eq!(output.text(), wanted.trim_end());
+    }
+
+    #[test]
+    fn the_images_profile_is_what_a_machine_without_options_would_get() {
+        let image = include_str!("../../../skep-driver/src/image/guest/profile");
+        let config = Config::new(Path::new("/s"), "box", "kvm");
+        let rendered = EngineSetup::of_host(&config).render_profile();
+        assert_eq!(rendered.replace("--label provider=kvm\n", "").trim_end(), image.trim_end());
     }
 }

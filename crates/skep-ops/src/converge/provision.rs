@@ -20,6 +20,8 @@ pub struct Identity<'a> {
     pub node: &'a NodeRecord,
     /// Its network.
     pub network: &'a NetworkRecord,
+    /// The name of its interface, if it is another than usual.
+    pub link: Option<&'a str>,
     /// Addresses of DNS servers.
     pub resolvers: &'a [Ipv4Addr],
     /// What its clock is behind, in nanoseconds.
@@ -46,7 +48,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    fn files(&self) -> [(&'static str, u32, &[u8]); 6] {
+    /// Returns the files, with the engine's a second time where docker-machine leaves them.
+    fn files(&self) -> [(&'static str, u32, &[u8]); 9] {
         [
             ("home/docker/.ssh/authorized_keys", 0o600, &self.authorized_keys),
             ("etc/ssh/ssh_host_ed25519_key", 0o600, &self.host_key),
@@ -54,6 +57,9 @@ impl Delivery {
             ("etc/docker/tls/ca.pem", 0o644, &self.ca),
             ("etc/docker/tls/server.pem", 0o644, &self.server),
             ("etc/docker/tls/server-key.pem", 0o600, &self.server_key),
+            ("var/lib/boot2docker/ca.pem", 0o644, &self.ca),
+            ("var/lib/boot2docker/server.pem", 0o644, &self.server),
+            ("var/lib/boot2docker/server-key.pem", 0o600, &self.server_key),
         ]
     }
 
@@ -75,11 +81,14 @@ impl Delivery {
 /// cut connections.
 #[must_use]
 pub fn render(identity: &Identity<'_>, delivery: &Delivery) -> Vec<u8> {
-    let Identity { node, network, resolvers, behind_ns, seed } = identity;
+    let Identity { node, network, link, resolvers, behind_ns, seed } = identity;
     let seed = hex(seed);
     let mut text = format!("clock {behind_ns}\nseed {seed}\nhostname {}\n", node.name());
     text += &format!("address {}/{}\n", node.address, network.subnet.prefix_len());
     text += &format!("gateway {}\nmac {}\n", network.gateway(), node.mac);
+    if let Some(link) = link {
+        text += &format!("link {link}\n");
+    }
     if !resolvers.is_empty() {
         let servers: Vec<_> = resolvers.iter().map(Ipv4Addr::to_string).collect();
         text += &format!("dns {}\n", servers.join(","));
@@ -110,6 +119,7 @@ mod tests {
         let identity = Identity {
             node: &node,
             network: &network,
+            link: Some("eth1"),
             resolvers: &resolvers,
             behind_ns: -5,
             seed: [7; 32],

@@ -322,6 +322,7 @@ impl StepContext<'_> {
         let identity = provision::Identity {
             node: &machine.record,
             network: &self.network_record()?,
+            link: self.usual_link(node),
             resolvers: &self.settings.resolvers,
             behind_ns: shell.clock_behind(limit).await?,
             seed,

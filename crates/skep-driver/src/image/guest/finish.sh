@@ -43,9 +43,12 @@ install -d "$tree/var/lib/boot2docker/etc" "$tree/var/lib/boot2docker/log"
 ln -s /etc/docker /etc/hostname "$tree/var/lib/boot2docker/etc/"
 ln -s /etc/ssh "$tree/var/lib/boot2docker/ssh"
 ln -s /var/log/docker/current "$tree/var/lib/boot2docker/log/docker.log"
-for name in ca.pem server.pem server-key.pem; do
-	ln -s "/etc/docker/tls/$name" "$tree/var/lib/boot2docker/"
-done
+install -m 644 "$files/profile" "$tree/usr/lib/skep/profile"
+install -m 644 "$files/profile" "$tree/var/lib/boot2docker/profile"
+ln -s /usr/bin/docker /usr/sbin/dockerd "$tree/usr/local/bin/"
+# The data disk of those machines; what is on it is mounted there at each boot.
+install -d -o 1000 "$tree/mnt/sda1"
+install -d "$tree/mnt/sda1/var/lib/docker" "$tree/mnt/sda1/var/lib/boot2docker"
 printf 'export SVDIR=/etc/skep/sv\n' >"$tree/etc/profile.d/skep.sh"
 
 # What has to differ between nodes is made by each of them.

@@ -4,11 +4,14 @@
 exec 2>&1
 ulimit -n 1048576
 ulimit -c 0
-# Variables and arguments that the machine's user asked for.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH
+# Arguments that the machine's user asked for, and that are more than a word.
 # shellcheck source=/dev/null
 [ ! -r /etc/skep/engine.conf ] || . /etc/skep/engine.conf
-# What scripts written for boot2docker leave there: arguments and variables, commands for before the engine
-# and after, once a boot, and certificates of registries.
+# As in boot2docker: the other arguments, and variables; commands for before the engine and after, once a boot; and
+# certificates of registries. Where the engine listens is not for the profile to say: what has a network's port is
+# the service `tls`, with the certificates that were delivered.
 old=/var/lib/boot2docker
 # shellcheck source=/dev/null
 [ ! -r $old/profile ] || . $old/profile
@@ -23,5 +26,6 @@ if [ ! -e /run/skep/booted ]; then
 		) &
 	fi
 fi
+# By its path, as scripts look for the process with `pgrep -f $(which dockerd)`.
 # shellcheck disable=SC2086 # several words
-exec dockerd "$@" ${EXTRA_ARGS-} --host unix:///run/docker.sock --containerd /run/containerd/containerd.sock
+exec "$(command -v dockerd)" "$@" ${EXTRA_ARGS-} --host unix:///run/docker.sock --containerd /run/containerd/containerd.sock

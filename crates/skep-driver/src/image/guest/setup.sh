@@ -9,7 +9,8 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
 # Emulated, the initial RAM disk has mounted it and left programs there.
 [ -d /run/skep/emulated ] || mount -t tmpfs -o mode=755,nosuid,nodev run /run
-mount -t tmpfs -o mode=1777,nosuid,nodev,size=50% tmp /tmp
+# On the disk, as what is copied there may be larger than the memory; each boot begins with an empty one.
+rm -rf /tmp/* /tmp/.[!.]*
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep
 ln -sf /proc/self/fd /dev/fd
@@ -54,12 +55,20 @@ fi
 read -r hostname </etc/hostname
 hostname "$hostname"
 ip link set lo up
+# The one interface that is a device. Machines of some drivers of docker-machine have their address on eth1.
+link=eth0
+[ ! -s /var/lib/skep/link ] || read -r link </var/lib/skep/link
+for device in /sys/class/net/*/device; do
+	found=${device%/device}
+	found=${found##*/}
+	[ ! -e "$device" ] || [ "$found" = "$link" ] || ip link set "$found" name "$link"
+done
 own_address=${address%/*}
 printf '127.0.0.1 localhost\n%s %s\n' "${own_address:-127.0.1.1}" "$hostname" >/etc/hosts
 if [ -n "$address" ]; then
-	echo 1 >/proc/sys/net/ipv6/conf/eth0/disable_ipv6 2>/dev/null
-	ip link set eth0 ${mtu:+mtu "$mtu"} up
-	ip address add "$address" brd + dev eth0
+	echo 1 >"/proc/sys/net/ipv6/conf/$link/disable_ipv6" 2>/dev/null
+	ip link set "$link" ${mtu:+mtu "$mtu"} up
+	ip address add "$address" brd + dev "$link"
 	[ -z "$gateway" ] || ip route add default via "$gateway"
 fi
 if [ -n "$dns" ]; then
@@ -93,6 +102,27 @@ for port in /sys/class/virtio-ports/*; do
 		ln -sf "/dev/${port##*/}" /run/skep/agent-port
 	fi
 done
+
+# Where scripts written for boot2docker find the data disk.
+for name in docker boot2docker; do
+	mkdir -p "/var/lib/$name" "/mnt/sda1/var/lib/$name"
+	mount --bind "/var/lib/$name" "/mnt/sda1/var/lib/$name"
+	mount --make-private "/mnt/sda1/var/lib/$name"
+done
+
+# Certificates that such scripts leave there are every program's. The bundle begins anew, as other scripts add theirs
+# to it at each boot.
+old=/var/lib/boot2docker bundle=/etc/ssl/certs/ca-certificates.crt
+changes=
+for file in $old/bootlocal.sh $old/bootsync.sh $old/certs/*.pem $old/certs/*.crt /var/lib/skep/bundle; do
+	[ ! -s "$file" ] || changes=1
+done
+if [ -n "$changes" ]; then
+	echo made >/var/lib/skep/bundle
+	# Not cat(1): a file may lack its last end of line.
+	grep -hs '' /etc/ssl/certs/*.pem $old/certs/*.pem $old/certs/*.crt >$bundle.new
+	mv $bundle.new $bundle
+fi
 
 echo "skep: $hostname has ${address:-no address}, and $sectors sectors of disk; services start" >/dev/console
 
