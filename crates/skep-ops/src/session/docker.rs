@@ -43,10 +43,9 @@ fn deployed_services(done: &str) -> Vec<String> {
 /// Tells whether the docker command was refused because somebody else changed the same thing between its
 /// look and its change. Deploying again leads to what the file says.
 fn is_overtaken(said: &str) -> bool {
-    let created = |kind: &str| said.contains(kind) && said.contains("already exists");
     said.contains("update out of sequence")
-        || created("network with name")
-        || created("name conflicts")
+        || said.contains("name conflicts with an existing object")
+        || said.contains("network with name") && said.contains("already exists")
 }
 
 impl Session {
@@ -320,6 +319,9 @@ mod tests {
     fn two_deployments_of_one_stack_at_once_both_come_to_their_end() {
         let daemon = "Error response from daemon:";
         for said in [
+            format!(
+                "failed to create network par_default: {daemon} rpc error: code = Unknown desc = name conflicts with an existing object"
+            ),
             format!(
                 "failed to update service shop_web: {daemon} rpc error: code = Unknown desc = update out of sequence"
             ),
