@@ -210,14 +210,14 @@ pub fn judge_overlay(page: &str) -> Result<String, String> {
         match node.trim() {
             "" => silent.push(address.to_owned()),
             node if node != here => {
-                return Ok(format!("{here} finds {node} by name, and reaches it ({address})"));
+                return Ok(format!("{here} resolves and reaches {node} ({address})"));
             }
             _ => {}
         }
     }
     Err(match silent.first() {
-        Some(address) => format!("{here} finds {address} by name, and nothing answers there"),
-        None => format!("{here} finds {found} tasks by name, and none of another node"),
+        Some(address) => format!("{here} resolves {address}, but nothing answers there"),
+        None => format!("{here} resolves {found} tasks, none of them on another node"),
     })
 }
 
@@ -257,14 +257,11 @@ mod tests {
     #[test]
     fn names_on_an_overlay_are_those_of_another_node_that_answers() {
         let well = "here node0\n10.0.1.3 node0\n10.0.1.4 node1\n";
-        assert_eq!(
-            judge_overlay(well).unwrap(),
-            "node0 finds node1 by name, and reaches it (10.0.1.4)"
-        );
+        assert_eq!(judge_overlay(well).unwrap(), "node0 resolves and reaches node1 (10.0.1.4)");
         let alone = judge_overlay("here node0\n10.0.1.3 node0\n").unwrap_err();
-        assert_eq!(alone, "node0 finds 1 tasks by name, and none of another node");
+        assert_eq!(alone, "node0 resolves 1 tasks, none of them on another node");
         let silent = judge_overlay("here node0\n10.0.1.3 node0\n10.0.1.4 \n").unwrap_err();
-        assert_eq!(silent, "node0 finds 10.0.1.4 by name, and nothing answers there");
+        assert_eq!(silent, "node0 resolves 10.0.1.4, but nothing answers there");
         assert!(judge_overlay("").is_err());
     }
 }

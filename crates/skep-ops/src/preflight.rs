@@ -80,9 +80,9 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     if needs.build && !is_root() {
         checks.push(owners().await);
     }
-    checks.push(room("room for state", needs.store, ROOM_MIB));
+    checks.push(room("space for state", needs.store, ROOM_MIB));
     if needs.build {
-        checks.push(room("room for the image", needs.cache, 3 * ROOM_MIB));
+        checks.push(room("space for the image", needs.cache, 3 * ROOM_MIB));
     }
     checks.push(kvm(program::has(Accelerator::Tcg).await.unwrap_or(true)));
     checks.extend(conditions::check(needs.store, needs.cache, needs.build).await);
@@ -111,7 +111,7 @@ async fn rights(needs: &Needs<'_>) -> Check {
     const NAME: &str = "rights";
     if let Some(userns) = needs.userns {
         return match userns.hello().await {
-            Ok(()) => good(NAME, "networks in a namespace of this user's own"),
+            Ok(()) => good(NAME, "networks in a user namespace (--net user)"),
             Err(error) => bad(NAME, skep_sys::chain(&error), namespaces(&error)),
         };
     }
@@ -120,13 +120,13 @@ async fn rights(needs: &Needs<'_>) -> Check {
     }
     let Some(helper) = needs.helper else {
         let remedy = format!(
-            "{}, once; or up --net user, which needs no root; or run the same command with sudo -E",
+            "{} (once); or use --net user, which needs no root; or run the same command with sudo -E",
             setup::remedy()
         );
         return bad(NAME, "bridges and firewall rules need root", remedy);
     };
     let error = match helper.hello().await {
-        Ok(()) => return good(NAME, "an ordinary user, for whom skep-net makes networks"),
+        Ok(()) => return good(NAME, "non-root user; the privileged helper creates networks"),
         Err(error @ network::Error::OtherHelper(_)) => {
             return bad(NAME, skep_sys::chain(&error), setup::remedy());
         }
@@ -142,7 +142,7 @@ async fn rights(needs: &Needs<'_>) -> Check {
         return bad(NAME, skep_sys::chain(&error), setup::remedy());
     }
     if in_group(&["-Gn", &name]).await {
-        let found = format!("{name} is in group {group} from the next login on");
+        let found = format!("{name} is in group {group} after the next login");
         return bad(NAME, found, format!("log out and in again, or in this shell: newgrp {group}"));
     }
     let remedy = format!("{} --user {name}", setup::remedy());
@@ -171,9 +171,9 @@ fn users_namespaces() -> String {
 
 /// Checks that an ordinary user can have files of many owners, as an image has.
 async fn owners() -> Check {
-    const NAME: &str = "namespace of users";
+    const NAME: &str = "user namespaces";
     let error = match Cmd::new("true").contained_root().run().await {
-        Ok(_) => return good(NAME, "images can be built in it"),
+        Ok(_) => return good(NAME, "images can be built"),
         Err(error) => skep_sys::chain(&error),
     };
     let remedy = if error.contains("newuidmap") || error.contains("newgidmap") {
@@ -188,12 +188,12 @@ async fn owners() -> Check {
 
 /// Checks that nodes in a network of their user's own get out of it.
 async fn way_out() -> Check {
-    const NAME: &str = "way out";
+    const NAME: &str = "internet access";
     match Cmd::new("pasta").arg("--version").status().await {
         Err(CmdError::NotFound { .. }) => Check {
             name: NAME,
             verdict: Verdict::Warning,
-            found: "nodes reach nothing but each other and this host without pasta".to_owned(),
+            found: "without pasta, nodes reach only each other and this host".to_owned(),
             remedy: install("passt"),
         },
         _ => good(NAME, "pasta"),
@@ -254,7 +254,7 @@ async fn programs(build: bool) -> Vec<Check> {
         }
     }
     if missing.is_empty() {
-        return vec![good(NAME, "all there")];
+        return vec![good(NAME, "all installed")];
     }
     vec![bad(NAME, format!("{} not installed", missing.join(", ")), install(&packages.join(" ")))]
 }
@@ -262,13 +262,18 @@ async fn programs(build: bool) -> Vec<Check> {
 fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
     // What is to be made there may not be there yet.
     let Some(present) = dir.ancestors().find(|dir| dir.exists()) else {
-        return bad(name, format!("{} does not exist", dir.display()), "mkdir it");
+        let remedy = format!("mkdir -p {}", dir.display());
+        return bad(name, format!("{} does not exist", dir.display()), remedy);
     };
     match free_space(present).map(|bytes| bytes >> 20) {
         Ok(free) if free >= needed_mib => good(name, format!("{free} MiB free")),
         Ok(free) => {
-            let found = format!("{} has {free} MiB free of {needed_mib}", present.display());
-            bad(name, found, "skep cache prune, or SKEP_HOME and XDG_CACHE_HOME elsewhere")
+            let found = format!("{} has {free} MiB free and needs {needed_mib}", present.display());
+            bad(
+                name,
+                found,
+                "skep cache prune; or set SKEP_HOME and XDG_CACHE_HOME to a disk with more space",
+            )
         }
         Err(error) => bad(name, skep_sys::chain(&error), ""),
     }
@@ -278,7 +283,7 @@ fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
 fn kvm(emulates: bool) -> Check {
     const NAME: &str = "KVM";
     match std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-        Ok(_) => good(NAME, "/dev/kvm opens; whether a guest runs under it is tried at `up`"),
+        Ok(_) => good(NAME, "/dev/kvm opens; `up` tests whether a guest runs under it"),
         Err(error) => Check {
             name: NAME,
             verdict: if emulates { Verdict::Warning } else { Verdict::Failed },
@@ -296,7 +301,7 @@ fn kvm(emulates: bool) -> Check {
                 std::io::ErrorKind::PermissionDenied => {
                     format!("{}, and log in again", setup::remedy())
                 }
-                _ => "modprobe kvm_intel or kvm_amd, or nested virtualization on in the hypervisor"
+                _ => "sudo modprobe kvm_intel (or kvm_amd); in a virtual machine, enable nested virtualization in its hypervisor"
                     .to_owned(),
             },
         },
@@ -322,7 +327,7 @@ const BETWEEN_NODES: &str = "firewall between nodes";
 fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
     const NAME: &str = "firewall";
     if obstacles.is_empty() {
-        return vec![good(NAME, "forwards what skep needs")];
+        return vec![good(NAME, "allows what skep needs")];
     }
     let names = |fits: &dyn Fn(Frames) -> bool| {
         let names = obstacles.iter().filter(|it| fits(it.frames)).map(|it| it.name.as_str());
@@ -335,14 +340,14 @@ fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
         remedy: "skep firewall apply".to_owned(),
     };
     let around = format!(
-        "{} drops what comes from bridges: nodes may not reach this host, or anything outside",
+        "{} drops traffic from bridges: nodes may not reach this host or the internet",
         names(&|_| true)
     );
     let mut checks = vec![check(NAME, Verdict::Warning, around)];
     let between = |verdict, names: String, does: &str| {
         let found = format!(
-            "{names} {does} what nodes send to each other, as frames within a bridge pass it \
-             (net.bridge.bridge-nf-call-iptables is 1): no swarm forms"
+            "{names} {does} traffic between nodes, because frames within a bridge pass it \
+             (net.bridge.bridge-nf-call-iptables is 1): no swarm can form"
         );
         check(BETWEEN_NODES, verdict, found)
     };

@@ -29,7 +29,7 @@ fn two_clusters_side_by_side() {
         let both = [one, same].map(|run| run.join().unwrap());
         let said = both.each_ref().map(|said| said.stderr.as_str()).concat();
         assert_eq!(both.map(|said| said.code), [0, 0], "{said}");
-        assert_eq!(said.matches(" by name, and reaches it").count(), 1, "an overlay: {said}");
+        assert_eq!(said.matches(" resolves and reaches ").count(), 1, "an overlay: {said}");
         assert!(!said.contains("cannot be forked"), "{said}");
     });
     assert_eq!(home.each_node("two", "swarm"), ["ready"]);

@@ -80,7 +80,7 @@ fn a_user_without_anybodys_leave_has_a_cluster() {
         give_taps_to_all();
         take_image_along("bob");
         let said = host.skep_as("bob", "up own -n 2 --dry-run");
-        assert!(said.stderr.contains("up --net user") || said.code == 0, "{said:?}");
+        assert!(said.stderr.contains("use --net user") || said.code == 0, "{said:?}");
         let said = host.skep_as("bob", "up own --net user --publish 80");
         assert!(said.code == 2 && said.stderr.contains("port 80 of 127.0.0.1"), "{said:?}");
         let said = host.skep_as("bob", "up own --net user --hostname own.skep-test.example");

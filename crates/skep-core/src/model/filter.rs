@@ -22,10 +22,12 @@ pub enum NodeFilter {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FilterError {
     /// It cannot be read.
-    #[error("`{0}` names no nodes; write a name, worker:0, manager:0-2, worker:*, worker or all")]
+    #[error(
+        "`{0}` is not a node filter; use a name, worker:0, manager:0-2, worker:*, worker or all"
+    )]
     Unreadable(String),
     /// No node fits.
-    #[error("there is no node {filter}; there are {known}")]
+    #[error("no node {filter}; the nodes are {known}")]
     Nobody {
         /// The filter.
         filter: String,
@@ -148,13 +150,10 @@ mod tests {
         for bad in
             ["", "worker:", "worker:x", "worker:2-1", "a/b", "all:1", "agent:*", "worker:0,1"]
         {
-            assert!(select(bad).unwrap_err().contains("names no nodes"), "{bad}");
+            assert!(select(bad).unwrap_err().contains("is not a node filter"), "{bad}");
         }
         let error = select("manager:2").unwrap_err();
-        assert_eq!(
-            error,
-            "there is no node manager:2; there are node0, node1, node2, node3, node4"
-        );
-        assert!(select("node9").unwrap_err().starts_with("there is no node node9"));
+        assert_eq!(error, "no node manager:2; the nodes are node0, node1, node2, node3, node4");
+        assert!(select("node9").unwrap_err().starts_with("no node node9;"));
     }
 }

@@ -46,13 +46,14 @@ impl ImageSpec {
         let words = words.chain(self.packages.iter().map(|package| ("package", package)));
         let words = words.chain(self.mirror.iter().map(|mirror| ("mirror", mirror)));
         let unfit = words.filter(|(_, word)| !is_word(word));
-        let mut problems: Vec<_> =
-            unfit.map(|(what, word)| format!("`{word}` is no {what} of an image")).collect();
+        let mut problems: Vec<_> = unfit
+            .map(|(what, word)| format!("`{word}` is not a valid {what} for an image"))
+            .collect();
         let is_line = |line: &str| line.starts_with("deb ") && !line.contains(char::is_control);
         for source in &self.sources {
             let keys = source.key.iter().any(|key| key.contains(char::is_control));
             if keys || !is_line(&source.line) {
-                problems.push(format!("`{}` is no apt source", source.line));
+                problems.push(format!("`{}` is not an apt source", source.line));
             }
         }
         problems

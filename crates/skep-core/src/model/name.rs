@@ -69,7 +69,7 @@ name_type!(
     ClusterName,
     "cluster name",
     is_cluster_name,
-    "use 1 to 40 of a-z, 0-9 and `-`, beginning and ending with a letter or digit"
+    "use 1 to 40 of a-z, 0-9 and `-`, starting and ending with a letter or digit"
 );
 
 name_type!(
@@ -79,7 +79,7 @@ name_type!(
     NodeName,
     "node name",
     is_node_name,
-    "use 1 to 63 of a-z, A-Z, 0-9, `-` and `.`, beginning and ending with a letter or digit"
+    "use 1 to 63 of a-z, A-Z, 0-9, `-` and `.`, starting and ending with a letter or digit"
 );
 
 name_type!(
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "`my_cluster` is not a cluster name: use 1 to 40 of a-z, 0-9 and `-`, \
-             beginning and ending with a letter or digit"
+             starting and ending with a letter or digit"
         );
     }
 }

@@ -94,11 +94,12 @@ impl NodeRecord {
         let mut problems: Vec<_> = self.spec.problems().iter().map(ToString::to_string).collect();
         let (name, address) = (self.name(), self.address);
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-            problems.push(format!("{name}: {address} is no address of a node"));
+            problems.push(format!("{name}: {address} is not a valid node address"));
         }
         let other = self.spec.host.as_ref().map(|host| host.address).filter(|it| *it != address);
-        problems
-            .extend(other.map(|it| format!("{name}: it is at {address}, and its host at {it}")));
+        problems.extend(
+            other.map(|it| format!("{name}: its address is {address}, but its host's is {it}")),
+        );
         problems
     }
 

@@ -55,7 +55,8 @@ impl RegistrySpec {
         }
         let engines = [2376, 2377, 4789, 7946];
         if engines.iter().any(|port| (self.port..=self.last_port()).contains(port)) {
-            problems.push(format!("the registry's port is {}, and engines need it", self.port));
+            problems
+                .push(format!("the registry cannot use port {}, which the engines use", self.port));
         }
         let is_url = |url: &str| {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

@@ -190,7 +190,7 @@ pub enum SpecError {
     #[error("two nodes are named `{0}`")]
     DuplicateNode(NodeName),
     /// One name is to point at two nodes.
-    #[error("the hostname `{0}` is given twice")]
+    #[error("the hostname `{0}` is used twice")]
     DuplicateHostname(Hostname),
     /// Two nodes are one host.
     #[error("{first} and {second} are the same host, {address}")]
@@ -203,7 +203,7 @@ pub enum SpecError {
         address: Ipv4Addr,
     },
     /// A hostname points at a node that is not there.
-    #[error("the hostname `{hostname}` points at `{node}`, which is not a node of the cluster")]
+    #[error("the hostname `{hostname}` points to `{node}`, which is not a node of the cluster")]
     UnknownNode {
         /// The hostname.
         hostname: Hostname,
@@ -224,7 +224,7 @@ pub enum SpecError {
     #[error("{0} published ports are requested; a cluster can have {most}", most = Publication::MOST)]
     TooManyPorts(usize),
     /// A cluster is its own peer.
-    #[error("the cluster {0} is named as a peer of itself")]
+    #[error("cluster {0} cannot be its own peer")]
     OwnPeer(ClusterName),
     /// More peers than can be opened to.
     #[error("{0} peers are requested; a cluster can have {most}", most = Admits::MOST_PEERS)]
@@ -312,11 +312,11 @@ impl ClusterSpec {
         problems.extend(registry.problems());
         match self.node(&registry.node) {
             None => problems.push(format!(
-                "{} is to serve the registry, and is not a node of the cluster",
+                "{}, which should run the registry, is not a node of the cluster",
                 registry.node
             )),
             Some(node) if node.host.is_some() => problems.push(format!(
-                "{} is a host of its own, and a registry is served by a virtual machine",
+                "{} is an existing host; a registry needs a virtual machine",
                 registry.node
             )),
             Some(_) => {}
@@ -411,7 +411,8 @@ impl NodeSpec {
                 || key.contains(|c: char| c.is_whitespace() || c == '=' || c.is_control())
         };
         let keys = self.labels.keys().filter(unfit);
-        keys.map(|key| format!("the label key `{key}` is empty or has a blank or `=`")).collect()
+        keys.map(|key| format!("the label key `{key}` is empty or contains a space or `=`"))
+            .collect()
     }
 }
 
@@ -426,7 +427,7 @@ impl HostSpec {
             digest.len() == 64 && digest.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
         if !place.starts_with("https://") {
             return Some(format!(
-                "install_url {url}: use https, or anybody on the way can change it"
+                "install_url {url}: use https, because anyone on the network path could change it"
             ));
         }
         (!is_digest).then(|| {
@@ -453,12 +454,12 @@ impl HostSpec {
             texts.into_iter().filter_map(|(what, text)| Some((what, text.as_ref()?)))
         {
             if text.is_empty() || text.starts_with('-') || text.contains(char::is_control) {
-                problems.push(format!("{what} is `{text}`, which is none"));
+                problems.push(format!("{what} `{text}` is not valid"));
             }
         }
         let address = self.address;
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-            problems.push(format!("{address} is no address at which other nodes could reach it"));
+            problems.push(format!("other nodes cannot reach the address {address}"));
         }
         problems
     }

@@ -34,7 +34,8 @@ fn plan_ports(
     // Hosts have ports and a loopback of their own; what they publish is reached there.
     let machines: Vec<_> = nodes.iter().filter(|it| it.spec.host.is_none()).cloned().collect();
     if machines.is_empty() && !ports.is_empty() {
-        let why = "ports of the loopback lead to virtual machines alone, and the cluster has none";
+        let why =
+            "loopback ports can only be published for virtual machines, and the cluster has none";
         plan.warnings.push(why.to_owned());
     }
     let to = target(None, true, &machines, up).filter(|_| !ports.is_empty());
@@ -58,7 +59,7 @@ fn plan_context(
     let to = manager.address;
     match (&record.access.docker_config, &seen.context) {
         (Some(_), ContextState::Others) => plan.warnings.push(format!(
-            "docker has a context skep-{} that is not this cluster's, and it is left as it is",
+            "the docker context skep-{} does not belong to this cluster and is left unchanged",
             record.name
         )),
         (Some(_), ContextState::Ours { address, current: true }) if *address == Some(to) => {}

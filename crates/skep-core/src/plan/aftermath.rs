@@ -97,7 +97,7 @@ impl fmt::Display for Standing {
         match is_known {
             true => write!(f, "cluster {cluster} is kept: {ready} of {wanted} nodes are Ready")?,
             false => {
-                write!(f, "cluster {cluster} is kept; no manager tells which nodes are Ready")?
+                write!(f, "cluster {cluster} is kept; no manager reports which nodes are Ready")?
             }
         }
         for (node, reason) in missing {

@@ -64,9 +64,11 @@ fn checked(seen: &Observed) -> Result<Plan, PlanError> {
         let name = node.record.name();
         let reason = match node.machine {
             MachineState::Paused => format!("it is paused (skep node resume {name})"),
-            MachineState::Crashed => "it has crashed (skep up starts it again)".to_owned(),
+            MachineState::Crashed => "it has crashed (skep up restarts it)".to_owned(),
             MachineState::Stopped if node.record.spec.host.is_some() => {
-                format!("the host does not answer (skep node rm --force {name} forgets it)")
+                format!(
+                    "the host does not answer (skep node rm --force {name} removes it from the cluster)"
+                )
             }
             _ => continue,
         };
@@ -107,7 +109,7 @@ fn sleeps(node: &ObservedNode) -> bool {
 fn warn_of_sleepers(plan: &mut Plan, seen: &Observed) {
     let sleepers = seen.nodes.values().filter(|node| sleeps(node));
     let warning = |node: &ObservedNode| {
-        format!("{} is not running, and gets its certificate when it starts", node.record.name())
+        format!("{} is not running; it gets its certificate when it starts", node.record.name())
     };
     plan.warnings.extend(sleepers.map(warning));
 }

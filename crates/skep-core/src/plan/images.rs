@@ -59,8 +59,9 @@ pub fn without_images(plan: Plan, gone: &[String]) -> Plan {
             {
                 let names: Vec<_> = nodes.iter().map(NodeName::as_str).collect();
                 let (names, source) = (names.join(", "), &set.source);
-                left.warnings
-                    .push(format!("no {source} on {names}: it is not on this host any more"));
+                left.warnings.push(format!(
+                    "image {source} is missing on {names} and no longer on this host"
+                ));
                 places.push(needs);
             }
             _ => places.push(vec![left.push(Step { needs, ..step })]),

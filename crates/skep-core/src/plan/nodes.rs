@@ -50,7 +50,7 @@ pub fn plan_parting(
         seen.nodes.values().partition(|node| names.contains(node.record.name()));
     if staying.is_empty() {
         return Err(PlanError::Quorum(
-            "no node would stay; remove the whole cluster instead: skep down".to_owned(),
+            "this would remove every node; to remove the cluster: skep down".to_owned(),
         ));
     }
     let served = cluster.registry.as_ref().filter(|it| it.runs && names.contains(&it.node));
@@ -132,7 +132,7 @@ pub(super) fn plan_release(
     let name = node.record.name();
     if forget && node.machine == MachineState::Stopped {
         plan.warnings.push(format!(
-            "{name} ({}) does not answer and keeps what was set up there",
+            "{name} ({}) does not answer, so skep's changes to it remain",
             node.record.address
         ));
         return needs;
@@ -150,7 +150,7 @@ fn ask_through(
     let total = staying.iter().filter(is_manager).count();
     if total == 0 {
         return Err(PlanError::Quorum(
-            "no manager would stay, and the swarm would be lost with the last one".to_owned(),
+            "this would remove the last manager and destroy the swarm".to_owned(),
         ));
     }
     let answering = staying.iter().filter(|node| is_in_control(node));
@@ -249,7 +249,8 @@ fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) 
     if record.registry.as_ref().is_some_and(|registry| leaving.contains(&registry.node)) {
         record.registry = None;
         if cluster.registry.as_ref().is_some_and(|registry| registry.runs) {
-            plan.warnings.push("the registry goes with its node".to_owned());
+            plan.warnings
+                .push("this also removes the registry, which runs on that node".to_owned());
         }
     }
     record.nodes.retain(|node| !leaving.contains(&node.name));
@@ -259,7 +260,7 @@ fn plan_smaller(plan: &mut Plan, cluster: &ClusterRecord, leaving: &[NodeName]) 
     let lost = cluster.hostnames.iter().filter(|it| !record.hostnames.contains(it));
     plan.warnings.extend(lost.filter_map(|hostname| {
         let node = hostname.node.as_ref()?;
-        Some(format!("the name {} points at {node} and goes with it", hostname.name))
+        Some(format!("this also removes the host name {}, which points to {node}", hostname.name))
     }));
     vec![plan.push(Step::cluster(ClusterAction::RecordCluster(Box::new(record)), vec![]))]
 }

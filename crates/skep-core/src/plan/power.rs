@@ -33,7 +33,7 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
     }
     let is_host = |node: &&&ObservedNode| node.record.spec.host.is_some();
     let hosts = nodes.iter().filter(is_host).map(|node| node.record.name());
-    plan.warnings.extend(hosts.map(|name| format!("{name} is a host of its own, and goes on")));
+    plan.warnings.extend(hosts.map(|name| format!("{name} is an existing host and keeps running")));
     let mut workers = Vec::new();
     for role in [Role::Worker, Role::Manager] {
         let needs = workers.clone();
@@ -72,7 +72,7 @@ pub fn plan_pause(seen: &Observed, names: &[NodeName]) -> Result<Plan, PlanError
             MachineState::Paused => {}
             MachineState::Stopped => plan.warnings.push(format!("{name} is not running")),
             MachineState::Crashed => {
-                plan.warnings.push(format!("{name} has crashed; skep up starts it again"));
+                plan.warnings.push(format!("{name} has crashed; skep up restarts it"));
             }
         }
     }

@@ -16,13 +16,11 @@ pub fn plan_recover(seen: &Observed, name: &NodeName) -> Result<Plan, PlanError>
     let node = find(seen, name)?;
     let refuse = |text: String| Err(PlanError::Quorum(text));
     if seen.swarm.is_some() {
-        return refuse(
-            "the swarm has a majority of its managers, and needs no recovery".to_owned(),
-        );
+        return refuse("most of the managers work, so the swarm needs no recovery".to_owned());
     }
     if !is_running_manager(node) {
         return refuse(format!(
-            "{name} is no manager that answers; start it first (skep node start {name})"
+            "{name} is not a manager that responds; start it first (skep node start {name})"
         ));
     }
     let mut plan = Plan::default();

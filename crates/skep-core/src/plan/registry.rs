@@ -101,7 +101,7 @@ fn plan_change(seen: &Observed, record: ClusterRecord) -> Result<Plan, PlanError
         own.as_ref().and_then(|it| address(it, seen.nodes.values().map(|node| &node.record)));
     for (name, node) in &seen.nodes {
         if let Some(reason) = silent(&node.engine) {
-            let when = "it is told of the registry when it is next brought up";
+            let when = "the next `skep up` configures the registry on it";
             plan.warnings.push(format!("{name}: {when}: {reason}"));
             continue;
         }
@@ -141,7 +141,7 @@ fn warn_of_mirror(plan: &mut Plan, record: &NodeRecord, wanted: &Registries) {
     if mirrored && record.spec.host.is_some() {
         let name = record.name();
         plan.warnings.push(format!(
-            "{name} pulls past the mirror: its engine's settings are its owner's, who may name it there"
+            "{name} does not use the mirror, because skep does not change the settings of existing hosts' engines"
         ));
     }
 }

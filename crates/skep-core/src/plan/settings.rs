@@ -29,7 +29,7 @@ pub fn plan_settings(
     spec.nodes.iter_mut().filter(|node| names.contains(&node.name)).for_each(edit);
     if spec.managers().next().is_none() {
         return Err(PlanError::Quorum(
-            "no manager would stay, and the swarm would be lost with the last one".to_owned(),
+            "this would remove the last manager and destroy the swarm".to_owned(),
         ));
     }
     let problems = spec.problems();
@@ -66,7 +66,8 @@ pub fn plan_settings(
         records.into_iter().partition(|record| is_member(&seen.nodes[record.name()]));
     for record in asleep {
         let name = record.name();
-        plan.warnings.push(format!("{name} is not in the swarm now: `up` will see to it"));
+        plan.warnings
+            .push(format!("{name} is not in the swarm now; `skep up` applies the settings"));
     }
     let through = through(seen, &awake);
     let mut after = recorded;
@@ -179,11 +180,11 @@ pub fn plan_idle_stop(seen: &Observed, name: &NodeName) -> Result<Plan, PlanErro
         match left * 2 > total {
             true => {}
             false if total < 3 => plan.warnings.push(format!(
-                "the swarm decides nothing while {name} restarts, as it has {total} of its managers"
+                "the swarm has no quorum while {name} restarts, as it has only {total} manager(s)"
             )),
             false => {
                 return Err(PlanError::Quorum(format!(
-                    "while {name} restarts, {left} of the {total} managers would answer, which is no \
+                    "while {name} restarts, only {left} of the {total} managers would respond, which is not a \
                      majority; start the others first (skep start)"
                 )));
             }

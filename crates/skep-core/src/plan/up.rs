@@ -307,7 +307,7 @@ fn warn_about_peers(spec: &ClusterSpec, seen: &Observed, warnings: &mut Vec<Stri
             None => format!("there is no cluster {peer}"),
         };
         warnings
-            .push(format!("nothing is open to {peer} yet, as {why}: skep up {peer} --peer {name}"));
+            .push(format!("{peer} has no access yet, because {why}: skep up {peer} --peer {name}"));
     }
 }
 
@@ -326,6 +326,9 @@ fn unwanted_but_needed<'a>(
     let managers = records.filter(|record| record.spec.role == Role::Manager);
     let needed: Vec<_> = managers.filter(|record| spec.node(record.name()).is_none()).collect();
     let started = needed.iter().map(|record| record.name());
-    warnings.extend(started.map(|name| format!("{name} is started, as it may hold the swarm")));
+    warnings.extend(
+        started
+            .map(|name| format!("starting {name}, because it may be needed to recover the swarm")),
+    );
     needed
 }

@@ -61,7 +61,7 @@ fn peers_that_cannot_be_are_refused() {
         let spec = ClusterSpec { peers, ..demo(1, 0) };
         plan_up(&spec, &Observed::default(), UpOptions::default()).unwrap_err().to_string()
     };
-    assert!(peers(vec!["demo".into()]).ends_with("the cluster demo is named as a peer of itself"));
+    assert!(peers(vec!["demo".into()]).ends_with("cluster demo cannot be its own peer"));
     let many = peers((0..17).map(|number| format!("c{number}")).collect());
     assert!(many.ends_with("17 peers are requested; a cluster can have 16"), "{many}");
 }

@@ -71,7 +71,7 @@ fn the_user_is_told_what_works_and_what_does_not() {
         ]
     );
     let told = Standing::of(&silent()).unwrap().to_string();
-    let kept = "cluster demo is kept; no manager tells which nodes are Ready";
+    let kept = "cluster demo is kept; no manager reports which nodes are Ready";
     assert_eq!(told.lines().next(), Some(kept));
     assert_eq!(told.lines().nth(1), Some("  node0: the engine does not answer: it says nothing"));
     assert!(Standing::of(&world_of(&demo(1, 1)).look()).unwrap().is_whole());

@@ -69,7 +69,7 @@ fn the_docker_command_s_copy_is_never_one_that_nodes_refuse() {
 #[test]
 fn a_machine_that_is_off_gets_its_certificate_later() {
     let plan = plan_renew(&with(MachineState::Stopped, 1)).unwrap();
-    assert_eq!(plan.warnings, ["node1 is not running, and gets its certificate when it starts"]);
+    assert_eq!(plan.warnings, ["node1 is not running; it gets its certificate when it starts"]);
     assert!(!plan.to_string().contains("node1: provision"), "{plan}");
 }
 
@@ -83,6 +83,6 @@ fn what_cannot_be_told_is_named_before_anything_is_touched() {
     assert_eq!(
         refused(with(MachineState::Stopped, 2)),
         "cannot install a certificate on node2: the host does not answer \
-         (skep node rm --force node2 forgets it)"
+         (skep node rm --force node2 removes it from the cluster)"
     );
 }

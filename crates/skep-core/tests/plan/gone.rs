@@ -16,7 +16,10 @@ fn an_image_that_is_gone_is_told_of_and_keeps_nothing_else_from_being_done() {
     let before = record.clone();
     let plan = plan_start(&world.look(), &[], UpOptions::default()).unwrap();
     let plan = without_images(plan, &["two.tar".to_owned()]);
-    assert_eq!(plan.warnings, ["no two.tar on node0, node1: it is not on this host any more"]);
+    assert_eq!(
+        plan.warnings,
+        ["image two.tar is missing on node0, node1 and no longer on this host"]
+    );
     let loaded: Vec<_> =
         plan.steps.iter().map(|step| (step.action.to_string(), &step.needs)).collect();
     assert_eq!(loaded.len(), 2, "{plan}");

@@ -98,7 +98,7 @@ fn what_a_hosts_engine_cannot_be_told_is_said() {
     change(&mut world, &RegistrySpec { runs: false, ..with_host.registry.clone().unwrap() });
     let plan = change(&mut world, &with_host.registry.unwrap());
     assert_eq!(plan.warnings.len(), 1, "{:?}", plan.warnings);
-    assert!(plan.warnings[0].contains("pulls past the mirror"), "{:?}", plan.warnings);
+    assert!(plan.warnings[0].contains("does not use the mirror"), "{:?}", plan.warnings);
 }
 
 #[test]

@@ -93,11 +93,11 @@ impl StepContext<'_> {
         if !what.has_image {
             return both(
                 Verdict::Unknown,
-                "the service for that is in the image of virtual machines, and there is none",
+                "skipped: the verification service needs a virtual machine, and there is none",
             );
         }
         if what.open.is_empty() {
-            return both(Verdict::Unknown, "no node takes tasks");
+            return both(Verdict::Unknown, "no node accepts tasks");
         }
         match self.try_networks(what).await {
             Ok(checks) => checks,
@@ -122,7 +122,7 @@ impl StepContext<'_> {
             }));
             let overlay = async {
                 if !pair {
-                    let text = "one node alone takes tasks";
+                    let text = "only one node accepts tasks";
                     return Check::new(Subject::Overlay, None, Verdict::Unknown, text);
                 }
                 let seen = async {

@@ -28,7 +28,7 @@ impl StepContext<'_> {
             .find(|node| nodes.contains(node.name()));
         let Some(own) = own else {
             if verify == Verify::All {
-                let text = "the overlay network is not verified: that takes a virtual machine";
+                let text = "the overlay network is not verified: that needs a virtual machine";
                 (self.events)(Event::Warning(text.to_owned()));
             }
             return self.start_carried_probe(index, nodes, through).await;
@@ -47,7 +47,7 @@ impl StepContext<'_> {
         at: ProbeAt<'_>,
         through: &[NodeName],
     ) -> Result<(), Error> {
-        self.insist("the service to verify with was not made", through.first(), async || {
+        self.insist("cannot create the verification service", through.first(), async || {
             Ok(self.manager(through).await?.create_probe(PROBE, image, at).await?)
         })
         .await
@@ -55,7 +55,7 @@ impl StepContext<'_> {
 
     /// Removes the probe service.
     pub(super) async fn end_probe(&self, through: &[NodeName]) -> Result<(), Error> {
-        self.insist("the service to verify with was not removed", through.first(), async || {
+        self.insist("cannot remove the verification service", through.first(), async || {
             Ok(self.manager(through).await?.remove_probe(PROBE).await?)
         })
         .await
@@ -63,15 +63,17 @@ impl StepContext<'_> {
 
     /// Lets the probe service have its second task.
     pub(super) async fn widen_probe(&self, through: &[NodeName]) -> Result<(), Error> {
-        self.insist("the service to verify with got no second task", through.first(), async || {
-            Ok(self.manager(through).await?.widen_probe(PROBE).await?)
-        })
+        self.insist(
+            "cannot start a second task of the verification service",
+            through.first(),
+            async || Ok(self.manager(through).await?.widen_probe(PROBE).await?),
+        )
         .await
     }
 
     /// Looks for the probe service.
     pub(super) async fn find_probe(&self, through: &[NodeName]) -> Result<ProbeService, Error> {
-        self.insist("the service to verify with was not found", through.first(), async || {
+        self.insist("cannot find the verification service", through.first(), async || {
             Ok(self.manager(through).await?.probe(PROBE).await?)
         })
         .await
@@ -149,7 +151,7 @@ impl StepContext<'_> {
         engine.load_image(file.path()).await?;
         let lost = || engine::Error::Refused {
             status: 404,
-            message: format!("it was given {} and does not have it", image.name),
+            message: format!("image {} was loaded but is missing", image.name),
         };
         Ok(found().await?.ok_or_else(lost)?)
     }

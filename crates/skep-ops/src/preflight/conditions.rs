@@ -73,14 +73,13 @@ pub(super) async fn measure(store: &Path) -> Vec<Check> {
 fn disk(store: &Path, took: Duration) -> Check {
     const NAME: &str = "disk";
     let millis = took.as_secs_f64() * 1000.0;
-    let found = format!("a write to {} is on the disk after {millis:.1} ms", store.display());
+    let found = format!("a synchronous write to {} takes {millis:.1} ms", store.display());
     match took > SLOW_DISK {
         false => good(NAME, found),
         true => poor(
             NAME,
-            found
-                + ": managers of a swarm wait for each of theirs, so joins and deployments are slow",
-            "export SKEP_HOME=DIRECTORY  # one on a solid-state disk; or try again when this host is less busy",
+            found + ": managers wait for every write, so joins and deployments are slow",
+            "export SKEP_HOME=DIRECTORY  # on a solid-state disk; or try again when this host is less busy",
         ),
     }
 }
@@ -92,8 +91,8 @@ fn nested(cpuinfo: &str, has_kvm: bool) -> Option<Check> {
     (is_guest && has_kvm).then(|| {
         poor(
             "nested",
-            "this host is a virtual machine, and those of nodes in it may be several times slower than on hardware",
-            "skep doctor --try-vm  # measures it; where nodes are late, --timeout 5m",
+            "this host is a virtual machine, so nodes may be several times slower than on hardware",
+            "skep doctor --try-vm  # measures it; if commands time out, use --timeout 5m",
         )
     })
 }
@@ -109,13 +108,13 @@ fn poor(name: &'static str, found: impl Into<String>, remedy: impl Into<String>)
 /// Judges whether machines outlive a logout.
 fn logout(lasting: Lasting) -> Check {
     match lasting {
-        Lasting::Host => good(LOGOUT, "machines run on after you log out"),
+        Lasting::Host => good(LOGOUT, "machines keep running after you log out"),
         Lasting::LastLogout => {
-            let found = "machines end without a shutdown when you log out of your last session";
+            let found = "machines are killed when you log out of your last session";
             poor(LOGOUT, found, "loginctl enable-linger")
         }
         Lasting::Session => {
-            let found = "machines end without a shutdown when you log out of this session";
+            let found = "machines are killed when you log out of this session";
             poor(LOGOUT, found, "loginctl enable-linger")
         }
     }
@@ -124,20 +123,20 @@ fn logout(lasting: Lasting) -> Check {
 /// Judges whether the QEMUs of root can be users of their own.
 fn isolation(has_users: bool) -> Check {
     if has_users {
-        return good(ISOLATION, "each machine's QEMU is a user of its own");
+        return good(ISOLATION, "each machine's QEMU runs as a separate user");
     }
     let (first, last) = MACHINE_USERS;
     let found = format!(
-        "QEMU stays root, as this container does not have the users {first} to {last}: a guest that breaks out of \
-         QEMU has all that is in this container"
+        "QEMU runs as root, because this container lacks the user IDs {first} to {last}: a guest that breaks out of \
+         QEMU controls this container"
     );
-    let remedy = "run skep on the host itself, or give the container all users and groups (see: cat /proc/self/uid_map)";
+    let remedy = "run skep on the host, or map all user and group IDs into the container (see: cat /proc/self/uid_map)";
     poor(ISOLATION, found, remedy)
 }
 
 /// Judges whether the users of machines are given to somebody else, by the lines NAME:FIRST:COUNT of subuid(5).
 fn user_numbers(files: &[String]) -> Check {
-    const NAME: &str = "user numbers";
+    const NAME: &str = "user IDs";
     let (first, last) = (u64::from(MACHINE_USERS.0), u64::from(MACHINE_USERS.1));
     let taken = files.iter().flat_map(|text| text.lines()).find(|line| {
         let mut fields = line.split(':').skip(1).map(|field| field.trim().parse::<u64>());
@@ -147,11 +146,13 @@ fn user_numbers(files: &[String]) -> Check {
         from <= last && from.saturating_add(count) > first
     });
     match taken {
-        None => good(NAME, "nobody else is given those of machines"),
+        None => good(NAME, "no other user has the IDs of machines"),
         Some(line) => poor(
             NAME,
-            format!("/etc/subuid or /etc/subgid gives numbers of machines' users away: {line}"),
-            format!("give that user numbers that are not in {first} to {last}"),
+            format!(
+                "/etc/subuid or /etc/subgid assigns the IDs of machines to another user: {line}"
+            ),
+            format!("assign IDs outside {first} to {last} to that user"),
         ),
     }
 }
@@ -174,12 +175,12 @@ fn capabilities(own: u64, inside: u64, root: bool) -> Check {
     const NAME: &str = "unshare";
     let needed = if root { own & NEEDED } else { NEEDED };
     if inside & needed == needed {
-        return good(NAME, "programs keep their rights behind it");
+        return good(NAME, "programs keep their capabilities under it");
     }
     let profile = "/etc/apparmor.d/unshare-userns-restrict";
     let found = format!(
-        "a program behind unshare(1) has the capabilities {inside:#x} only, so no image can be built and KVM cannot \
-         be tried; AppArmor's profile {profile} does that"
+        "programs under unshare(1) keep only the capabilities {inside:#x}, so skep cannot build images or test \
+         KVM; the AppArmor profile {profile} causes this"
     );
     let remedy = format!(
         "sudo ln -s {profile} /etc/apparmor.d/disable/ && sudo apparmor_parser -R {profile}"
@@ -191,12 +192,11 @@ fn capabilities(own: u64, inside: u64, root: bool) -> Check {
 fn place(what: &str, dir: &Path, number: u64) -> Option<Check> {
     let (_, kind) = POOR_FILE_SYSTEMS.iter().find(|(known, _)| *known == number)?;
     let found = format!(
-        "the {what} {} is on {kind}: disks of nodes are slow there, and locks or owners may not work",
+        "the {what} {} is on {kind}: node disks are slow there, and locks or file owners may not work",
         dir.display()
     );
     let variable = if what == "store" { "SKEP_HOME" } else { "XDG_CACHE_HOME" };
-    let remedy =
-        format!("export {variable}=DIRECTORY  # one on a disk of this host, before the first up");
+    let remedy = format!("export {variable}=DIRECTORY  # on a local disk, before the first up");
     Some(poor("file system", found, remedy))
 }
 
@@ -210,9 +210,9 @@ fn clock(source: &str) -> Option<Check> {
         source => Some(poor(
             NAME,
             format!(
-                "the clock source is {source}: each look at the time is a system call, here and in guests"
+                "the clock source is {source}: reading the time is a slow system call, here and in guests"
             ),
-            "dmesg | grep -i -e tsc -e clocksource  # tells why the kernel does not use the processor's counter",
+            "dmesg | grep -i -e tsc -e clocksource  # shows why the kernel does not use the CPU's time stamp counter",
         )),
     }
 }

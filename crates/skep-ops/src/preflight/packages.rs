@@ -103,7 +103,7 @@ fn command(release: &str, packages: &str, root: bool) -> String {
         Some(Family::Fedora | Family::Rhel) => format!("{sudo}dnf install {names}"),
         Some(Family::Arch) => format!("{sudo}pacman -S --needed {names}"),
         Some(Family::Suse) => format!("{sudo}zypper install {names}"),
-        None => format!("install, by Debian's names: {packages}"),
+        None => format!("install (Debian's package names): {packages}"),
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
             ),
             (
                 "ID=void\n",
-                "install, by Debian's names: qemu-system-x86 iproute2 openssh-client e2fsprogs",
+                "install (Debian's package names): qemu-system-x86 iproute2 openssh-client e2fsprogs",
             ),
         ];
         for (release, wanted) in cases {

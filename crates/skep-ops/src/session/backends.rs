@@ -23,8 +23,8 @@ impl NetworkMode {
     /// Says where networks are, and the option for that.
     pub(super) const fn place(self) -> &'static str {
         match self {
-            Self::User => "of their user's own (--net user)",
-            Self::Bridge => "of this host (--net bridge)",
+            Self::User => "in a user namespace (--net user)",
+            Self::Bridge => "on this host (--net bridge)",
         }
     }
 }

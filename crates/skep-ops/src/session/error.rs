@@ -51,7 +51,7 @@ pub enum Error {
     #[error("{}", steps(.0))]
     Steps(Vec<Failure>),
     /// There is always something left to do.
-    #[error("the cluster does not converge: its engines do not stay reachable")]
+    #[error("the cluster does not converge, because its engines do not stay reachable")]
     Restless,
     /// The clusters of the store have networks of the other mode.
     #[error("the clusters in {} have networks {}: {}", .store.display(), .current.place(), names(.clusters))]
@@ -111,7 +111,7 @@ pub enum Error {
     #[error("the docker command is not installed on this host")]
     NoDocker,
     /// The node that the docker command spoke to ended.
-    #[error("{0} went down meanwhile")]
+    #[error("{0} went down in the meantime")]
     WentDown(NodeName),
     /// The docker command could not be run.
     #[error("{what}")]
@@ -156,7 +156,7 @@ pub enum Error {
         source: Box<Self>,
     },
     /// There is such a cluster already.
-    #[error("there is a cluster {0} already")]
+    #[error("cluster {0} already exists")]
     Exists(ClusterName),
 }
 

@@ -155,7 +155,7 @@ impl Session {
     pub async fn lock(&self, name: &ClusterName, events: &Events) -> Result<LockedCluster, Error> {
         self.refuse_exposed(&self.store.cluster(name))?;
         let waiting = |holder: &Holder| {
-            events(Event::Notice(format!("waiting for cluster {name}, which {holder} changes")));
+            events(Event::Notice(format!("waiting for {holder} to finish with cluster {name}")));
         };
         let locked = self.store.lock(name, waiting).await;
         let locked = locked.map_err(|source| Error::Lock { cluster: name.clone(), source })?;

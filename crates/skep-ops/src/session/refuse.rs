@@ -27,7 +27,7 @@ pub enum Refusal {
         lowest: u16,
     },
     /// The process that kept the nodes' network in the user's namespace has ended.
-    #[error("{}: no network, as the process that provides it has ended", names(.nodes))]
+    #[error("{}: no network, because the process that provides it has ended", names(.nodes))]
     CutOff {
         /// The cluster.
         cluster: ClusterName,
@@ -38,9 +38,7 @@ pub enum Refusal {
     #[error("hosts cannot be nodes together with virtual machines under --net user")]
     HostsInUserns,
     /// Clusters in a user namespace cannot be peers.
-    #[error(
-        "clusters with --net user cannot be peers: their networks are in a namespace of the user's own"
-    )]
+    #[error("clusters with --net user cannot be peers: their networks are in a user namespace")]
     PeersInUserns,
     /// Names lead nowhere with networks in a user namespace.
     #[error(

@@ -102,7 +102,7 @@ impl Run<'_> {
         };
         match plan_aftermath(attempt, &seen) {
             Aftermath::Remove(plan) => {
-                let text = "no swarm was formed: rolling back";
+                let text = "no swarm formed; rolling back";
                 self.report(Event::Notice(text.to_owned()));
                 match self.execute(cluster, &plan, OnFailure::GoOn).await {
                     Ok(()) => Fate::Removed,

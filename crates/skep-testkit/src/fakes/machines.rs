@@ -285,7 +285,12 @@ impl NodeShell for FakeShell {
                 "/bin/cat" => {
                     return Ok(NodeOutput { stdout: b"{}".to_vec(), ..Default::default() });
                 }
-                "/bin/sh" => std::fs::write(self.dir.join(CONFIGURED), stdin).expect("a file"),
+                // Its options are a file for the engine's service, and one that docker-machine's users know.
+                "/bin/sh" => {
+                    let profile = argv.last().expect("the script has arguments").as_bytes();
+                    let told = [stdin, profile].concat();
+                    std::fs::write(self.dir.join(CONFIGURED), told).expect("a file");
+                }
                 other => panic!("{other} is run in a node"),
             }
             Ok(NodeOutput::default())

@@ -33,7 +33,7 @@ impl ClusterFile {
             bytes.map_err(|error| CliError::usage(format!("cannot read {name}: {error}")))?;
         if bytes.len() as u64 > LIMIT {
             return Err(CliError::usage(format!(
-                "{name} is larger than a cluster file may be, 1MiB"
+                "{name} is larger than 1MiB, the limit for cluster files"
             )));
         }
         let text = decode(&bytes).map_err(|problem| wrong(&name, &[problem]))?;

@@ -42,7 +42,7 @@ impl ClusterFile {
             && !DRIVERS.contains(&driver.as_str())
         {
             let known = DRIVERS.join(", ");
-            problems.push(format!("there is no driver `{driver}`; there are {known}"));
+            problems.push(format!("unknown driver `{driver}`; the drivers are {known}"));
         }
         if let Some(args) = &wanted.driver_args {
             problems.extend(self.driver_args(args));
@@ -57,12 +57,12 @@ impl ClusterFile {
             match total.checked_sub(managers) {
                 _ if total == 0 => problems.push("-n 0: a cluster needs at least one node".into()),
                 Some(workers) => self.workers = Some(workers),
-                None => problems.push(format!("-n {total}: {managers} of them are to be managers")),
+                None => problems.push(format!("-n {total} is less than the {managers} managers")),
             }
         }
         for (name, entry) in self.nodes.iter().filter(|_| self.driver == Some(SSH)) {
             if entry.host.is_none() && !entry.is_machine {
-                problems.push(format!("{name}: a host needs its `address`"));
+                problems.push(format!("{name}: a host needs an `address`"));
             }
         }
         self.subnet = wanted.subnet.or(self.subnet);

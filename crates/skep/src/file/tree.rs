@@ -101,7 +101,7 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 refuse_tag(tag, at)?;
                 if text.len() > TEXT {
-                    return Err(Problem::new(at, format!("a text of more than {TEXT} bytes")));
+                    return Err(Problem::new(at, format!("text of more than {TEXT} bytes")));
                 }
                 self.count(1, at)?;
                 let plain = style == ScalarStyle::Plain;
@@ -125,7 +125,9 @@ impl Builder {
                 self.documents += 1;
                 match self.documents {
                     1 => Ok(()),
-                    _ => Err(Problem::new(at, "a second document; a cluster file has one")),
+                    _ => {
+                        Err(Problem::new(at, "a second YAML document; a cluster file has only one"))
+                    }
                 }
             }
             Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
@@ -150,7 +152,7 @@ impl Builder {
 
     fn alias(&mut self, anchor: usize, at: Place) -> Result<(), Problem> {
         let Some(node) = self.anchors.get(&anchor) else {
-            return Err(Problem::new(at, "an alias cannot stand for what it is part of"));
+            return Err(Problem::new(at, "an alias cannot contain itself"));
         };
         let (nodes, height) = measure(node);
         check_depth(self.open.len() + height, at)?;
@@ -171,7 +173,7 @@ impl Builder {
                 Some((first, _)) => {
                     let line = first.line;
                     let message = format!(
-                        "duplicate key `<<`, it is in line {line} already; merge several maps with <<: [*a, *b]"
+                        "duplicate key `<<`, first used in line {line}; merge several maps with <<: [*a, *b]"
                     );
                     return Err(Problem::new(at, message));
                 }
@@ -189,7 +191,7 @@ impl Builder {
                     let value = Value::Scalar(Scalar { text, plain: false });
                     open.key = Some(Key::Own(Node { at: node.at, value }));
                 }
-                _ => return Err(Problem::new(node.at, "a key has to be a text")),
+                _ => return Err(Problem::new(node.at, "a key must be text")),
             },
             (Value::List(items), _) => items.push(node),
             (Value::Scalar(_), _) => {}
@@ -201,7 +203,7 @@ impl Builder {
         self.nodes += nodes;
         match self.nodes > NODES {
             true => {
-                let message = format!("more than {NODES} values, counting those of aliases");
+                let message = format!("more than {NODES} values, aliases included");
                 Err(Problem::new(at, message))
             }
             false => Ok(()),
@@ -255,7 +257,7 @@ impl Node {
 
 fn refuse_tag(tag: Option<Cow<'_, Tag>>, at: Place) -> Result<(), Problem> {
     match tag {
-        Some(_) => Err(Problem::new(at, "tags, which begin with `!`, are not understood")),
+        Some(_) => Err(Problem::new(at, "YAML tags (`!…`) are not supported")),
         None => Ok(()),
     }
 }
@@ -315,17 +317,14 @@ mod tests {
     fn what_is_not_understood_is_told_with_its_place() {
         assert_eq!(
             problem("---\na: 1\n---\na: 2\n"),
-            "f:3:1: a second document; a cluster file has one"
+            "f:3:1: a second YAML document; a cluster file has only one"
         );
-        assert_eq!(
-            problem("a: !!int 1\n"),
-            "f:1:4: tags, which begin with `!`, are not understood"
-        );
-        assert_eq!(problem("[a]: 1\n"), "f:1:1: a key has to be a text");
-        assert_eq!(problem("a: &a [*a]\n"), "f:1:8: an alias cannot stand for what it is part of");
+        assert_eq!(problem("a: !!int 1\n"), "f:1:4: YAML tags (`!…`) are not supported");
+        assert_eq!(problem("[a]: 1\n"), "f:1:1: a key must be text");
+        assert_eq!(problem("a: &a [*a]\n"), "f:1:8: an alias cannot contain itself");
         assert_eq!(
             problem(&format!("a: {}", "x".repeat(TEXT + 1))),
-            "f:1:4: a text of more than 4096 bytes"
+            "f:1:4: text of more than 4096 bytes"
         );
     }
 
@@ -351,12 +350,9 @@ mod tests {
         assert_eq!(problem("a:\n  <<:\n"), format!("f:2:5: {needs}"));
         assert_eq!(
             problem("a: {<<: {b: 1},\n <<: {c: 1}}"),
-            "f:2:2: duplicate key `<<`, it is in line 1 already; merge several maps with <<: [*a, *b]"
+            "f:2:2: duplicate key `<<`, first used in line 1; merge several maps with <<: [*a, *b]"
         );
-        assert_eq!(
-            problem("a: &a {<<: *a}"),
-            "f:1:12: an alias cannot stand for what it is part of"
-        );
+        assert_eq!(problem("a: &a {<<: *a}"), "f:1:12: an alias cannot contain itself");
     }
 
     #[test]
@@ -397,7 +393,7 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} {{<<: [{all}], {own}}}\n"));
         }
         let bomb = problem(&bomb);
-        assert!(bomb.ends_with("more than 50000 values, counting those of aliases"), "{bomb}");
+        assert!(bomb.ends_with("more than 50000 values, aliases included"), "{bomb}");
         // A test for each pair of entry and map would take minutes.
         let keys: String = (0..12_000).map(|key| format!("k{key}: x, ")).collect();
         let empty = "{}, ".repeat(24_000);
@@ -413,9 +409,6 @@ mod tests {
             bomb.push_str(&format!("a{level}: &a{level} [{ten}]\n"));
         }
         let problem = problem(&bomb);
-        assert!(
-            problem.ends_with("more than 50000 values, counting those of aliases"),
-            "{problem}"
-        );
+        assert!(problem.ends_with("more than 50000 values, aliases included"), "{problem}");
     }
 }

@@ -90,7 +90,7 @@ pub async fn provision(machine: &Machine, new: bool, user: &str, say: &Say) -> R
     if !facts.has_engine() {
         if let Some(url) = setup.install_url.as_ref().filter(|url| !url.starts_with("https://")) {
             return Err(format!(
-                "--engine-install-url {url}: use https, or anybody on the way can change it"
+                "--engine-install-url {url}: use https, because anyone on the network path could change it"
             ));
         }
         say.info("Installing Docker...");

@@ -122,23 +122,23 @@ impl Kind for NodeEntry {
         let sized = cpus.is_some() || memory.is_some() || disk.is_some();
         let reached = user.is_some() || port.is_some() || key.is_some() || install_url.is_some();
         match address {
-            None if driver == Some(SSH) => problems.report(node.at, "a host needs its `address`"),
+            None if driver == Some(SSH) => problems.report(node.at, "a host needs an `address`"),
             None if reached => {
                 problems.report(
                     node.at,
-                    "user, port, key and install_url are a host's, which needs its `address`",
+                    "user, port, key and install_url are for hosts; a host needs an `address`",
                 );
             }
             Some(_) if is_machine => {
                 problems.report(
                     node.at,
-                    "an `address` makes the node a host: leave out `driver`, or use ssh",
+                    "a node with an `address` is a host: omit `driver`, or use ssh",
                 );
             }
             Some(_) if sized => {
                 problems.report(
                     node.at,
-                    "cpus, memory and disk are a virtual machine's; a host has its own",
+                    "cpus, memory and disk are for virtual machines, not for hosts",
                 );
             }
             _ => {}

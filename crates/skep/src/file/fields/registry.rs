@@ -59,7 +59,7 @@ impl Kind for TrustedEntry {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let TrustedFields { at, ca, insecure } = TrustedFields::read(node, problems)?;
         if ca.is_some() == (insecure == Some(true)) {
-            problems.report(node.at, "a registry has either the key `ca`, or `insecure: true`");
+            problems.report(node.at, "use either `ca` or `insecure: true` for a registry");
         }
         Some(Self { at: at?, ca: ca.map(Into::into) })
     }

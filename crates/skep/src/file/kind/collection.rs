@@ -114,7 +114,7 @@ pub fn entries<'a>(
             None => drop(seen.insert(name, key.at.line)),
             Some(first) => {
                 let name = quoted(name);
-                let message = format_args!("duplicate key {name}, it is in line {first} already");
+                let message = format_args!("duplicate key {name}, first used in line {first}");
                 problems.report(key.at, message);
             }
         }

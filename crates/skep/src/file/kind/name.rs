@@ -158,7 +158,10 @@ impl Kind for Ipv4Net {
         match text.parse::<Self>() {
             Ok(subnet) if subnet != subnet.trunc() => {
                 let start = subnet.trunc();
-                problems.report(node.at, format_args!("{subnet} is within a subnet; use {start}"));
+                problems.report(
+                    node.at,
+                    format_args!("{subnet} is not the start of a subnet; use {start}"),
+                );
             }
             Ok(subnet) if (8..=29).contains(&subnet.prefix_len()) => return Some(subnet),
             Ok(subnet) => problems.report(

@@ -36,7 +36,7 @@ text_kind!(
     /// A word that is no option and no list: a package, or a suite.
     Word: "a name", "^[A-Za-z0-9][^\\s,]*$",
     |text| text.starts_with(|c: char| c.is_ascii_alphanumeric()) && !has_blank_or(',', text),
-    "begin with a letter or digit, and use no blanks or commas"
+    "start with a letter or digit, and use no spaces or commas"
 );
 
 text_kind!(
@@ -81,14 +81,14 @@ text_kind!(
     /// A user of a host.
     User: "a user", "^[^-\\s@][^\\s@]*$",
     |text| !text.is_empty() && !text.starts_with('-') && !has_blank_or('@', text),
-    "use no blanks or `@`, and no `-` at the beginning"
+    "use no spaces or `@`, and do not start with `-`"
 );
 
 text_kind!(
     /// The key of a label.
     LabelKey: "a label's key", "^[^\\s=]+$",
     |text| !text.is_empty() && !has_blank_or('=', text),
-    "use at least one character, and no blanks or `=`"
+    "use at least one character, and no spaces or `=`"
 );
 
 fn has_blank_or(other: char, text: &str) -> bool {
@@ -109,7 +109,7 @@ impl Kind for LabelValue {
         let kinds = [Resolved::Text, Resolved::Number, Resolved::Bool];
         let text = kinds.into_iter().find_map(|kind| scalar(node, kind));
         if text.is_none() {
-            report_other(node, "a text (\"\" for an empty one)", problems);
+            report_other(node, "text (\"\" if it is empty)", problems);
         }
         text.map(str::to_owned)
     }
