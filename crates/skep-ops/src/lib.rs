@@ -8,7 +8,9 @@
 #![cfg_attr(not(test), warn(clippy::print_stderr, clippy::print_stdout))]
 
 mod cluster;
+pub mod cluster_events;
 pub mod converge;
+pub mod logs;
 pub mod observe;
 pub mod preflight;
 mod session;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::Docker;
 use bollard::errors::Error as ApiError;
 use bollard::models::{
     LocalNodeState, Node, NodeSpec, NodeSpecAvailabilityEnum, NodeSpecRoleEnum, NodeState,
@@ -18,6 +17,7 @@ use bollard::query_parameters::{
     DeleteNodeOptionsBuilder, ImportImageOptions, LeaveSwarmOptionsBuilder, ListNodesOptions,
     ListTasksOptionsBuilder, UpdateNodeOptionsBuilder,
 };
+use bollard::{BollardRequest, Docker};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use http_body_util::{BodyExt, Limited};
@@ -29,10 +29,11 @@ use skep_sys::FileError;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 
-use super::tls::Connection;
+use super::tls::{Answer, Connection};
 use super::{
-    Engine, EngineImage, Error, PORT, PROBE, Part, Place, ProbeAt, ProbeService, Remains,
-    SWARM_PORT, Upload, images, inside, probe, services,
+    Engine, EngineEvent, EngineImage, Error, EventsWanted, LogsWanted, PORT, PROBE, Part, Place,
+    ProbeAt, ProbeService, Remains, SWARM_PORT, ServiceLine, Stream, Upload, endless, images,
+    inside, probe, services,
 };
 
 /// How soon the engine is asked again about what goes on in it.
@@ -106,6 +107,14 @@ impl ApiEngine {
             Ok(result) => result.map_err(|error| self.error(error)),
             Err(_) => Err(self.timeout(what)),
         }
+    }
+
+    pub(super) fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    pub(super) fn send_endless(&self, request: BollardRequest) -> Answer {
+        (self.connection.send_endless)(request)
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -428,6 +437,18 @@ impl Engine for ApiEngine {
 
     async fn last_check(&self, container: &str) -> Result<Option<String>, Error> {
         services::last_check(self, container).await
+    }
+
+    async fn service_logs(
+        &self,
+        service: &str,
+        wanted: &LogsWanted,
+    ) -> Result<Stream<ServiceLine>, Error> {
+        endless::service_logs(self, service, wanted).await
+    }
+
+    async fn events(&self, wanted: &EventsWanted) -> Result<Stream<EngineEvent>, Error> {
+        endless::events(self, wanted).await
     }
 
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error> {

@@ -5,6 +5,7 @@
 
 mod api;
 mod connector;
+mod endless;
 mod fetch;
 mod http;
 mod images;
@@ -27,6 +28,7 @@ use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
 use thiserror::Error;
 
+pub use endless::{EngineEvent, EventsWanted, LogsWanted, ServiceLine, Stream};
 pub use fetch::{fetch_peers, fetch_soon};
 pub use images::{EngineImage, Upload, names_by_id};
 pub use registry::{REGISTRY_STATE, repositories};
@@ -311,6 +313,17 @@ pub trait Engine: Send + Sync {
 
     /// Returns the last lines that a task's container wrote; managers only.
     async fn task_log(&self, task: &str, lines: usize) -> Result<Vec<String>, Error>;
+
+    /// Begins to read the log of a service; managers only. The stream itself is not bounded by the engine's patience.
+    async fn service_logs(
+        &self,
+        service: &str,
+        wanted: &LogsWanted,
+    ) -> Result<Stream<ServiceLine>, Error>;
+
+    /// Begins to read events of the engine, and, if it is a manager, of its swarm. The stream itself is not bounded by the
+    /// engine's patience.
+    async fn events(&self, wanted: &EventsWanted) -> Result<Stream<EngineEvent>, Error>;
 
     /// Tells whether a container of this engine ended for want of memory.
     async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error>;

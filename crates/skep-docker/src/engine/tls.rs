@@ -41,7 +41,8 @@ pub struct TlsEngines {
 type Send = Arc<dyn Fn(BollardRequest) -> Answer + std::marker::Send + Sync>;
 
 /// The answer to a request, when it is there.
-type Answer = BoxFuture<'static, Result<Response<Incoming>, hyper_util::client::legacy::Error>>;
+pub(super) type Answer =
+    BoxFuture<'static, Result<Response<Incoming>, hyper_util::client::legacy::Error>>;
 
 /// A way to an engine.
 pub(super) struct Connection {
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     pub agreed: OnceCell<Docker>,
     /// Sends plain requests on the same connections.
     pub send: Send,
+    /// Sends requests whose answers have no end, on connections without a bound.
+    pub send_endless: Send,
 }
 
 impl TlsEngines {
@@ -116,6 +119,9 @@ fn connect(dialer: Dialer, address: Ipv4Addr, files: &Files<'_>) -> Result<Conne
         .https_only()
         .enable_http1()
         .wrap_connector(ToNode(dialer));
+    let endless =
+        Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(https.clone());
+    let send_endless: Send = Arc::new(move |request| endless.request(request).boxed());
     let client =
         Client::builder(TokioExecutor::new()).pool_idle_timeout(KEEP).build(Limited(https));
     let send: Send = Arc::new(move |request| client.request(request).boxed());
@@ -125,7 +131,7 @@ fn connect(dialer: Dialer, address: Ipv4Addr, files: &Files<'_>) -> Result<Conne
     // Each call has a bound of its own, which is shorter.
     let docker = Docker::connect_with_custom_transport(transport, Some(url), 3600, &FIRST_VERSION)
         .map_err(|error| Error::Garbled(Box::new(error)))?;
-    Ok(Connection { docker, agreed: OnceCell::new(), send })
+    Ok(Connection { docker, agreed: OnceCell::new(), send, send_endless })
 }
 
 /// Returns what went wrong with TLS, which an error of the transport holds and does not give for its source.

@@ -83,6 +83,18 @@ pub enum Error {
         /// The service.
         service: String,
     },
+    /// A node has no console.
+    #[error("{0} is a host, whose console skep does not have")]
+    NoConsole(NodeName),
+    /// What a machine said on its console cannot be read.
+    #[error("{node} has no console log")]
+    Console {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        #[source]
+        source: skep_sys::FileError,
+    },
     /// A command in a node failed.
     #[error("{node}")]
     Shell {

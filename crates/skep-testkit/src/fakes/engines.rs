@@ -12,13 +12,14 @@ use skep_core::model::{EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
 use skep_docker::engine::{
-    Engine, EngineImage, Engines, Error, Part, Place, ProbeAt, ProbeService, Remains, Upload,
+    Engine, EngineEvent, EngineImage, Engines, Error, EventsWanted, LogsWanted, Part, Place,
+    ProbeAt, ProbeService, Remains, ServiceLine, Stream, Upload,
 };
 use skep_docker::oci::Source;
 use skep_store::pki::Credentials;
 
 use super::machines::PROVISIONED;
-use super::{FakeHost, Join, State, Upload as Broken, act};
+use super::{FakeHost, Join, State, Upload as Broken, act, streams};
 
 /// On the machine's disk: the swarm and the ID that the engine has in it.
 const MEMBERSHIP: &str = "membership";
@@ -364,6 +365,21 @@ impl Engine for FakeEngine {
 
     async fn task_log(&self, task: &str, _lines: usize) -> Result<Vec<String>, Error> {
         self.decide(|_, _| Ok(vec![format!("the last words of {task}")]))
+    }
+
+    async fn service_logs(
+        &self,
+        service: &str,
+        wanted: &LogsWanted,
+    ) -> Result<Stream<ServiceLine>, Error> {
+        self.decide(|_, _| Ok(()))?;
+        let dir = self.act(|_, dir| Ok(dir.to_owned()))?;
+        Ok(streams::lines(&self.state, &dir, service, wanted.follow))
+    }
+
+    async fn events(&self, wanted: &EventsWanted) -> Result<Stream<EngineEvent>, Error> {
+        let dir = self.act(|_, dir| Ok(dir.to_owned()))?;
+        Ok(streams::events(&self.state, &dir, wanted))
     }
 
     async fn ran_out_of_memory(&self, _container: &str) -> Result<bool, Error> {

@@ -2,6 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use skep_docker::engine::{REGISTRY_STATE, inside::PROGRAM as ASK};
 use skep_driver::image::Image;
 use skep_driver::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
 use skep_ops::converge::PROGRAM;
+use skep_ops::logs::READ_LOG_NAME;
 use skep_store::Machine;
 use skep_sys::shell::{self, NodeOutput, NodeShell};
 
@@ -279,6 +281,15 @@ impl NodeShell for FakeShell {
                         Ok(stdout) => NodeOutput { stdout, ..Default::default() },
                         Err(_) => NodeOutput { code: 1, ..Default::default() },
                     });
+                }
+                // It runs here, and finds the node's logs beside its disk.
+                "/bin/sh" if argv.get(3) == Some(&READ_LOG_NAME) => {
+                    let logs = self.dir.join("log");
+                    let mut words = argv[1..].to_vec();
+                    *words.last_mut().expect("it is the directory") = logs.to_str().expect("UTF-8");
+                    let output = Command::new(argv[0]).args(words).output().expect("a shell");
+                    let code = output.status.code().expect("nobody kills it");
+                    return Ok(NodeOutput { code, stdout: output.stdout, stderr: output.stderr });
                 }
                 // The script's first argument is what is to be.
                 "sh" => std::fs::write(self.dir.join(REGISTRY), argv[4]).expect("a file"),

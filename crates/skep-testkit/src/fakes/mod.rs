@@ -8,6 +8,7 @@ mod engines;
 mod images;
 mod machines;
 mod network;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
@@ -137,6 +138,7 @@ pub(crate) struct State {
     pub swarms: BTreeMap<String, Vec<Member>>,
     /// What managers tell of services, look after look; the last is told again and again.
     pub views: VecDeque<View>,
+    pub said: streams::Said,
     pub calls: usize,
     pub fault: Option<Fault>,
     pub made: usize,
@@ -245,6 +247,17 @@ impl FakeHost {
     pub fn set_joins(&self, cluster: &ClusterDir, node: &NodeName, joins: &[Join]) {
         let joins = joins.iter().copied().collect();
         self.state().joins.insert(cluster.machine_dir(node), joins);
+    }
+
+    /// Ends a node's machine, or lets it run again.
+    pub fn set_running(&self, cluster: &ClusterDir, node: &NodeName, runs: bool) {
+        let dir = cluster.machine_dir(node);
+        let running = &mut self.state().running;
+        if runs {
+            running.insert(dir)
+        } else {
+            running.remove(&dir)
+        };
     }
 
     /// Lets a node's machine never be set up, so that its engine never answers.

@@ -84,6 +84,11 @@ impl From<Error> for CliError {
             Error::OfStack { stack, source } => {
                 Self::from(*source).within(&format!("stack {stack}"))
             }
+            Error::NoConsole(ref node) => {
+                let hint = format!("skep logs {node} --service docker");
+                Self::failed(error.to_string()).hint(hint)
+            }
+            Error::Console { node, source } => told(source, &format!("{node} has no console log")),
             Error::Restless
             | Error::NotRunning(_)
             | Error::NoLog { .. }
