@@ -9,6 +9,7 @@ mod doctor;
 mod dry_run;
 mod firewall;
 mod image;
+mod moment;
 mod net;
 mod node;
 mod parse;
@@ -34,6 +35,7 @@ pub use firewall::{
     Whose,
 };
 pub use image::{ImageBake, ImageCommand, ImageLoad};
+pub use moment::moment;
 pub use net::Net;
 pub use node::{
     Host, NodeAdd, NodeChange, NodeCommand, NodeLabel, NodeRemove, NodeRestart, NodeStart, Nodes,
@@ -127,8 +129,10 @@ pub enum Command {
     /// Manage firewall rules that nodes need, and check whether packets pass.
     #[command(subcommand)]
     Firewall(FirewallCommand),
-    /// Print the console log of a node, or the log of one of its services.
-    Logs(Logs),
+    /// Print the console logs of nodes, or the logs of one of their services.
+    Logs(crate::commands::Logs),
+    /// Print what happens to a cluster's machines, nodes, services, tasks and containers.
+    Events(crate::commands::Events),
     /// Check this host and print the commands that fix what is missing.
     Doctor(Doctor),
     /// Allow non-root users of this host to create clusters (run once, as root; --undo reverts
@@ -365,40 +369,6 @@ pub struct Docker {
     /// Arguments for docker.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<String>,
-}
-
-/// `skep logs`.
-#[derive(Debug, Args)]
-pub struct Logs {
-    #[command(flatten)]
-    pub cluster: ClusterOption,
-    /// The node, as NODE or CLUSTER/NODE.
-    pub node: NodeRef,
-    /// Print the log of this service on the node, not its console.
-    #[arg(long, value_name = "SERVICE")]
-    pub service: Option<Service>,
-    /// Print control characters unescaped, on a terminal too (pipes and files always get them).
-    #[arg(long)]
-    pub raw: bool,
-}
-
-/// A service in a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Service {
-    /// Guest agent.
-    Agent,
-    /// containerd.
-    Containerd,
-    /// Docker Engine.
-    Docker,
-    /// Pull-through cache.
-    Mirror,
-    /// Registry of the cluster.
-    Registry,
-    /// SSH server.
-    Sshd,
-    /// TLS endpoint of the engine.
-    Tls,
 }
 
 /// `skep support-bundle`.

@@ -41,6 +41,7 @@ const NEEDED: &[(&str, Rights)] = &[
     ("hosts ls", Rights::Own),
     ("firewall check", Rights::Own),
     ("logs", Rights::Own),
+    ("events", Rights::Own),
     ("doctor", Rights::Own),
     ("certs show", Rights::Own),
     ("cache", Rights::Own),

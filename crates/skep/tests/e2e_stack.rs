@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use skep_testkit::home::{Home, Said, fetch, finish};
 use skep_testkit::host::can_run_machines;
+use skep_testkit::schema::assert_described;
 use skep_testkit::traces::Traces;
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
@@ -23,7 +24,7 @@ services:
     deploy: {replicas: 2}
   data:
     image: "${IMAGE}"
-    command: [/bin/busybox, sleep, "100000"]
+    command: [/bin/busybox, sh, -c, "while echo tick $$(/bin/busybox date); do /bin/busybox sleep 1; done"]
     stop_grace_period: 1s
     deploy: {placement: {constraints: ["node.labels.tier==data"]}}
 configs:
@@ -150,6 +151,7 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     let env = home.run_args(["docker", "--", "service", "inspect", "shop_data", "-f", env]);
     assert_eq!(env, "[GREETING=good day]\n");
     lists_tell_of_it(&home);
+    logs_and_events_tell_of_it(&home);
     refusals_tell_why(&deploy, &home);
 
     for (stacks, left) in [("rm odd strange crashing once", "shop"), ("rm shop", "")] {
@@ -201,6 +203,25 @@ fn lists_tell_of_it(home: &Home) {
     assert_eq!((&tasks[0]["name"], &tasks[0]["node"]), (&"shop_data.1".into(), &"node1".into()));
     assert!(home.run("stack ps shop -o yaml").contains("    state: \"running\"\n"));
     assert!(home.run("stack ps shop").contains("8080->80/tcp"));
+}
+
+fn logs_and_events_tell_of_it(home: &Home) {
+    let log = home.run("stack logs shop data -n 5 --no-task-ids");
+    let all = log.lines().all(|line| line.starts_with("shop_data.1@node1 | tick "));
+    assert!(all && (1..=5).contains(&log.lines().count()), "{log}");
+    let said = home.try_run("stack logs shop nothing");
+    assert!(said.code == 2 && said.stderr.contains("it has"), "{said:?}");
+    let events = home.run("events --since 1h --until now -o json");
+    let events: Vec<_> =
+        events.lines().map(|line| assert_described("cluster-event", line)).collect();
+    let happened = |kind: &str, action: &str| {
+        events.iter().any(|it| it["type"] == kind && it["action"] == action)
+    };
+    for (kind, action) in
+        [("service", "create"), ("task", "running"), ("container", "start"), ("node", "update")]
+    {
+        assert!(happened(kind, action), "{kind} {action} is not in {events:#?}");
+    }
 }
 
 fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {

@@ -152,6 +152,9 @@ fn a_name_answers_for_all(home: &Home) {
 fn logs_can_be_read(home: &Home) {
     assert!(home.run("logs node0").contains("services start"));
     assert!(home.run("logs node1 --service docker").contains("module=node"));
+    let last = home.run("logs --service docker -n 1 --since 24h");
+    let nodes: Vec<_> = last.lines().filter_map(|line| line.split_once(" | ")).collect();
+    assert_eq!(nodes.iter().map(|(node, _)| *node).collect::<Vec<_>>(), ["node0", "node1"]);
 }
 
 fn who_drops_a_packet_is_named(home: &Home) {

@@ -149,7 +149,7 @@ mod tests {
     /// A command about a cluster shows the word in its help, all others show the option; none shows both.
     #[test]
     fn help_shows_one_way_by_the_rule() {
-        const ABOUT_A_CLUSTER: [&str; 11] = [
+        const ABOUT_A_CLUSTER: [&str; 12] = [
             "up",
             "down",
             "status",
@@ -157,6 +157,7 @@ mod tests {
             "stop",
             "env",
             "config",
+            "events",
             "support-bundle",
             "certs show",
             "certs renew",

@@ -22,6 +22,8 @@ pub enum StackCommand {
     Ls(crate::commands::StackList),
     /// List the tasks of a stack.
     Ps(crate::commands::StackTasks),
+    /// Print what the containers of a stack's services write.
+    Logs(crate::commands::StackLogs),
     /// List the services of a stack, and whether they have converged.
     Services(crate::commands::StackServices),
 }

@@ -9,6 +9,7 @@ mod config;
 mod doctor;
 mod down;
 mod dry_run;
+mod events;
 mod firewall;
 mod hosts;
 mod image;
@@ -41,20 +42,22 @@ pub use certs::Certs;
 pub use config::Config;
 pub(crate) use doctor::require;
 pub use down::Down;
+pub use events::Events;
 pub use hosts::HostsCommand;
 pub use image::ImageList;
 pub use init::Init;
+pub use logs::Logs;
 pub use ls::List;
 pub use man::Man;
 pub use node::{NodeInspect, NodeList};
-pub use stack::{StackList, StackServices, StackTasks};
+pub use stack::{StackList, StackLogs, StackServices, StackTasks};
 pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};
 use crate::context::Context;
 use crate::err;
 use crate::error::{CliError, code};
-use crate::render::events;
+use crate::render::events as event_lines;
 
 /// `skep completions`.
 #[derive(Debug, Args)]
@@ -74,12 +77,12 @@ pub async fn run(cli: Cli) -> Result<u8, CliError> {
         return run_in(&context, cli.command).await;
     };
     let began = Instant::now();
-    events::write(events::started(name), SystemTime::now());
+    event_lines::write(event_lines::started(name), SystemTime::now());
     let result = match Context::from_env(cli.verbosity.detail()) {
         Ok(context) => run_in(&context.printing_events(), cli.command).await,
         Err(error) => Err(error),
     };
-    events::write(events::ended(&result, began.elapsed()), SystemTime::now());
+    event_lines::write(event_lines::ended(&result, began.elapsed()), SystemTime::now());
     result
 }
 
@@ -112,10 +115,18 @@ async fn run_in(context: &Context, command: Command) -> Result<u8, CliError> {
     {
         return status::watch(context, args).await;
     }
+    let only_reads = matches!(
+        &command,
+        Command::Logs(_) | Command::Events(_) | Command::Stack(StackCommand::Logs(_))
+    );
     let command = dispatch(context, command);
     tokio::select! {
         result = command => result,
         () = interrupted() => {
+            // Nothing is left half done.
+            if only_reads {
+                return Ok(code::INTERRUPTED);
+            }
             let message = "interrupted; run it again to continue, or `skep down` to remove the cluster";
             Err(CliError { code: code::INTERRUPTED, message: message.into(), hints: Vec::new() })
         }
@@ -142,7 +153,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Swarm(command) => swarm::run(context, command).await?,
         Command::Hosts(command) => hosts::run(context, command).await?,
         Command::Firewall(command) => return firewall::run(context, command).await,
-        Command::Logs(args) => logs::run(context, args).await?,
+        Command::Logs(args) => logs::run(context, &args).await?,
+        Command::Events(args) => events::run(context, &args).await?,
         Command::Doctor(args) => return doctor::run(context, args).await,
         Command::Setup(args) => setup::run(args).await?,
         Command::Certs(command) => certs::run(context, command).await?,

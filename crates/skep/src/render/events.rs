@@ -113,7 +113,8 @@ pub fn write(mut object: Value, now: SystemTime) {
 }
 
 /// Returns a time as RFC 3339 has it, in UTC, to the millisecond.
-fn stamp(at: OffsetDateTime) -> String {
+#[must_use]
+pub fn stamp(at: OffsetDateTime) -> String {
     let (date, time) = (at.date(), at.time());
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",

@@ -2,6 +2,7 @@
 
 pub mod board;
 pub mod events;
+pub mod log;
 pub mod progress;
 pub mod shown;
 pub mod streams;
@@ -96,6 +97,11 @@ pub fn document_text(output: Output, value: &Value) -> String {
         Output::Yaml => yaml::yaml(value),
         Output::Json | Output::Table => format!("{value:#}\n"),
     })
+}
+
+/// Prints an object for programs on one line.
+pub fn write_line(value: &Value) {
+    write_exact(shown::document(format!("{value}\n")).as_bytes());
 }
 
 /// Prints a result, as `print!` does, to a reader that may go away.

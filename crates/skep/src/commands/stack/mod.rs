@@ -5,6 +5,7 @@ mod deploy;
 mod env_file;
 mod explain;
 mod list;
+mod logs;
 mod of_file;
 mod remove;
 mod services;
@@ -17,6 +18,7 @@ use skep_store::ClusterDir;
 use compose::Checked;
 pub(super) use explain::judge_ending;
 pub use list::{StackList, StackTasks};
+pub use logs::StackLogs;
 pub(super) use of_file::{check_stacks, deploy_stacks};
 pub use services::StackServices;
 use skep_ops::Run;
@@ -31,6 +33,7 @@ pub(super) async fn run(context: &Context, command: StackCommand) -> Result<u8, 
         StackCommand::Rm(args) => remove::run(context, args).await,
         StackCommand::Ls(args) => list::stacks(context, args).await,
         StackCommand::Ps(args) => list::tasks(context, args).await,
+        StackCommand::Logs(args) => logs::run(context, &args).await,
         StackCommand::Services(args) => services::run(context, &args).await,
     }
 }
