@@ -2,7 +2,7 @@
 //! what became of it.
 
 use std::fs::OpenOptions;
-use std::io::{PipeWriter, pipe};
+use std::io::{BufRead as _, BufReader, PipeWriter, pipe};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -54,6 +54,28 @@ fn a_watch_ends_with_its_reader() {
     let mut watch = home.command(["status", "demo", "--watch"]);
     let (code, said) = ended(watch.stdout(unread()));
     assert_eq!((code, said.as_str()), (Some(1), ""), "not all nodes are Ready");
+}
+
+#[test]
+fn a_log_that_is_followed_ends_with_its_reader_or_an_interrupt() {
+    let home = Home::new(SKEP);
+    skep_testkit::records::put_cluster(&home);
+    let console = home.cluster("demo").join("machines/node0/console.log");
+    std::fs::write(console, "the guest's words\n").unwrap();
+    let follow = || home.command(["logs", "-f", "node0"]);
+    assert_eq!(ended(follow().stdout(unread())).0, Some(141));
+
+    let mut command = follow();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "the guest's words\n");
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(130), "{said}");
+    assert!(!said.contains("skep down"), "nothing is left half done: {said}");
 }
 
 #[test]
