@@ -114,7 +114,7 @@ done
 # to it at each boot.
 old=/var/lib/boot2docker bundle=/etc/ssl/certs/ca-certificates.crt
 changes=
-for file in $old/bootlocal.sh $old/bootsync.sh $old/certs/*.pem $old/certs/*.crt /var/lib/skep/bundle; do
+for file in "$old"/bootlocal.sh "$old"/bootsync.sh "$old"/certs/*.pem "$old"/certs/*.crt /var/lib/skep/bundle; do
 	[ ! -s "$file" ] || changes=1
 done
 if [ -n "$changes" ]; then
