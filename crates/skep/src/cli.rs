@@ -50,7 +50,7 @@ pub use stack::{
 };
 use verbosity::without_idle;
 pub use verbosity::{Detail, Verbosity};
-use waiting::parse_duration;
+pub(crate) use waiting::parse_duration;
 pub use waiting::{Accel, Birth, Limits, Ready, Verification, Waiting};
 
 /// Create multi-node Docker Swarm clusters in virtual machines on this host.

@@ -70,7 +70,7 @@ pub struct LongCluster {
 }
 
 /// How a stack is deployed.
-#[derive(Debug, Clone, Default, Args)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct StackOptions {
     /// File of KEY=VALUE lines with variables for the compose files; the environment takes
     /// precedence.
@@ -96,6 +96,21 @@ pub enum ResolveImage {
     Changed,
     /// Never.
     Never,
+}
+
+impl ResolveImage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Always, Self::Changed, Self::Never];
+
+    /// Returns docker's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Changed => "changed",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// `skep stack rm`.

@@ -77,7 +77,7 @@ pub enum Accel {
 }
 
 /// Reads a duration such as `90s`, `5m`, `1h`, or a number of seconds.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let unit = match unit {

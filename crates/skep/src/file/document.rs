@@ -7,6 +7,7 @@ use skep_core::model::{ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName,
 
 use super::spec::{ANY, DRIVERS, SSH};
 use super::{ClusterFile, DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, StackEntry, VERSION};
+use crate::cli::{ResolveImage, StackOptions};
 
 /// Returns the cluster file of a specification. What a specification does not hold comes from the file that
 /// it was made from; a recorded cluster has none, so its file says nothing of stacks, nor of registries whose
@@ -113,8 +114,18 @@ fn registries(spec: &ClusterSpec, file: Option<&ClusterFile>) -> Option<Json> {
 }
 
 fn stack(stack: &StackEntry) -> Json {
-    let StackEntry { name, files, env_files } = stack;
-    json!({"name": name, "file": files, "env_file": env_files})
+    let StackEntry { name, files, how, timeout } = stack;
+    let StackOptions { env_file, prune, resolve_image, with_registry_auth } = how;
+    let mut keys = json!({
+        "name": name,
+        "file": files,
+        "env_file": env_file,
+        "prune": prune,
+        "resolve_image": resolve_image.unwrap_or(ResolveImage::Always).as_str(),
+        "with_registry_auth": with_registry_auth,
+    });
+    insert(&mut keys, "timeout", timeout.map(|limit| format!("{}s", limit.as_secs())));
+    keys
 }
 
 fn insert(keys: &mut Json, key: &str, value: Option<impl serde::Serialize>) {

@@ -11,7 +11,7 @@ use skep_core::model::{AptSource, ClusterName, HostnameSpec, NodeName};
 
 use super::kind::{
     Driver, FilePath, Flag, ImageName, Kind, LabelKey, LabelValue, ListOf, MapOf, OneOrMore,
-    RegistryName, SizeFrom, Url, User, Version, Whole, Word, text,
+    RegistryName, SizeFrom, Time, Url, User, Version, Whole, Word, text,
 };
 use super::problem::Problems;
 use super::section::{Field, Section, field};

@@ -89,7 +89,7 @@ impl ClusterFile {
             *ca = from_folder(ca);
         }
         for stack in &mut self.stacks {
-            for file in stack.files.iter_mut().chain(&mut stack.env_files) {
+            for file in stack.files.iter_mut().chain(&mut stack.how.env_file) {
                 *file = from_folder(file);
             }
         }

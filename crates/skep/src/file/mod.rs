@@ -27,11 +27,14 @@ pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node, peers};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use skep_core::model::{
     AptSource, Availability, ClusterName, HostSpec, HostnameSpec, NodeName, Role, Size,
 };
+
+use crate::cli::StackOptions;
 
 /// The version of the cluster file's format, `version` in the file. It goes up when a file that an older skep reads
 /// would mean something else.
@@ -103,8 +106,10 @@ pub struct StackEntry {
     pub name: String,
     /// Its compose files.
     pub files: Vec<PathBuf>,
-    /// Files of variables for them.
-    pub env_files: Vec<PathBuf>,
+    /// How it is deployed.
+    pub how: StackOptions,
+    /// How long its services may take to converge, if the command line does not say.
+    pub timeout: Option<Duration>,
 }
 
 /// What every node is like that says nothing else.

@@ -11,7 +11,7 @@ use skep_store::ClusterDir;
 
 use super::compose::Wrong;
 use super::{Checked, converging_limit, judge_ending};
-use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
+use crate::cli::{Converging, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{err, errln};
@@ -139,12 +139,7 @@ fn left_over<'a>(view: &'a View, services: &[String]) -> Vec<&'a str> {
 }
 
 fn flags(how: &StackOptions) -> impl Iterator<Item = String> {
-    let resolve = how.resolve_image.map(|when| match when {
-        ResolveImage::Always => "always",
-        ResolveImage::Changed => "changed",
-        ResolveImage::Never => "never",
-    });
-    let resolve = resolve.map(|when| format!("--resolve-image={when}"));
+    let resolve = how.resolve_image.map(|when| format!("--resolve-image={}", when.as_str()));
     let prune = how.prune.then(|| "--prune".to_owned());
     let auth = how.with_registry_auth.then(|| "--with-registry-auth".to_owned());
     resolve.into_iter().chain(prune).chain(auth)

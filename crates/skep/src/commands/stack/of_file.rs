@@ -4,7 +4,7 @@ use skep_store::ClusterDir;
 
 use super::compose::Wrong;
 use super::{Checked, deploy};
-use crate::cli::{Converging, StackOptions, Waiting};
+use crate::cli::{Converging, Waiting};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::StackEntry;
@@ -25,7 +25,7 @@ pub(in crate::commands) async fn check_stacks(
         if stacks[..index].iter().any(|other| other.name == *name) {
             return Err(CliError::usage(format!("two stacks are named {name}")));
         }
-        let check = Checked::check(context, Some(dir), &stack.files, &options(stack)).await;
+        let check = Checked::check(context, Some(dir), &stack.files, &stack.how).await;
         checked.push(check.map_err(|wrong| match wrong {
             Wrong::Told(error) => {
                 CliError { message: format!("stack {name}: {}", error.message), ..error }
@@ -36,7 +36,7 @@ pub(in crate::commands) async fn check_stacks(
     Ok(checked)
 }
 
-/// Deploys stacks that were checked, one after the other; each may take as long as `up --timeout` says.
+/// Deploys stacks that were checked, one after the other; each may take as long as `up --timeout` or the file says.
 ///
 /// # Errors
 ///
@@ -48,36 +48,37 @@ pub(in crate::commands) async fn deploy_stacks(
     checked: &[Checked],
     waiting: &Waiting,
 ) -> Result<(), CliError> {
-    let converging = converging(waiting);
     for (stack, checked) in stacks.iter().zip(checked) {
-        deploy::deploy(context, dir, &stack.name, checked, &options(stack), &converging).await?;
+        let converging = converging(waiting, stack);
+        deploy::deploy(context, dir, &stack.name, checked, &stack.how, &converging).await?;
     }
     Ok(())
 }
 
-/// Returns how `up` waits for each of its stacks.
-const fn converging(waiting: &Waiting) -> Converging {
-    Converging { detach: waiting.ready.no_wait, timeout: waiting.limits.timeout }
-}
-
-fn options(stack: &StackEntry) -> StackOptions {
-    StackOptions { env_file: stack.env_files.clone(), ..StackOptions::default() }
+/// Returns how `up` waits for one of its stacks.
+fn converging(waiting: &Waiting, stack: &StackEntry) -> Converging {
+    let timeout = waiting.limits.timeout.or(stack.timeout);
+    Converging { detach: waiting.ready.no_wait, timeout }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use clap::Parser as _;
 
     use super::*;
     use crate::cli::{Cli, Command};
 
     #[test]
-    fn a_stack_of_a_file_may_take_as_long_as_up_says() {
+    fn a_stack_of_a_file_may_take_as_long_as_up_or_the_file_says() {
+        let stack = StackEntry { timeout: Some(Duration::from_secs(70)), ..Default::default() };
         let converging_of = |line: &str| {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
             let Command::Up(up) = cli.command else { panic!("{line}") };
-            converging(&up.waiting)
+            converging(&up.waiting, &stack)
         };
+        assert_eq!(converging_of("skep up -f shop.yml").timeout, stack.timeout);
         let asked = converging_of("skep up -f shop.yml --timeout 90s");
         assert_eq!((asked.timeout.map(|it| it.as_secs()), asked.detach), (Some(90), false));
         assert!(converging_of("skep up -f shop.yml --no-wait").detach);

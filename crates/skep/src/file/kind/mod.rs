@@ -10,7 +10,9 @@ mod text;
 pub use collection::{ListOf, MapOf, OneOrMore, entries};
 pub use name::Driver;
 pub use number::{Flag, SizeFrom, Version, Whole};
-pub use text::{AptLine, FilePath, ImageName, LabelKey, LabelValue, RegistryName, Url, User, Word};
+pub use text::{
+    AptLine, FilePath, ImageName, LabelKey, LabelValue, RegistryName, Time, Url, User, Word,
+};
 
 use serde_json::Value as Json;
 

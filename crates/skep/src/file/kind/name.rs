@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use skep_core::model::{Availability, ClusterName, Hostname, NodeName, Role};
 
 use super::{Kind, text};
+use crate::cli::ResolveImage;
 use crate::file::problem::{Problems, advice, quoted};
 use crate::file::spec::{DRIVERS, SSH};
 use crate::file::tree::Node;
@@ -88,6 +89,19 @@ impl Kind for Availability {
     fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
         let word = one_of(node, &["active", "pause", "drain"], "availability", problems)?;
         Self::from_word(word)
+    }
+}
+
+impl Kind for ResolveImage {
+    type Value = Self;
+
+    fn schema() -> Json {
+        json!({"enum": Self::ALL.map(Self::as_str)})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Self> {
+        let word = one_of(node, &Self::ALL.map(Self::as_str), "choice", problems)?;
+        Self::ALL.into_iter().find(|when| when.as_str() == word)
     }
 }
 

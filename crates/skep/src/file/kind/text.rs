@@ -1,9 +1,12 @@
 //! Texts that obey a rule.
 
+use std::time::Duration;
+
 use serde_json::{Value as Json, json};
 use skep_core::model::TrustedRegistry;
 
 use super::{Kind, Resolved, report_other, scalar, text};
+use crate::cli::parse_duration;
 use crate::file::problem::{Problems, quoted};
 use crate::file::tree::Node;
 
@@ -93,6 +96,25 @@ text_kind!(
 
 fn has_blank_or(other: char, text: &str) -> bool {
     text.contains(|c: char| c.is_whitespace() || c == other)
+}
+
+/// A time such as 90s.
+pub struct Time;
+
+impl Kind for Time {
+    type Value = Duration;
+
+    fn schema() -> Json {
+        json!({"type": "string", "pattern": "^[0-9]+[smh]$"})
+    }
+
+    fn read(node: &Node, problems: &mut Problems) -> Option<Duration> {
+        let text = text(node, "a time such as 90s, 5m or 1h", problems)?;
+        // A number without a unit is a number to YAML, and not in the schema.
+        let time =
+            parse_duration(text).map_err(|rule| format!("{} is not a time; {rule}", quoted(text)));
+        time.map_err(|message| problems.report(node.at, message)).ok()
+    }
 }
 
 /// The value of a label: a text, or a number or truth value as it is written.
