@@ -71,6 +71,7 @@ fn config() -> Result<Config, Box<dyn std::error::Error>> {
         docker_config: None,
         program: found("skep").unwrap_or_else(|| "skep".into()),
         user: "tests".to_owned(),
+        no_proxy: None,
         test_profile: None,
         log_to: |_: &Path| (),
     })

@@ -59,6 +59,7 @@ impl Context {
             docker,
             program: std::env::current_exe().unwrap_or_else(|_| "skep".into()),
             user: text_variable("USER").unwrap_or_else(|| "unknown".to_owned()),
+            no_proxy: no_proxy(text_variable),
             test_profile: test_profile()?,
             log_to: logging::write_to,
         };
@@ -201,6 +202,15 @@ impl From<Accel> for Accelerator {
 }
 
 /// Returns how a test wants guests to be treated, if it does.
+/// Returns the hosts that are reached without a proxy, if a proxy is used. Of both spellings the docker command
+/// takes the first that is set.
+fn no_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
+    const PROXIES: [&str; 6] =
+        ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    PROXIES.iter().find_map(|name| variable(name))?;
+    Some(variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default())
+}
+
 fn test_profile() -> Result<Option<Profile>, CliError> {
     let Some(value) = variable(TEST_KVM_PATH) else { return Ok(None) };
     let refuse = |why: &str| Err(CliError::usage(format!("{TEST_KVM_PATH}: {why}")));
@@ -241,4 +251,20 @@ fn directory(name: &str) -> Option<PathBuf> {
 /// QEMU runs in a directory of its own, so nothing may depend on where skep was started.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::no_proxy;
+
+    #[test]
+    fn hosts_without_a_proxy_matter_where_there_is_one() {
+        let of = |set: &[(&str, &str)]| {
+            no_proxy(|name| Some(set.iter().find(|(key, _)| *key == name)?.1.to_owned()))
+        };
+        assert_eq!(of(&[("NO_PROXY", "a")]), None);
+        assert_eq!(of(&[("https_proxy", "http://p:1")]), Some(String::new()));
+        let both = [("HTTP_PROXY", "http://p:1"), ("no_proxy", "b"), ("NO_PROXY", "a")];
+        assert_eq!(of(&both), Some("a".to_owned()));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,19 @@ fn is_overtaken(said: &str) -> bool {
         || said.contains("network with name") && said.contains("already exists")
 }
 
+/// Adds addresses to a list of hosts that are reached without a proxy.
+fn without_proxy(hosts: &str, nodes: impl IntoIterator<Item = Ipv4Addr>) -> String {
+    let mut all: Vec<_> = hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).collect();
+    let nodes: Vec<_> = nodes.into_iter().map(|node| node.to_string()).collect();
+    // An asterisk alone stands for all hosts, and only if it is alone.
+    if all != ["*"] {
+        let missing = nodes.iter().map(String::as_str).filter(|node| !all.contains(node));
+        let missing: Vec<_> = missing.collect();
+        all.extend(missing);
+    }
+    all.join(",")
+}
+
 impl Session {
     /// Returns the variables by which the docker command speaks to a node.
     #[must_use]
@@ -55,15 +69,25 @@ impl Session {
         &self,
         cluster: &ClusterDir,
         node: &NodeRecord,
-    ) -> [(&'static str, OsString); 4] {
-        let host = format!("tcp://{}:{}", self.host_address(node), skep_core::model::ENGINE_PORT);
-        [
+    ) -> Vec<(&'static str, OsString)> {
+        let address = self.host_address(node);
+        let host = format!("tcp://{address}:{}", skep_core::model::ENGINE_PORT);
+        let no_proxy = self.no_proxy([address]).map(|hosts| ("NO_PROXY", hosts.into()));
+        let variables = [
             ("DOCKER_TLS_VERIFY", "1".into()),
             ("DOCKER_HOST", host.into()),
             ("DOCKER_CERT_PATH", cluster.machine_dir(node.name()).into()),
             // A context of the user's own would win over the variables' host.
             ("DOCKER_CONTEXT", "".into()),
-        ]
+        ];
+        variables.into_iter().chain(no_proxy).collect()
+    }
+
+    /// Returns what the variable `NO_PROXY` has to be so that programs reach nodes at these addresses directly; none if
+    /// no proxy is used.
+    #[must_use]
+    pub fn no_proxy(&self, nodes: impl IntoIterator<Item = Ipv4Addr>) -> Option<String> {
+        self.config().no_proxy.as_deref().map(|hosts| without_proxy(hosts, nodes))
     }
 
     /// Returns the docker command: this host's, else that of the cluster's image.
@@ -313,7 +337,9 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{deployed_services, is_overtaken};
+    use std::net::Ipv4Addr;
+
+    use super::{deployed_services, is_overtaken, without_proxy};
 
     #[test]
     fn two_deployments_of_one_stack_at_once_both_come_to_their_end() {
@@ -336,6 +362,19 @@ mod tests {
         }
         assert!(!is_overtaken("only updates to Labels are allowed"));
         assert!(!is_overtaken("port '80' is already in use by service 'x'"));
+    }
+
+    #[test]
+    fn nodes_are_reached_without_the_proxy() {
+        let node = Ipv4Addr::new(10, 193, 0, 2);
+        for (hosts, with) in [
+            ("", "10.193.0.2"),
+            ("localhost, .example.org,", "localhost,.example.org,10.193.0.2"),
+            ("10.193.0.2,a", "10.193.0.2,a"),
+            ("*", "*"),
+        ] {
+            assert_eq!(without_proxy(hosts, [node]), with, "{hosts}");
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Config {
     pub program: PathBuf,
     /// The user's name, for the subjects of certificates.
     pub user: String,
+    /// The hosts that are reached without a proxy, as in the variable `NO_PROXY`; none if no proxy is used.
+    pub no_proxy: Option<String>,
     /// How a test wants guests to be treated.
     pub test_profile: Option<Profile>,
     /// Is given the log file of a cluster whose lock was taken: the one that has the lock is the only one that writes it.

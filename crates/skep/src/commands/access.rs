@@ -12,6 +12,7 @@ use skep_sys::exec;
 
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;
+use crate::environment::text_variable;
 use crate::errln;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_exact;
@@ -200,7 +201,21 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
     for (variable, value) in VARIABLES.iter().zip(&values) {
         write_exact(format!("{}\n", set_line(&shell, variable, value)).as_bytes());
     }
+    if let Some(hosts) = context.session.no_proxy(addresses(context, &cluster)?) {
+        // Most programs other than docker look at the lower case first.
+        let lower = text_variable("no_proxy").map(|_| "no_proxy");
+        for variable in ["NO_PROXY"].into_iter().chain(lower) {
+            write_exact(format!("{}\n", set_line(&shell, variable, &hosts)).as_bytes());
+        }
+    }
     Ok(())
+}
+
+/// Returns where programs of this host reach the nodes of a cluster.
+fn addresses(context: &Context, cluster: &ClusterDir) -> Result<Vec<Ipv4Addr>, CliError> {
+    let nodes = cluster.nodes().context("cannot list nodes")?.into_iter();
+    let nodes = nodes.filter_map(|(_, node)| node.ok());
+    Ok(nodes.map(|node| context.session.host_address(&node)).collect())
 }
 
 /// Returns what names every node and its engine: all take the same certificate, so setting `DOCKER_HOST` to
@@ -219,17 +234,35 @@ fn of_all(context: &Context, nodes: &[NodeRecord]) -> Vec<(String, String)> {
 }
 
 fn own_shell() -> Option<String> {
-    let shell = crate::environment::text_variable("SHELL")?;
+    let shell = text_variable("SHELL")?;
     Some(shell.rsplit('/').next()?.to_owned())
 }
 
 fn set_line(shell: &str, name: &str, value: &str) -> String {
+    let value = word_of(shell, value);
     match shell {
-        "fish" => format!("set -gx {name} \"{value}\";"),
-        "tcsh" | "csh" => format!("setenv {name} \"{value}\";"),
-        "powershell" | "pwsh" => format!("$Env:{name} = \"{value}\""),
-        "nu" | "nushell" => format!("$env.{name} = \"{value}\""),
-        _ => format!("export {name}=\"{value}\""),
+        "fish" => format!("set -gx {name} {value};"),
+        "tcsh" | "csh" => format!("setenv {name} {value};"),
+        "powershell" | "pwsh" => format!("$Env:{name} = {value}"),
+        "nu" | "nushell" => format!("$env.{name} = {value}"),
+        _ => format!("export {name}={value}"),
+    }
+}
+
+/// Returns a value as one word of a shell, whatever is in it.
+fn word_of(shell: &str, value: &str) -> String {
+    if !value.contains(['$', '`', '"', '\\', '!']) {
+        return format!("\"{value}\"");
+    }
+    match shell {
+        "fish" => format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'")),
+        // An exclamation mark recalls a command even within quotes.
+        "tcsh" | "csh" => format!("'{}'", value.replace('\'', r"'\''").replace('!', r"\!")),
+        "powershell" | "pwsh" => format!("'{}'", value.replace('\'', "''")),
+        "nu" | "nushell" => {
+            format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\""))
+        }
+        _ => skep_sys::shell_quoted(value),
     }
 }
 
@@ -292,6 +325,20 @@ mod tests {
                 ))
                 .join("\n")
         );
+    }
+
+    #[test]
+    fn any_path_is_one_word_of_each_shell() {
+        let path = r#"/a b/$HOME/`id`/"q"/it's/\!"#;
+        insta::assert_snapshot!(
+            ["bash", "fish", "tcsh", "powershell", "nu"]
+                .map(|shell| format!("{shell}: {}", set_line(shell, "A", path)))
+                .join("\n")
+        );
+        // The shell that is here has the last word.
+        let script = format!("{}; printf %s \"$A\"", set_line("sh", "A", path));
+        let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), path);
     }
 
     #[test]
