@@ -184,7 +184,7 @@ fn set_up(host: &OwnHost) {
     assert!(well(host.skep("setup --user alice")).starts_with("nothing to do"));
 
     let said = host.skep_as("alice", "doctor");
-    assert!(said.stdout.contains("ok       rights: an ordinary user"), "{said:?}");
+    assert!(said.stdout.contains("ok       rights: non-root user"), "{said:?}");
     let said = host.skep_as("mallory", "doctor");
     assert!(said.stdout.contains("failed   rights: mallory is not in group skep"), "{said:?}");
     let words = OwnHost::becoming("alice");

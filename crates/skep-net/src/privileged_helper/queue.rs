@@ -75,6 +75,8 @@ fn dir(state: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -88,6 +90,18 @@ mod tests {
         places.push(enter(1000).expect("the one that was given back"));
         places.into_iter().for_each(Queue::leave);
         assert_eq!(std::fs::read_dir(super::dir(dir.path())).unwrap().count(), 0);
+    }
+
+    /// Waits until so many wait for the lock of all, as the kernel lists them (proc_locks(5)).
+    async fn until_waiting(state: &Path, count: usize) {
+        let inode = std::fs::metadata(claims::lock_file(state)).unwrap().ino();
+        let waits = |line: &&str| line.contains("-> ") && line.contains(&format!(":{inode} "));
+        let waiting =
+            || std::fs::read_to_string("/proc/locks").unwrap().lines().filter(waits).count();
+        while waiting() < count {
+            // wait: the kernel lists who waits, and announces nobody.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]
@@ -107,13 +121,11 @@ mod tests {
         };
         let flood = futures_util::future::join_all(many.iter().map(&serve));
         let other = async {
-            // wait: nothing tells that the others are blocked by the kernel.
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            until_waiting(dir.path(), 1).await;
             serve(&one).await;
         };
         let release = async {
-            // wait: nor that this one is.
-            tokio::time::sleep(Duration::from_millis(600)).await;
+            until_waiting(dir.path(), 2).await;
             drop(all);
         };
         tokio::join!(flood, other, release);
