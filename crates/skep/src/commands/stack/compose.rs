@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use skep_ops::DockerCommand;
 
-use super::env_file;
+use super::{env_file, variables};
 use crate::cli::StackOptions;
 use crate::context::Context;
+use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::file::file_references;
 
@@ -81,6 +82,7 @@ impl Checked {
             let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
             return Err(Wrong::Said(said, code));
         }
+        checked.warn_of_unset_variables(environment);
         let missing: Vec<_> = file_references(&output.text())
             .into_iter()
             .filter_map(|it| {
@@ -91,6 +93,21 @@ impl Checked {
         match missing.is_empty() {
             true => Ok(checked),
             false => Err(CliError::usage(missing.join("\n")).into()),
+        }
+    }
+
+    /// Names the variables of the files for which the docker command puts nothing.
+    fn warn_of_unset_variables(&self, environment: impl Fn(&str) -> Option<String>) {
+        let is_set = |name: &str| self.env.contains_key(name) || environment(name).is_some();
+        for file in &self.files {
+            let text = match file == Path::new("-") {
+                true => self.input.clone(),
+                false => std::fs::read(file).unwrap_or_default(),
+            };
+            for name in variables::unset(&String::from_utf8_lossy(&text), is_set) {
+                let file = file.display();
+                errln!("warning: {file}: variable {name} is not set, and counts as empty");
+            }
         }
     }
 

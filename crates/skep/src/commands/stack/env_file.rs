@@ -22,6 +22,8 @@ pub(super) fn read(
         let name = path.display();
         let text = std::fs::read_to_string(path)
             .map_err(|error| CliError::usage(format!("cannot read {name}: {error}")))?;
+        // Editors of another system put a byte order mark first.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         for (number, line) in text.lines().enumerate() {
             let known = |key: &str| environment(key).or_else(|| all.get(key).cloned());
             let entry = entry(line, known)
@@ -50,10 +52,17 @@ fn entry(line: &str, known: impl Fn(&str) -> Option<String>) -> Result<Entry, St
     if !named {
         return Err(format!("`{key}` is not a variable name"));
     }
-    Ok(Some((key.to_owned(), read_value(value.trim(), &known)?)))
+    Ok(Some((key.to_owned(), read_value(value, &known)?)))
 }
 
 fn read_value(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    // A comment begins behind a blank, which may be the value's first character.
+    let comment = text
+        .char_indices()
+        .zip(text.chars().skip(1))
+        .find_map(|((at, letter), next)| (letter.is_whitespace() && next == '#').then_some(at));
+    let unquoted = text[..comment.unwrap_or(text.len())].trim();
+    let text = text.trim();
     if let Some(rest) = text.strip_prefix('\'') {
         let (value, rest) = rest.split_once('\'').ok_or("a quote is not closed")?;
         return nothing_after(rest).map(|()| value.to_owned());
@@ -63,11 +72,7 @@ fn read_value(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<Str
         nothing_after(&rest[end + 1..])?;
         return expand(&unescaped(&rest[..end]), known);
     }
-    let value = match text.find(" #") {
-        Some(comment) => &text[..comment],
-        None => text,
-    };
-    expand(value.trim_end(), known)
+    expand(unquoted, known)
 }
 
 fn nothing_after(rest: &str) -> Result<(), String> {
@@ -107,7 +112,8 @@ fn unescaped(text: &str) -> String {
     value
 }
 
-/// Puts values in the place of `$NAME`, `${NAME}` and `${NAME:-DEFAULT}`; `$$` is a dollar.
+/// Puts values in the place of `$NAME` and `${NAME}`, the latter with `:-DEFAULT`, `:?MESSAGE` or `:+INSTEAD`, where
+/// without the colon an empty value counts as one; `$$` is a dollar.
 fn expand(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut value = String::new();
     let mut rest = text;
@@ -119,12 +125,7 @@ fn expand(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String,
             rest = after;
         } else if let Some(braced) = rest.strip_prefix('{') {
             let (inside, after) = braced.split_once('}').ok_or("`${` is not closed")?;
-            let (name, default) = match inside.split_once(":-").or(inside.split_once('-')) {
-                Some((name, default)) => (name, Some(default)),
-                None => (inside, None),
-            };
-            let found = known(name).filter(|it| !it.is_empty() || !inside.contains(":-"));
-            value.push_str(&found.or(default.map(str::to_owned)).unwrap_or_default());
+            value.push_str(&braced_value(inside, known)?);
             rest = after;
         } else {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -138,6 +139,26 @@ fn expand(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String,
     }
     value.push_str(rest);
     Ok(value)
+}
+
+/// Returns what stands for `${inside}`.
+fn braced_value(inside: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let (name, rule) = inside.split_at(end.unwrap_or(inside.len()));
+    let (wants_some, rule) = match rule.strip_prefix(':') {
+        Some(rule) => (true, rule),
+        None => (false, rule),
+    };
+    let found = known(name).filter(|value| !wants_some || !value.is_empty());
+    let Some(kind) = rule.chars().next() else { return Ok(found.unwrap_or_default()) };
+    let word = &rule[kind.len_utf8()..];
+    match (kind, found) {
+        ('-', found) => Ok(found.unwrap_or_else(|| word.to_owned())),
+        ('+', found) => Ok(found.map(|_| word.to_owned()).unwrap_or_default()),
+        ('?', Some(value)) => Ok(value),
+        ('?', None) => Err(format!("variable {name} is not set: {word}")),
+        _ => Err(format!("`${{{inside}}}` is not understood")),
+    }
 }
 
 #[cfg(test)]
@@ -165,8 +186,11 @@ F=a#b
 G=
 FROM_OUTSIDE=inside
 H=$FROM_OUTSIDE
+I= # none
+J=\t# none
+K=${A:?wanted}${A:+set}${G+empty}${G:+not}${NONE+not}
 ";
-        let found = parse(text).unwrap();
+        let found = parse(&format!("\u{feff}{text}")).unwrap();
         let expected = [
             ("A", "1"),
             ("B", "two words"),
@@ -176,6 +200,9 @@ H=$FROM_OUTSIDE
             ("F", "a#b"),
             ("G", ""),
             ("H", "outside"),
+            ("I", ""),
+            ("J", ""),
+            ("K", "1setempty"),
         ];
         let expected: BTreeMap<_, _> =
             expected.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
@@ -187,6 +214,8 @@ H=$FROM_OUTSIDE
         assert_eq!(parse("A=1\nB\n").unwrap_err(), "FILE:2: write KEY=VALUE, or # and a comment");
         assert_eq!(parse("1A=1").unwrap_err(), "FILE:1: `1A` is not a variable name");
         assert_eq!(parse("A=\"x").unwrap_err(), "FILE:1: a quote is not closed");
+        let wanted = "FILE:2: variable NOPE is not set: say it";
+        assert_eq!(parse("A=1\nB=${NOPE:?say it}").unwrap_err(), wanted);
         assert_eq!(parse("A='x' y").unwrap_err(), "FILE:1: `y` stands after the quotes");
     }
 }

@@ -9,6 +9,7 @@ mod logs;
 mod of_file;
 mod remove;
 mod services;
+mod variables;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
