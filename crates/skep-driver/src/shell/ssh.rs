@@ -91,6 +91,18 @@ impl Login {
     }
 }
 
+/// What the user's settings may say of a host to log in to it, and what keeps a command from being run there with its
+/// standard input (ssh_config(5)). Some of it is unknown to ssh(1) before 8.7, as other settings of the user's may be.
+const ONE_COMMAND: [&str; 7] = [
+    "IgnoreUnknown=*",
+    "RemoteCommand=none",
+    "RequestTTY=no",
+    "SessionType=default",
+    "StdinNull=no",
+    "ForkAfterAuthentication=no",
+    "PermitLocalCommand=no",
+];
+
 /// A host's shell through ssh.
 #[derive(Debug, Clone)]
 pub struct SshShell {
@@ -196,6 +208,7 @@ impl SshShell {
             .dir(&self.dir)
             .args(self.login.options_with(KNOWN_HOSTS, &self.known))
             .args(connection.iter().flat_map(|setting| ["-o", setting]))
+            .args(ONE_COMMAND.iter().flat_map(|setting| ["-o", setting]))
             .args(["-p", &port.to_string(), "-l", user, "--", host])
             .arg(as_root(user, argv, limit))
             .timeout(limit + GRACE)
@@ -312,6 +325,25 @@ mod tests {
     #[test]
     fn nothing_asks_and_the_key_is_pinned() {
         insta::assert_snapshot!(shell("root").command(&["true"], Duration::from_secs(20)));
+    }
+
+    #[tokio::test]
+    async fn settings_for_a_login_do_not_keep_a_command_from_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = dir.path().join("config");
+        let text =
+            "SomeTypo yes\nRemoteCommand tmux\nRequestTTY force\nSessionType none\nStdinNull yes\n";
+        std::fs::write(&config, text).unwrap();
+        let line = shell("root").command(&["true"], Duration::from_secs(20)).to_string();
+        let own: Vec<_> =
+            line.split(" -o ").skip(1).filter_map(|it| it.split(' ').next()).collect();
+        let said = Cmd::new("ssh").args(["-G", "-F"]).arg(config);
+        let said = own.iter().fold(said, |cmd, setting| cmd.args(["-o", setting]));
+        let said = said.arg("192.0.2.7").run().await.unwrap().text();
+        for wanted in ["requesttty false", "sessiontype default", "stdinnull no"] {
+            assert!(said.lines().any(|line| line == wanted), "{wanted}: {said}");
+        }
+        assert!(!said.contains("tmux"), "{said}");
     }
 
     /// Two keys that nobody has.
