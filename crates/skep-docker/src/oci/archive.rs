@@ -36,6 +36,7 @@ pub(super) fn open(path: &Path) -> Result<Input, Error> {
 pub(super) fn contents(name: &str, input: Input) -> Result<Contents, Error> {
     let mut files = Files::default();
     each_entry(name, input, |entry| {
+        files.links.extend(link_of(&entry));
         if let Some((path, size)) = regular(&entry) {
             files.sizes.insert(path.clone(), size);
             let mut text = Vec::new();
@@ -53,6 +54,7 @@ pub(super) fn stream(name: &str, input: Input, put: Put<'_>) -> Result<Contents,
     let mut files = Files::default();
     each_entry(name, input, |mut entry| {
         let Some(header) = header_of(&entry)? else { return Ok(()) };
+        files.links.extend(link_of(&entry));
         let path = path_of(&entry);
         let file: Arc<str> = path.as_str().into();
         let size = entry.size();
@@ -203,6 +205,30 @@ fn path_of(entry: &Entry<'_, Input>) -> String {
     path.strip_prefix("./").map(str::to_owned).unwrap_or(path)
 }
 
+/// Returns a link and the path in the archive that it stands for.
+fn link_of(entry: &Entry<'_, Input>) -> Option<(String, String)> {
+    let kind = entry.header().entry_type();
+    let path = path_of(entry);
+    let target = String::from_utf8_lossy(&entry.link_name_bytes()?).into_owned();
+    let mut parts: Vec<&str> = Vec::new();
+    // A symbolic link begins where it is, a hard link at the archive's root.
+    if kind.is_symlink() {
+        parts.extend(path.rsplit_once('/').map_or("", |(dir, _)| dir).split('/'));
+    } else if !kind.is_hard_link() {
+        return None;
+    }
+    for part in target.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.retain(|part| !part.is_empty());
+    let target = parts.join("/");
+    Some((path, target))
+}
+
 /// Reads a file that begins like JSON; returns whether it does.
 fn begins_as_json(mut entry: Entry<'_, Input>, text: &mut Vec<u8>) -> std::io::Result<bool> {
     entry.by_ref().take(1).read_to_end(text)?;
@@ -289,6 +315,47 @@ mod tests {
             json!([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l/layer.tar"]}]);
         let manifest = manifest.to_string();
         tar_of(&[("l/layer.tar", &layer()), ("c.json", &config()), (MANIFEST, manifest.as_bytes())])
+    }
+
+    /// An image that has one layer twice, as docker 24 saves it.
+    fn archive_with_a_link() -> Vec<u8> {
+        let config = json!({"rootfs": {"diff_ids": ["sha256:1", "sha256:1"]}}).to_string();
+        let layers = ["l/layer.tar", "m/layer.tar"];
+        let manifest = json!([{"Config": "c.json", "RepoTags": ["a:1"], "Layers": layers}]);
+        let mut builder = tar::Builder::new(Vec::new());
+        let mut add = |name: &str, content: &[u8]| {
+            let mut header = Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, name, content).unwrap();
+        };
+        add("l/layer.tar", &layer());
+        add("c.json", config.as_bytes());
+        add(MANIFEST, manifest.to_string().as_bytes());
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, "m/layer.tar", "../l/layer.tar").unwrap();
+        builder.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_layer_that_is_a_link_is_the_file_that_it_leads_to() {
+        let bytes = archive_with_a_link();
+        let (contents, whole, lengths) = streamed(&bytes);
+        assert_eq!(super::contents("it", input(&bytes)).unwrap(), contents);
+        let files: Vec<_> = contents.images[0].layers.iter().map(|it| it.file.as_str()).collect();
+        assert_eq!(files, ["l/layer.tar"; 2]);
+        assert!(lengths.contains_key("m/layer.tar"), "the link goes to the engine as it is");
+        let mut archive = Archive::new(&whole[..]);
+        let links = archive.entries().unwrap().filter(|it| {
+            let entry = it.as_ref().unwrap();
+            entry.header().entry_type().is_symlink() && entry.link_name().unwrap().is_some()
+        });
+        assert_eq!(links.count(), 1);
+        // An engine that has the first layer alone still needs the file for the second.
+        assert!(contents.spare_files(&[vec!["sha256:1".to_owned()]]).is_empty());
+        assert_eq!(contents.spare_files(&[vec!["sha256:1".to_owned(); 2]]).len(), 1);
     }
 
     fn oci_archive() -> Vec<u8> {

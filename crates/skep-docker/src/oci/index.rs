@@ -21,6 +21,9 @@ pub(super) const INDEX: &str = "index.json";
 /// How deep indexes may lie in one another.
 const DEPTH: usize = 4;
 
+/// How many links may lead to one another.
+const LINKS: usize = 8;
+
 /// What is in an archive.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -96,6 +99,8 @@ pub(super) struct Files {
     pub texts: BTreeMap<String, Vec<u8>>,
     /// The sizes of all regular files.
     pub sizes: BTreeMap<String, u64>,
+    /// Links, with the files that they stand for: docker 24 and older save a layer that an image has twice as one.
+    pub links: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -218,10 +223,24 @@ impl Files {
         }
         let layers = rootfs.diff_ids.into_iter().zip(layers);
         let layers = layers.map(|(diff_id, file)| {
+            // What is sent and what is not goes by the file with the content. Links are always sent.
+            let file = self.target(&file).to_owned();
             let size = *self.sizes.get(&file).ok_or_else(|| format!("{file} is not in it"))?;
             Ok::<_, String>(Layer { diff_id, file, size })
         });
         Ok(Image { id, names, config, layers: layers.collect::<Result<_, _>>()? })
+    }
+
+    /// Returns the file that a path stands for.
+    fn target<'a>(&'a self, path: &'a str) -> &'a str {
+        let mut path = path;
+        for _ in 0..LINKS {
+            match self.links.get(path) {
+                Some(target) => path = target,
+                None => break,
+            }
+        }
+        path
     }
 
     fn parse<T: DeserializeOwned>(&self, file: &str) -> Result<T, String> {
@@ -340,7 +359,8 @@ mod tests {
         assert_eq!(contents.images[0].layers[0].file, path(&layer));
 
         // What is made of it for engines says the same.
-        let mut docker = Files { texts: found.texts.clone(), sizes: found.sizes.clone() };
+        let mut docker =
+            Files { texts: found.texts.clone(), sizes: found.sizes.clone(), ..Files::default() };
         docker.texts.insert(MANIFEST.into(), render_manifest(&contents));
         assert_eq!(docker.contents().unwrap(), contents);
     }
