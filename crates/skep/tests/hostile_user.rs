@@ -112,8 +112,9 @@ async fn suspends(others: &Others) {
     near.write_all(&request(r#"{"ensure-bridge": PLACE}"#, "skep-m", "10.193.9.0/24")).unwrap();
     near.shutdown(Shutdown::Write).unwrap();
     // The socket is the third descriptor, as the first is the keyboard of a terminal that script(1) makes.
-    // A job of a shell that stays: the kernel stops no other.
-    let job = format!("set -m; {} <&3; sleep 600", words_of("mallory").join(" "));
+    // A job of a shell that stays: the kernel stops no other. It stays even if what it waits for is stopped, too, as
+    // the key is pressed until the first stop is seen.
+    let job = format!("set -m; {} <&3; while :; do sleep 600; done", words_of("mallory").join(" "));
     let line = format!("exec 3<&0 0<\"$1\"; exec script -qec '{job}' /dev/null");
     let mut terminal = Command::new("sh")
         .args(["-c", &line, "sh"])
