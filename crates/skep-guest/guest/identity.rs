@@ -151,7 +151,8 @@ impl Wanted {
             put("/etc/hostname", &format!("{name}\n"))?;
             let address = self.word("address").and_then(|it| it.split('/').next());
             let address = address.unwrap_or("127.0.1.1");
-            put("/etc/hosts", &format!("127.0.0.1 localhost\n{address} {name}\n"))?;
+            let old = fs::read_to_string("/etc/hosts").unwrap_or_default();
+            put("/etc/hosts", &hosts(&old, address, name))?;
         }
         if let Some(servers) = self.word("dns") {
             let lines = servers.split(',').map(|server| format!("nameserver {server}\n"));
@@ -309,9 +310,36 @@ fn parse_mac(text: &str) -> Result<[u8; 6], String> {
     parts.and_then(|parts| parts.try_into().ok()).ok_or_else(|| format!("not a MAC: {text}"))
 }
 
+/// Divides /etc/hosts into our lines and the user's; `setup.sh` writes the same.
+const KEPT: &str = "# Lines below this one are kept.\n";
+
+/// Returns /etc/hosts for an address and a name, with what users have added. Of a file without the dividing line
+/// the first two lines are ours.
+fn hosts(old: &str, address: &str, name: &str) -> String {
+    let kept = match old.split_once(KEPT) {
+        Some((_, kept)) => kept,
+        None => old.splitn(3, '\n').nth(2).unwrap_or_default(),
+    };
+    format!("127.0.0.1 localhost\n{address} {name}\n{KEPT}{kept}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_users_add_to_the_hosts_stay() {
+        let first = hosts("", "192.0.2.2", "node0");
+        assert_eq!(first, format!("127.0.0.1 localhost\n192.0.2.2 node0\n{KEPT}"));
+        let added = first + "192.0.2.9 db\n\n# mine";
+        let second = hosts(&added, "192.0.2.3", "node1");
+        assert_eq!(
+            second,
+            format!("127.0.0.1 localhost\n192.0.2.3 node1\n{KEPT}192.0.2.9 db\n\n# mine")
+        );
+        let older = "127.0.0.1 localhost\n192.0.2.2 node0\n192.0.2.9 db\n";
+        assert!(hosts(older, "192.0.2.2", "node0").ends_with(&format!("{KEPT}192.0.2.9 db\n")));
+    }
 
     #[test]
     fn words_files_and_services_are_told_apart() {

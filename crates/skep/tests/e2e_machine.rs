@@ -108,7 +108,7 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
     }
     let host = Traces::look();
     let place = Place::new();
-    let options = ["--engine-label", "a=b c", "--engine-opt", "log-driver=json-file"];
+    let options = ["--engine-label", "a=b c", "--engine-opt", "log-driver=local"];
     let more = ["--engine-env", "X=it's one", "--tls-san", "box.skep-test.example"];
     let create = ["create", "-d", "kvm", "--kvm-memory", "2048", "--kvm-disk-size", "30000"];
     let said = place.run(&[&create[..], &options, &more, &["box"]].concat());
@@ -120,7 +120,18 @@ fn a_machine_keeps_its_own_whatever_becomes_of_it() {
     looks_like_boot2docker(&place);
     let address = place.run(&["ip", "box"]);
     an_upgrade_without_a_network_changes_nothing(&place);
+    let ssh = |command: &str| place.run(&["ssh", "box", command]);
+    ssh(
+        "echo vm.swappiness=7 | sudo tee /etc/sysctl.d/90-own.conf; echo 192.0.2.9 db | sudo tee -a /etc/hosts; \
+         sudo mkdir /srv/own; echo tmpfs /srv/own tmpfs size=1m 0 0 | sudo tee -a /etc/fstab",
+    );
     power_comes_and_goes(&place);
+    assert_eq!(
+        ssh(
+            "cat /proc/sys/vm/swappiness; getent hosts db | wc -l; df -P /srv/own | tail -n 1 | cut -c-5"
+        ),
+        "7\n1\ntmpfs\n"
+    );
     assert_eq!(place.run(&["ip", "box"]), address);
     is_what_was_asked_for(&place);
     certificates_are_made_anew(&place);
@@ -140,7 +151,7 @@ fn without_news(said: &str) -> String {
 fn is_what_was_asked_for(place: &Place) {
     let ssh = |command: &str| place.run(&["ssh", "box", command]);
     assert_eq!(labels(place), ["a=b c", "provider=kvm"]);
-    assert_eq!(ssh("docker info -f '{{.LoggingDriver}}'"), "json-file\n");
+    assert_eq!(ssh("docker info -f '{{.LoggingDriver}}'"), "local\n");
     assert_eq!(
         ssh("sudo cat /proc/$(pidof dockerd)/environ | tr '\\0' '\\n' | grep ^X="),
         "X=it's one\n"
@@ -173,12 +184,9 @@ fn looks_like_boot2docker(place: &Place) {
     let own = std::fs::read_to_string(place.path("store/machines/box/server.pem")).unwrap();
     assert_eq!(ssh(&format!("cat {old}/server.pem")), own);
     let profile = ssh(&format!("cat {old}/profile"));
-    for line in [
-        "EXTRA_ARGS='\n",
-        "--log-driver=json-file\n",
-        "DOCKER_TLS=auto\n",
-        "export \"X=it's one\"\n",
-    ] {
+    for line in
+        ["EXTRA_ARGS='\n", "--log-driver=local\n", "DOCKER_TLS=auto\n", "export \"X=it's one\"\n"]
+    {
         assert!(profile.contains(line), "{line:?} is missing:\n{profile}");
     }
     ssh("ls -d /mnt/sda1/var/lib/docker && sudo ls /mnt/sda1/var/lib/docker/volumes");

@@ -26,6 +26,9 @@ services:
     image: "${IMAGE}"
     command: [/bin/busybox, sh, -c, "while echo tick $$(/bin/busybox date); do /bin/busybox sleep 1; done"]
     stop_grace_period: 1s
+    # What stacks take for granted of a host: its time zone, mounts that are seen later, names of logs.
+    volumes: ["/etc/localtime:/etc/localtime:ro", "/etc/timezone:/etc/timezone:ro", "/var/log/audit:/audit", "/mnt:/mnt:rslave"]
+    logging: {options: {tag: "{{.Name}}"}}
     deploy: {placement: {constraints: ["node.labels.tier==data"]}}
 configs:
   page: {file: ./page.html}

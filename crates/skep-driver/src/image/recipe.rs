@@ -39,6 +39,8 @@ pub(super) const PACKAGES: &[&str] = &[
     "sudo",
     // In the place of initramfs-tools, whose RAM disk takes 20 s to build and is not used.
     "tiny-initramfs",
+    // Stacks mount /etc/localtime.
+    "tzdata",
 ];
 
 /// What of the packages is left out: nobody reads manuals in a node.

@@ -100,8 +100,7 @@ impl StepContext<'_> {
             .map_err(|source| Error::Guest { file: DAEMON_FILE, source })?;
         loop {
             let mut daemon = own.clone();
-            // The engine refuses what is both in its file and on its command line.
-            daemon.retain(|key, _| !setup.has_flag(key));
+            daemon.retain(|key, _| !setup.overrides(key));
             let daemon = serde_json::to_string_pretty(&daemon).expect("a map has only text keys");
             let profile = setup.render_profile();
             let argv = ["/bin/sh", "-ec", APPLY, "sh", SETUP_FILE, &daemon, &profile];

@@ -89,6 +89,14 @@ impl EngineSetup {
         self.flags.iter().any(|(flag, _)| flag == name)
     }
 
+    /// Tells whether a key of the engine's file has to go: the engine refuses what is both there and on its command
+    /// line. Options of one log driver mean nothing to another.
+    #[must_use]
+    pub fn overrides(&self, key: &str) -> bool {
+        self.has_flag(key)
+            || key == "log-opts" && (self.has_flag("log-driver") || self.has_flag("log-opt"))
+    }
+
     /// Leaves out the option that the engine says it does not know, with all its values, and returns its name; none
     /// if it says nothing of the kind, or of another option.
     pub fn without_unknown(&mut self, said: &str) -> Option<String> {

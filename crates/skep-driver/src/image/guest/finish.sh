@@ -56,6 +56,10 @@ printf 'export SVDIR=/etc/skep/sv\n' >"$tree/etc/profile.d/skep.sh"
 rm -f "$tree"/etc/ssh/ssh_host_* "$tree/var/lib/dbus/machine-id"
 printf 'node\n' >"$tree/etc/hostname"
 : >"$tree/etc/resolv.conf"
+printf '127.0.0.1 localhost\n127.0.1.1 node\n# Lines below this one are kept.\n' >"$tree/etc/hosts"
+# Stacks mount these, as most hosts have them.
+[ -L "$tree/etc/localtime" ] || ln -s /usr/share/zoneinfo/Etc/UTC "$tree/etc/localtime"
+[ -e "$tree/etc/timezone" ] || printf 'Etc/UTC\n' >"$tree/etc/timezone"
 
 # Commands that only busybox has here. A link of Debian's alternatives leads nowhere from outside
 # the tree, and counts all the same.
@@ -87,3 +91,4 @@ rm -rf "$initrd"
 rm -f "$tree/etc/apt/sources.list.d/skep.list"
 rm -rf "${tree:?}/boot"/* "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/* "$tree"/var/log/* \
 	"$tree/var/lib/dpkg"/*-old "$tree/usr/share/doc" "$tree/usr/share/man"
+install -d -m 750 "$tree/var/log/audit"

@@ -12,6 +12,8 @@ mount -t tmpfs -o mode=1777,nosuid,nodev shm /dev/shm
 # On the disk, as what is copied there may be larger than the memory; each boot begins with an empty one.
 rm -rf /tmp/* /tmp/.[!.]*
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# As systemd does: containers may ask that what is mounted on either side is seen on the other (rslave, rshared).
+mount --make-rshared /
 mkdir -p /run/lock /run/sshd /run/docker /run/service /run/skep
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin
@@ -64,7 +66,14 @@ for device in /sys/class/net/*/device; do
 	[ ! -e "$device" ] || [ "$found" = "$link" ] || ip link set "$found" name "$link"
 done
 own_address=${address%/*}
-printf '127.0.0.1 localhost\n%s %s\n' "${own_address:-127.0.1.1}" "$hostname" >/etc/hosts
+# The program `identity` writes the same.
+marker='# Lines below this one are kept.' kept='' below=''
+while IFS= read -r line; do
+	[ -z "$below" ] || kept="$kept$line
+"
+	[ "$line" != "$marker" ] || below=1
+done </etc/hosts
+printf '127.0.0.1 localhost\n%s %s\n%s\n%s' "${own_address:-127.0.1.1}" "$hostname" "$marker" "$kept" >/etc/hosts
 if [ -n "$address" ]; then
 	echo 1 >"/proc/sys/net/ipv6/conf/$link/disable_ipv6" 2>/dev/null
 	ip link set "$link" ${mtu:+mtu "$mtu"} up
@@ -80,6 +89,13 @@ if [ -n "$dns" ]; then
 fi
 echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1048576 >/proc/sys/fs/inotify/max_user_watches
+
+# What users have changed since the image was made counts at each boot.
+for file in /etc/sysctl.d/*.conf /etc/sysctl.conf; do
+	[ ! "$file" -nt /usr/lib/skep/setup ] || sysctl -q -p "$file"
+done
+# A file system of the network that does not answer must not hold up the boot.
+[ ! /etc/fstab -nt /usr/lib/skep/setup ] || timeout 60 mount -a
 
 # Each node is itself: an empty file in the image, a number of its own from the first boot on.
 if [ ! -s /etc/machine-id ]; then
