@@ -324,7 +324,7 @@ pub(super) mod fake {
         let mut command = Command::new("sh");
         command.args(["-c", "echo; read line", "qemu-system-x86_64", "-pidfile"]).arg(pid_file);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        // The kernel lets a parent go on an instant before the new program has its command line.
+        // A parent continues an instant before the kernel has set the new program's command line.
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         child
     }

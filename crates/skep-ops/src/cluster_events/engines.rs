@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use skep_core::model::NodeName;
-use skep_docker::engine::{self, EngineEvent, EventsWanted};
+use skep_docker::engine::{self, Engine, EngineEvent, EventsWanted};
 use skep_docker::stack::{self, Swarm};
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::{AGAIN, ClusterEvent, EventKind, EventOptions, EventSink};
 
 /// How long a silent connection is believed to be one: a machine that loses its power ends none, and nothing comes through the old
-/// one when it runs again. Asking anew for events since the last one loses nothing.
+/// one when it runs again. Asking again for events since the last one loses nothing.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// How many of the last events are known again: as many as an engine remembers.
@@ -27,7 +27,14 @@ pub(super) struct Contact<'a> {
     pub told: EventSink<'a>,
 }
 
-impl Contact<'_> {
+impl<'a> Contact<'a> {
+    /// Returns the contact with a node's engine, or with the swarm.
+    pub(super) fn with(node: Option<&NodeName>, told: EventSink<'a>) -> Self {
+        let node = node.map(NodeName::to_string);
+        let name = node.clone().unwrap_or_else(|| "swarm".to_owned());
+        Self { name, node, is_lost: false, told }
+    }
+
     pub(super) fn lost(&mut self, reason: &dyn std::error::Error) {
         if !std::mem::replace(&mut self.is_lost, true) {
             self.tell("lost", [("error".to_owned(), skep_sys::chain(reason))].into());
@@ -60,7 +67,7 @@ pub(super) struct EngineWatch<'a> {
     wanted: EventsWanted,
     told: EventSink<'a>,
     contact: Contact<'a>,
-    /// What was told last: whoever asks again for the past is told it twice.
+    /// The last events reported: an engine reports past events again after a reconnection.
     known: VecDeque<(i128, String, String)>,
 }
 
@@ -72,19 +79,13 @@ impl<'a> EngineWatch<'a> {
         told: EventSink<'a>,
     ) -> Self {
         let since = options.since.unwrap_or_else(OffsetDateTime::now_utc);
-        let name = node.as_ref().map_or("swarm".to_owned(), NodeName::to_string);
         Self {
             wanted: EventsWanted {
                 types: types(node.is_some(), &options.kinds),
                 since: Some(since.unix_timestamp_nanos()),
                 until: None,
             },
-            contact: Contact {
-                name,
-                node: node.as_ref().map(NodeName::to_string),
-                is_lost: false,
-                told,
-            },
+            contact: Contact::with(node.as_ref(), told),
             swarm,
             node,
             told,
@@ -108,10 +109,7 @@ impl<'a> EngineWatch<'a> {
 
     /// Watches one connection until it is silent for a while, or breaks.
     async fn watch_one(&mut self) -> Result<(), stack::Error> {
-        let engine = match &self.node {
-            Some(node) => self.swarm.node(node)?,
-            None => self.swarm.manager().await?,
-        };
+        let engine = engine_of(self.swarm, self.node.as_ref()).await?;
         let mut events = engine.events(&self.wanted).await?;
         self.contact.had();
         loop {
@@ -131,6 +129,17 @@ impl<'a> EngineWatch<'a> {
             }
         }
         Err(engine::Error::Garbled("the engine ended its events".into()).into())
+    }
+}
+
+/// Returns a node's engine, or the one of whichever manager answers.
+pub(super) async fn engine_of(
+    swarm: Swarm<'_>,
+    node: Option<&NodeName>,
+) -> Result<Box<dyn Engine>, stack::Error> {
+    match node {
+        Some(node) => swarm.node(node),
+        None => swarm.manager().await,
     }
 }
 

@@ -9,7 +9,7 @@ use skep_docker::stack::{self, Swarm};
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
-use super::engines::{Contact, read, types};
+use super::engines::{Contact, engine_of, read, types};
 use super::nodes::machines;
 use super::tasks::Tasks;
 use super::{ClusterEvent, EventKind, EventOptions, EventSink};
@@ -45,10 +45,7 @@ impl History<'_> {
         };
         let end = Instant::now() + HISTORY;
         let read = async {
-            let engine = match node {
-                Some(node) => self.swarm.node(node)?,
-                None => self.swarm.manager().await?,
-            };
+            let engine = engine_of(self.swarm, node).await?;
             let mut events = engine.events(&wanted).await?;
             while let Some(event) = events.next().await.transpose()? {
                 if let Some(event) = read(event, node) {
@@ -59,7 +56,7 @@ impl History<'_> {
         };
         let late = || engine::Error::Garbled("it does not tell its events in time".into()).into();
         if let Err(error) = timeout_at(end, read).await.unwrap_or_else(|_| Err(late())) {
-            self.contact(node).lost(&error);
+            Contact::with(node, self.told).lost(&error);
         }
     }
 
@@ -76,12 +73,7 @@ impl History<'_> {
                     |it: &ClusterEvent| self.options.until.is_none_or(|end| it.time <= end);
                 events.filter(is_past).for_each(self.told);
             }
-            Err(error) => self.contact(None).lost(&error),
+            Err(error) => Contact::with(None, self.told).lost(&error),
         }
-    }
-
-    fn contact(&self, node: Option<&NodeName>) -> Contact<'_> {
-        let name = node.map_or("swarm".to_owned(), NodeName::to_string);
-        Contact { name, node: node.map(NodeName::to_string), is_lost: false, told: self.told }
     }
 }

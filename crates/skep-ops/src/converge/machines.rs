@@ -18,7 +18,7 @@ const DAEMON_FILE: &str = "/etc/docker/daemon.json";
 const SETUP_FILE: &str = "/etc/skep/engine.conf";
 
 /// Puts the standard input into the file $1, $2 into the engine's own and $3 into the one that docker-machine's
-/// users know, and starts the engine anew if that changes anything and it would start. What users changed in that last
+/// users know, and restarts the engine if that changes anything and the engine would start. What users changed in that last
 /// file stays until something else is asked for. Engines before 23.0 cannot tell whether they would start.
 const APPLY: &str = r#"
     file=$1 daemon=$2 profile=/var/lib/boot2docker/profile

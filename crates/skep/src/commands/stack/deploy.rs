@@ -51,14 +51,16 @@ pub(in crate::commands) async fn deploy(
     let docker = DockerCommand::of(&context.session, dir).await?.with(&checked.env, &checked.input);
     let arguments = checked.arguments().chain(flags(how).map(OsString::from));
     let swarm = run.swarm(dir);
-    let ended = given_up_tasks(swarm, name).await;
-    let was_there = has_anything(swarm, name).await;
+    let before = look(swarm, name).await;
+    let was_there = has_anything(swarm, before.as_ref(), name).await;
     let services = match docker.deploy(&run, name, arguments).await {
         Ok(services) => services,
         Err(error) => {
             let error = CliError::from(error);
             // Only what this call made may be advised to be removed.
-            let made = was_there == Some(false) && has_anything(swarm, name).await == Some(true);
+            let after = look(swarm, name).await;
+            let has = has_anything(swarm, after.as_ref(), name).await;
+            let made = was_there == Some(false) && has == Some(true);
             return Err(match made {
                 true => {
                     error.hint(format!("skep stack rm {name}  # removes what was created of it"))
@@ -67,18 +69,16 @@ pub(in crate::commands) async fn deploy(
             });
         }
     };
-    if let Ok(manager) = swarm.manager().await
-        && !how.prune
-    {
-        let view = manager.view().await.unwrap_or_default().of_stack(name);
-        for left in left_over(&view, &services) {
+    let after = look(swarm, name).await.unwrap_or_default();
+    if !how.prune {
+        for left in left_over(&after, &services) {
             errln!(
                 "warning: {left} is not in the file of stack {name} any more, and goes on running; \
                  remove it with: skep docker -- service rm {left}"
             );
         }
     }
-    start_again(&docker, swarm, name, &services, &ended).await?;
+    start_again(&docker, &before.unwrap_or_default(), &after, &services).await?;
     if converging.detach {
         return Ok(());
     }
@@ -93,35 +93,34 @@ pub(in crate::commands) async fn deploy(
     Ok(())
 }
 
-/// Tells whether the swarm has anything of a stack; nothing if no manager says.
-async fn has_anything(swarm: Swarm<'_>, stack: &str) -> Option<bool> {
-    let manager = swarm.manager().await.ok()?;
-    let services = !manager.view().await.ok()?.of_stack(stack).services.is_empty();
-    Some(services || !manager.shared_by(stack).await.ok()?.is_empty())
+/// Returns the services and tasks of a stack; nothing if no manager says.
+async fn look(swarm: Swarm<'_>, stack: &str) -> Option<View> {
+    Some(swarm.manager().await.ok()?.view().await.ok()?.of_stack(stack))
 }
 
-/// Returns the services of a stack that the swarm has given up, by name, with the IDs of their tasks; none if
-/// no manager says.
-async fn given_up_tasks(swarm: Swarm<'_>, stack: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let Ok(manager) = swarm.manager().await else { return BTreeMap::new() };
-    let view = manager.view().await.unwrap_or_default().of_stack(stack);
+/// Tells whether the swarm has anything of a stack, of which the services were seen; nothing if no manager says.
+async fn has_anything(swarm: Swarm<'_>, seen: Option<&View>, stack: &str) -> Option<bool> {
+    if !seen?.services.is_empty() {
+        return Some(true);
+    }
+    Some(!swarm.manager().await.ok()?.shared_by(stack).await.ok()?.is_empty())
+}
+
+/// Returns the services that the swarm has given up, by name, with the IDs of their tasks.
+fn given_up_tasks(view: &View) -> BTreeMap<String, BTreeSet<String>> {
     let tasks = |service: &Service| view.tasks_of(service).map(|task| task.id.clone()).collect();
-    given_up(&view).into_iter().map(|service| (service.name.clone(), tasks(service))).collect()
+    given_up(view).into_iter().map(|service| (service.name.clone(), tasks(service))).collect()
 }
 
 /// Starts services of the file again that were given up before, and that deploying left as they were: the docker
 /// command changes nothing where the file has not changed.
 async fn start_again(
     docker: &DockerCommand,
-    swarm: Swarm<'_>,
-    stack: &str,
+    before: &View,
+    after: &View,
     services: &[String],
-    ended: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), CliError> {
-    if ended.is_empty() {
-        return Ok(());
-    }
-    let mut still = given_up_tasks(swarm, stack).await;
+    let (ended, mut still) = (given_up_tasks(before), given_up_tasks(after));
     still.retain(|name, _| services.contains(name));
     for (name, _) in still.iter().filter(|(name, tasks)| ended.get(*name) == Some(*tasks)) {
         let call = ["service", "update", "--force", "--detach", "--quiet", name.as_str()];
