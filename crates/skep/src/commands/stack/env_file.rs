@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::interpolation::{Part, parts, split_name};
 use crate::error::CliError;
 
 /// Reads files of variables; later ones go before earlier ones, and the environment before all.
@@ -116,35 +117,20 @@ fn unescaped(text: &str) -> String {
 /// without the colon an empty value counts as one; `$$` is a dollar.
 fn expand(text: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let mut value = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        value.push_str(&rest[..at]);
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            value.push('$');
-            rest = after;
-        } else if let Some(braced) = rest.strip_prefix('{') {
-            let (inside, after) = braced.split_once('}').ok_or("`${` is not closed")?;
-            value.push_str(&braced_value(inside, known)?);
-            rest = after;
-        } else {
-            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-            let (name, after) = rest.split_at(end.unwrap_or(rest.len()));
-            match name.is_empty() {
-                true => value.push('$'),
-                false => value.push_str(&known(name).unwrap_or_default()),
-            }
-            rest = after;
+    for part in parts(text) {
+        match part {
+            Part::Text(text) => value.push_str(text),
+            Part::Named(name) => value.push_str(&known(name).unwrap_or_default()),
+            Part::Braced(inside) => value.push_str(&braced_value(inside, known)?),
+            Part::Unclosed => return Err("`${` is not closed".to_owned()),
         }
     }
-    value.push_str(rest);
     Ok(value)
 }
 
 /// Returns what stands for `${inside}`.
 fn braced_value(inside: &str, known: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let end = inside.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let (name, rule) = inside.split_at(end.unwrap_or(inside.len()));
+    let (name, rule) = split_name(inside);
     let (wants_some, rule) = match rule.strip_prefix(':') {
         Some(rule) => (true, rule),
         None => (false, rule),

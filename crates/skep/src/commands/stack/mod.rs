@@ -4,6 +4,7 @@ mod compose;
 mod deploy;
 mod env_file;
 mod explain;
+mod interpolation;
 mod list;
 mod logs;
 mod of_file;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::interpolation::{Part, parts, split_name};
+
 /// Returns the variables of a compose file that have no default, and of which `is_set` knows nothing.
 pub(super) fn unset(text: &str, is_set: impl Fn(&str) -> bool) -> BTreeSet<String> {
     let names = text.lines().flat_map(|line| names(without_comment(line)));
@@ -17,29 +19,17 @@ fn without_comment(line: &str) -> &str {
     }
 }
 
-/// Returns the names in `$NAME` and `${NAME}`; `$$` is a dollar, and what has a rule such as `:-` is taken care of.
-fn names(line: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    let mut rest = line;
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            rest = after;
-            continue;
-        }
-        let (braced, word) = match rest.strip_prefix('{') {
-            Some(word) => (true, word),
-            None => (false, rest),
-        };
-        let end = word.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        let (name, after) = word.split_at(end.unwrap_or(word.len()));
-        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-        if is_name && (!braced || after.starts_with('}')) {
-            names.push(name);
-        }
-        rest = after;
-    }
-    names
+/// Returns the names in `$NAME` and `${NAME}`; what has a rule such as `:-` is taken care of.
+fn names(line: &str) -> impl Iterator<Item = &str> {
+    parts(line).into_iter().filter_map(|part| match part {
+        Part::Named(name) | Part::Braced(name) => Some(name).filter(|name| is_name(name)),
+        Part::Text(_) | Part::Unclosed => None,
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    let begins = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    begins && split_name(text).1.is_empty()
 }
 
 #[cfg(test)]
