@@ -1,6 +1,7 @@
-//! Records for the tests of other crates: one node and its network.
+//! Records and parts of a swarm for tests, of other crates too. A test says what it changes of them.
 
 use crate::model::{Mac, NetworkRecord, NodeRecord, NodeSpec, Role};
+use crate::services::{Mode, Resources, Restart, Service, SwarmNode, Task, TaskState};
 
 /// The network.
 ///
@@ -26,5 +27,64 @@ pub fn node() -> NodeRecord {
         address,
         mac: Mac::for_address(address),
         tap: "skt0ac10002".into(),
+    }
+}
+
+/// A service with one replica of the image `nginx` that asks for nothing else.
+#[must_use]
+pub fn service(id: &str, name: &str) -> Service {
+    Service {
+        id: id.to_owned(),
+        name: name.to_owned(),
+        stack: None,
+        image: "nginx".to_owned(),
+        mode: Mode::Replicated(1),
+        constraints: Vec::new(),
+        reserved: Resources::default(),
+        limits: Resources::default(),
+        max_per_node: 0,
+        restart: Restart::Any,
+        drivers: Vec::new(),
+        ports: Vec::new(),
+        local_data: false,
+        update: None,
+    }
+}
+
+/// The task in the first slot of a service, which is to run and is on no node.
+#[must_use]
+pub fn task(id: &str, service: &str, state: TaskState) -> Task {
+    Task {
+        id: id.to_owned(),
+        service: service.to_owned(),
+        slot: Some(1),
+        node: None,
+        state,
+        desired: TaskState::Running,
+        current: true,
+        created: String::new(),
+        changed: String::new(),
+        message: String::new(),
+        error: String::new(),
+        container: None,
+        exit_code: None,
+        image: "nginx".to_owned(),
+    }
+}
+
+/// A worker of a swarm that is ready and takes tasks.
+#[must_use]
+pub fn swarm_node(id: &str, hostname: &str) -> SwarmNode {
+    SwarmNode {
+        id: id.to_owned(),
+        hostname: hostname.to_owned(),
+        role: Role::Worker,
+        ready: true,
+        availability: "active".to_owned(),
+        labels: [].into(),
+        engine_labels: [].into(),
+        os: "linux".to_owned(),
+        architecture: "x86_64".to_owned(),
+        resources: Resources::default(),
     }
 }

@@ -3,29 +3,22 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use skep_core::model::{ClusterSpec, NodeName};
-use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_core::services::{Mode, Resources, Service, Task, TaskState, View};
+use skep_core::fixtures;
+use skep_core::model::NodeName;
+use skep_core::services::{TaskState, View};
 use skep_docker::engine::EngineEvent;
 use skep_docker::stack::Swarm;
 use skep_ops::cluster_events::{ClusterEvent, EventKind, EventOptions, watch_cluster};
-use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 use time::OffsetDateTime;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
-const OPTIONS: UpOptions =
-    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: Verify::Nothing };
-
 /// How long something may take to be told, in the test's time.
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn host() -> FakeHost {
-    let host = FakeHost::new();
-    let spec = ClusterSpec::of_machines("demo".parse().unwrap(), 3, 0);
-    let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
-    host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
+    let host = FakeHost::formed(3, 0).await;
     tokio::time::pause();
     host
 }
@@ -42,38 +35,9 @@ fn event(kind: &str, action: &str, name: &str, seconds: i128) -> EngineEvent {
 }
 
 fn view(states: &[TaskState]) -> View {
-    let service = Service {
-        id: "s".to_owned(),
-        name: "web".to_owned(),
-        stack: None,
-        image: "nginx".to_owned(),
-        mode: Mode::Replicated(1),
-        constraints: Vec::new(),
-        reserved: Resources::default(),
-        limits: Resources::default(),
-        max_per_node: 0,
-        restart: Default::default(),
-        drivers: Vec::new(),
-        ports: Vec::new(),
-        local_data: false,
-        update: None,
-    };
-    let task = |(number, state): (usize, &TaskState)| Task {
-        id: format!("t{number}"),
-        service: "s".to_owned(),
-        slot: Some(1),
-        node: None,
-        state: *state,
-        desired: TaskState::Running,
-        current: true,
-        created: String::new(),
-        changed: String::new(),
-        message: String::new(),
-        error: String::new(),
-        container: None,
-        exit_code: None,
-        image: "nginx".to_owned(),
-    };
+    let service = fixtures::service("s", "web");
+    let task =
+        |(number, state): (usize, &TaskState)| fixtures::task(&format!("t{number}"), "s", *state);
     let tasks = states.iter().enumerate().map(task).collect();
     View { services: vec![service], tasks, nodes: Vec::new() }
 }

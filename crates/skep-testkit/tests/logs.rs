@@ -5,13 +5,12 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use skep_core::model::{ClusterSpec, NodeName, Role};
-use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_core::services::{Mode, Resources, Service, SwarmNode, Task, TaskState, View};
+use skep_core::fixtures;
+use skep_core::model::{NodeName, Role};
+use skep_core::services::{Service, SwarmNode, Task, TaskState, View};
 use skep_docker::engine::ServiceLine;
 use skep_docker::stack::Swarm;
 use skep_ops::Error;
-use skep_ops::converge::OnFailure;
 use skep_ops::logs::{
     LogEvent, LogOf, LogOptions, ServiceLogEvent, ServiceLogOptions, read_logs, read_services,
 };
@@ -19,9 +18,6 @@ use skep_store::Machine;
 use skep_testkit::fakes::FakeHost;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
-
-const OPTIONS: UpOptions =
-    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: Verify::Nothing };
 
 /// How long something may take to be told, in the test's time.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -31,10 +27,7 @@ async fn host() -> FakeHost {
 }
 
 async fn host_of(managers: usize, workers: usize) -> FakeHost {
-    let host = FakeHost::new();
-    let spec = ClusterSpec::of_machines("demo".parse().unwrap(), managers, workers);
-    let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
-    host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
+    let host = FakeHost::formed(managers, workers).await;
     tokio::time::pause();
     host
 }
@@ -177,51 +170,15 @@ async fn a_console_is_followed_into_the_machines_next_life() {
 
 /// Two services, each with a task on node0.
 fn view() -> View {
-    let nothing = Resources::default();
     let service = |id: &str| Service {
-        id: id.to_owned(),
-        name: format!("shop_{id}"),
         stack: Some("shop".to_owned()),
-        image: "nginx".to_owned(),
-        mode: Mode::Replicated(1),
-        constraints: Vec::new(),
-        reserved: nothing,
-        limits: nothing,
-        max_per_node: 0,
-        restart: Default::default(),
-        drivers: Vec::new(),
-        ports: Vec::new(),
-        local_data: false,
-        update: None,
+        ..fixtures::service(id, &format!("shop_{id}"))
     };
     let task = |service: &str| Task {
-        id: format!("{service}-task"),
-        service: service.to_owned(),
-        slot: Some(1),
         node: Some("n".to_owned()),
-        state: TaskState::Running,
-        desired: TaskState::Running,
-        current: true,
-        created: String::new(),
-        changed: String::new(),
-        message: String::new(),
-        error: String::new(),
-        container: None,
-        exit_code: None,
-        image: "nginx".to_owned(),
+        ..fixtures::task(&format!("{service}-task"), service, TaskState::Running)
     };
-    let node = SwarmNode {
-        id: "n".to_owned(),
-        hostname: "node0".to_owned(),
-        role: Role::Manager,
-        ready: true,
-        availability: "active".to_owned(),
-        labels: Default::default(),
-        engine_labels: Default::default(),
-        os: "linux".to_owned(),
-        architecture: "x86_64".to_owned(),
-        resources: nothing,
-    };
+    let node = SwarmNode { role: Role::Manager, ..fixtures::swarm_node("n", "node0") };
     let services = ["web", "db"];
     View {
         services: services.map(service).into(),

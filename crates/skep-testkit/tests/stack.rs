@@ -4,69 +4,25 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use skep_core::event::Event;
-use skep_core::model::{ClusterSpec, Role};
-use skep_core::plan::{Birth, UpOptions, Verify, plan_up};
-use skep_core::services::{Mode, Resources, Restart, Service, SwarmNode, Task, TaskState, View};
+use skep_core::fixtures;
+use skep_core::model::Role;
+use skep_core::services::{Service, SwarmNode, Task, TaskState, View};
 use skep_docker::stack::{Ending, Error, Swarm, await_gone, report, watch};
-use skep_ops::converge::OnFailure;
 use skep_testkit::fakes::FakeHost;
 
-const OPTIONS: UpOptions =
-    UpOptions { birth: Birth::Fork { restart_engine: false }, wait: true, verify: Verify::Nothing };
-
 async fn host() -> FakeHost {
-    let host = FakeHost::new();
-    let spec = ClusterSpec::of_machines("demo".parse().unwrap(), 1, 0);
-    let plan = plan_up(&spec, &host.observe("demo").await.unwrap(), OPTIONS).unwrap();
-    host.execute("demo", &plan, OnFailure::Stop, &|_| ()).await.unwrap();
-    host
+    FakeHost::formed(1, 0).await
 }
 
 fn view(state: TaskState, error: &str) -> View {
-    let service = Service {
-        id: "s".to_owned(),
-        name: "shop_web".to_owned(),
-        stack: Some("shop".to_owned()),
-        image: "nginx".to_owned(),
-        mode: Mode::Replicated(1),
-        constraints: Vec::new(),
-        reserved: Resources::default(),
-        limits: Resources::default(),
-        max_per_node: 0,
-        restart: Restart::Any,
-        drivers: Vec::new(),
-        ports: Vec::new(),
-        local_data: false,
-        update: None,
-    };
+    let service = Service { stack: Some("shop".to_owned()), ..fixtures::service("s", "shop_web") };
     let task = Task {
-        id: "t".to_owned(),
-        service: "s".to_owned(),
-        slot: Some(1),
         node: Some("n".to_owned()),
-        state,
-        desired: TaskState::Running,
-        current: true,
-        created: String::new(),
-        changed: String::new(),
-        message: String::new(),
         error: error.to_owned(),
         container: Some("c".to_owned()),
-        exit_code: None,
-        image: "nginx".to_owned(),
+        ..fixtures::task("t", "s", state)
     };
-    let node = SwarmNode {
-        id: "n".to_owned(),
-        hostname: "node0".to_owned(),
-        role: Role::Manager,
-        ready: true,
-        availability: "active".to_owned(),
-        labels: Default::default(),
-        engine_labels: Default::default(),
-        os: "linux".to_owned(),
-        architecture: "x86_64".to_owned(),
-        resources: Resources::default(),
-    };
+    let node = SwarmNode { role: Role::Manager, ..fixtures::swarm_node("n", "node0") };
     View { services: vec![service], tasks: vec![task], nodes: vec![node] }
 }
 

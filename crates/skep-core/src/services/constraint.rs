@@ -67,20 +67,13 @@ impl Constraint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Role;
+    use crate::fixtures;
 
     fn node() -> SwarmNode {
         SwarmNode {
-            id: "n1".to_owned(),
-            hostname: "node1".to_owned(),
-            role: Role::Worker,
-            ready: true,
-            availability: "active".to_owned(),
             labels: [("tier".to_owned(), "web".to_owned())].into(),
             engine_labels: [("disk".to_owned(), "ssd".to_owned())].into(),
-            os: "linux".to_owned(),
-            architecture: "x86_64".to_owned(),
-            resources: super::super::Resources::default(),
+            ..fixtures::swarm_node("n1", "node1")
         }
     }
 

@@ -3,57 +3,32 @@
 use std::time::Duration;
 
 use super::*;
+use crate::fixtures;
 
 fn node(name: &str, availability: &str, labels: &[(&str, &str)]) -> SwarmNode {
     SwarmNode {
-        id: format!("id-{name}"),
-        hostname: name.to_owned(),
-        role: Role::Worker,
         ready: availability != "down",
         availability: if availability == "down" { "active" } else { availability }.to_owned(),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        engine_labels: BTreeMap::new(),
-        os: "linux".to_owned(),
-        architecture: "x86_64".to_owned(),
-        resources: Resources::default(),
+        ..fixtures::swarm_node(&format!("id-{name}"), name)
     }
 }
 
 fn service(mode: Mode, constraints: &[&str]) -> Service {
     Service {
-        id: "web".to_owned(),
-        name: "web".to_owned(),
-        stack: None,
-        image: "nginx".to_owned(),
         mode,
         constraints: constraints.iter().map(|it| (*it).to_owned()).collect(),
-        reserved: Resources::default(),
-        limits: Resources::default(),
-        max_per_node: 0,
-        restart: Restart::Any,
-        drivers: Vec::new(),
-        ports: Vec::new(),
-        local_data: false,
-        update: None,
+        ..fixtures::service("web", "web")
     }
 }
 
 fn task(number: i64, node: &str, state: TaskState, desired: TaskState) -> Task {
     Task {
-        id: format!("t{number}"),
-        service: "web".to_owned(),
         slot: Some(number),
         node: (!node.is_empty()).then(|| format!("id-{node}")),
-        state,
         desired,
-        current: true,
         created: format!("2026-01-01T00:00:0{number}Z"),
-        changed: String::new(),
-        message: String::new(),
-        error: String::new(),
-        container: None,
-        exit_code: None,
-        image: "nginx".to_owned(),
+        ..fixtures::task(&format!("t{number}"), "web", state)
     }
 }
 

@@ -5,6 +5,7 @@
 //! would be in a kernel or a process is in [`State`].
 
 mod engines;
+mod formed;
 mod images;
 mod machines;
 mod network;

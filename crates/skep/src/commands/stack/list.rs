@@ -256,59 +256,30 @@ fn document(row: &TaskRow) -> Value {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use skep_core::model::Role;
-    use skep_core::services::{Mode, Port, Resources, Restart, SwarmNode, TaskState};
+    use skep_core::fixtures;
+    use skep_core::services::{Port, TaskState};
     use skep_testkit::schema::assert_described;
 
     use super::*;
 
     pub fn view() -> View {
-        let nothing = Resources::default();
         let port = |published| Port { published, target: 80, protocol: "tcp".into(), host: false };
         let service = Service {
-            id: "s1".into(),
-            name: "shop_web".into(),
             stack: Some("shop".into()),
             image: "nginx:latest".into(),
-            mode: Mode::Replicated(1),
-            constraints: Vec::new(),
-            reserved: nothing,
-            limits: Resources::default(),
-            max_per_node: 0,
-            restart: Restart::Any,
-            drivers: Vec::new(),
             ports: vec![port(8080), port(0)],
-            local_data: false,
-            update: None,
+            ..fixtures::service("s1", "shop_web")
         };
         let task = |id: &str, state, node: Option<&str>, exit_code| Task {
-            id: id.into(),
-            service: "s1".into(),
-            slot: Some(1),
             node: node.map(Into::into),
-            state,
-            desired: TaskState::Running,
-            current: true,
             created: format!("2026-01-01T00:00:0{}Z", &id[1..]),
             changed: "2026-01-01T00:00:09Z".into(),
             image: "nginx:latest".into(),
             message: "started".into(),
-            error: String::new(),
-            container: None,
             exit_code,
+            ..fixtures::task(id, "s1", state)
         };
-        let node = SwarmNode {
-            id: "n1".into(),
-            hostname: "node1".into(),
-            role: Role::Worker,
-            ready: true,
-            availability: "active".into(),
-            labels: [].into(),
-            engine_labels: [].into(),
-            os: "linux".into(),
-            architecture: "x86_64".into(),
-            resources: nothing,
-        };
+        let node = fixtures::swarm_node("n1", "node1");
         let failed = task("t1", TaskState::Failed, Some("n1"), Some(137));
         let tasks = vec![
             failed,
