@@ -143,7 +143,7 @@ pub(super) fn is_repeated(view: &View, service: &Service, id: &str, times: usize
     let Some(last) = view.tasks_of(service).find(|task| task.id == id) else { return false };
     let row = |task: &Task| meaning::of_error(&task.error, task.state == TaskState::Rejected);
     let same = |task: &Task| match row(last) == row(task) {
-        // Texts of known reasons name the container or a directory of its own.
+        // Texts of known reasons name the container or its directory.
         true => row(task).place == Place::Error || task.error == last.error,
         false => false,
     };

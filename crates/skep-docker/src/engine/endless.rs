@@ -281,7 +281,7 @@ fn service_line(line: &[u8], is_error: bool) -> ServiceLine {
     }
 }
 
-/// Events: a JSON object each, on a line of its own.
+/// Events: one JSON object per line.
 #[derive(Default)]
 struct EventParser {
     buffer: Vec<u8>,

@@ -19,7 +19,7 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// How many of the last events are known again: as many as an engine remembers.
 const KNOWN: usize = 256;
 
-/// What is told once, and again only after it has changed: whether an engine responds.
+/// Whether an engine responds; reported only when it changes.
 pub(super) struct Contact<'a> {
     pub name: String,
     pub node: Option<String>,

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | container | the events of each node's engine |
 //! | node, service | the events of a manager; if it stops, another one is asked |
-//! | task | a manager's view of its tasks about once a second, as Docker has no events of tasks: of states between two looks, only the last is told |
+//! | task | a manager's view of its tasks about once a second, as Docker has no events of tasks: of several states between two looks, only the last is reported |
 //! | machine | a look at this host about once a second |
 
 mod engines;
@@ -98,11 +98,11 @@ pub struct EventOptions {
     pub until: Option<OffsetDateTime>,
 }
 
-/// Is told what happens.
+/// Receives the events.
 pub type EventSink<'a> = &'a (dyn Fn(ClusterEvent) + Send + Sync);
 
 impl Run<'_> {
-    /// Tells what happens to a cluster until `options.until`, or until the caller drops the future. What lies in the past is told in
+    /// Reports what happens to a cluster until `options.until`, or until the caller drops the future. Past events are reported in
     /// the order of its times if `until` does, too.
     pub async fn cluster_events(
         &self,

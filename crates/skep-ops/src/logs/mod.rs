@@ -1,7 +1,7 @@
 //! Logs of nodes: what their consoles and services have said, and what they say from now on.
 //!
 //! No process of ours stays in a guest: a log that is followed is read from where it was read before, about once a second.
-//! So whoever follows it survives a restart of the node.
+//! So following continues after a restart of the node.
 
 mod lines;
 mod services;
@@ -71,7 +71,7 @@ pub enum LogEvent {
     },
 }
 
-/// Is told what is in logs.
+/// Receives the lines.
 pub type LogSink<'a> = &'a (dyn Fn(LogEvent) + Send + Sync);
 
 impl Run<'_> {

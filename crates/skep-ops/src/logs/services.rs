@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a silent connection is believed to be one: a machine that loses its power ends none, nor does a service that is removed.
-/// Asking anew for what came after the last line loses nothing.
+/// Asking again for what came after the last line loses nothing.
 const SILENCE: Duration = Duration::from_secs(10);
 
 /// How many services are read at the same time.
@@ -63,7 +63,7 @@ pub struct TaskLine {
     pub line: ServiceLine,
 }
 
-/// Is told what is in logs.
+/// Receives the lines.
 pub type ServiceLogSink<'a> = &'a (dyn Fn(ServiceLogEvent) + Send + Sync);
 
 /// Reads the logs of the services with these IDs. Lines of the past are told in the order of their times; if the logs are
@@ -230,7 +230,7 @@ impl Follower<'_> {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    // What breaks again and again is told once.
+                    // A repeated failure is reported once.
                     if opened.is_some_and(|at: Instant| at.elapsed() > SILENCE) {
                         was_told = false;
                     }
@@ -264,7 +264,7 @@ impl Follower<'_> {
         self.names.lock().await.take(&view);
         let mut lines = manager.service_logs(self.id, wanted).await?;
         *opened = Some(Instant::now());
-        // What was told before the connection broke is left out.
+        // Lines from before the connection broke are left out.
         let before = self.seen.clone();
         loop {
             let Ok(line) = timeout(SILENCE, lines.next()).await else { return Ok(true) };

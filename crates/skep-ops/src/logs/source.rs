@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-/// How far a console was read. Its file is written anew each time, and loses its oldest part when it is too long.
+/// How far a console was read. Its file is rewritten each time and loses its oldest part when it is too long.
 #[derive(Default)]
 pub(super) struct Place {
     length: usize,
