@@ -66,8 +66,13 @@ impl ProcessId {
     ///
     /// # Errors
     ///
-    /// What the kernel says: `WouldBlock` if an ordinary user has changed a session's share less than 0.1 s ago.
+    /// What the kernel says: `WouldBlock` if an ordinary user has changed a session's share less than 0.1 s ago, or if
+    /// the process has not left our own session yet ([`Cmd::start`](crate::Cmd::start)), whose share must stay as it is.
     pub fn lower_priority(self, nice: u8) -> std::io::Result<()> {
+        let own = Pid::from_raw(self.pid.cast_signed()).ok_or(std::io::ErrorKind::NotFound)?;
+        if rustix::process::getsid(Some(own))? == rustix::process::getsid(None)? {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
             let number = thread?.file_name().to_str().and_then(|name| name.parse().ok());
             if let Some(thread) = number.and_then(Pid::from_raw) {
@@ -169,10 +174,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = crate::Cmd::new("sleep").arg("60").start(&dir.path().join("log")).unwrap();
         let process = daemon.process().unwrap();
-        // An ordinary user may be too early.
+        // It may be too early: the new process is still in this session, or an ordinary user has to wait.
         while let Err(error) = process.lower_priority(5) {
             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-            // wait: the kernel does not announce when it would allow the next change.
+            // wait: the kernel announces neither a new session nor when it would allow the next change.
             tokio::time::sleep(std::time::Duration::from_millis(60)).await;
         }
         let own = Pid::from_raw(process.pid.cast_signed());
@@ -185,6 +190,15 @@ mod tests {
         );
         process.kill();
         daemon.ended().await;
+    }
+
+    #[test]
+    fn our_own_session_keeps_its_share() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let error = ProcessId::of(child.id()).unwrap().lower_priority(5).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
