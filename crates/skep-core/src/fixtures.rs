@@ -1,6 +1,6 @@
 //! Records and parts of a swarm for tests, of other crates too. A test says what it changes of them.
 
-use crate::model::{Mac, NetworkRecord, NodeRecord, NodeSpec, Role};
+use crate::model::{Mac, NetworkRecord, NodeKind, NodeRecord, NodeSpec, Role, Shape};
 use crate::services::{Mode, Resources, Restart, Service, SwarmNode, Task, TaskState};
 
 /// The network.
@@ -27,6 +27,18 @@ pub fn node() -> NodeRecord {
         address,
         mac: Mac::for_address(address),
         tap: "skt0ac10002".into(),
+    }
+}
+
+/// The shape of a node that is a virtual machine, to change it.
+///
+/// # Panics
+///
+/// If the node is a host.
+pub fn shape(node: &mut NodeSpec) -> &mut Shape {
+    match &mut node.kind {
+        NodeKind::Vm(shape) => shape,
+        NodeKind::Host(host) => panic!("{} is a host: {host:?}", node.name),
     }
 }
 

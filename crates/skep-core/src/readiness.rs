@@ -119,7 +119,7 @@ pub fn verifiable(seen: &Observed) -> Verifiable {
             continue;
         }
         found.nodes.push(name.clone());
-        found.has_image |= node.record.spec.host.is_none();
+        found.has_image |= node.record.spec.is_vm();
         let EngineState::Member { id, control, .. } = &node.engine else { continue };
         if *control && node.record.spec.role == Role::Manager {
             found.through.push(name.clone());

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use skep_core::model::NodeKind;
 use skep_core::observed::MachineState;
 use skep_store::Machine;
 use skep_sys::shell::NodeShell;
@@ -28,9 +29,9 @@ impl AnyDriver {
     }
 
     fn of(&self, machine: &Machine) -> &dyn Driver {
-        match machine.record.spec.host {
-            Some(_) => &self.hosts,
-            None => &self.qemu,
+        match machine.record.spec.kind {
+            NodeKind::Host(_) => &self.hosts,
+            NodeKind::Vm(_) => &self.qemu,
         }
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::{ImageSet, NetworkRecord, Shape};
+use skep_core::model::{HostSpec, ImageSet, NetworkRecord, Shape};
 use skep_core::observed::{Baked, MachineState};
 use skep_net::network;
 use skep_store::{Machine, Owner};
@@ -297,4 +297,20 @@ pub trait Driver: Send + Sync {
 
     /// Returns the last lines of the machine's console.
     fn last_words(&self, machine: &Machine) -> String;
+}
+
+/// Returns the shape of a machine that is virtual.
+///
+/// # Errors
+///
+/// If it is a host.
+pub fn shape_of(machine: &Machine) -> Result<Shape, Error> {
+    let shape = machine.record.spec.shape();
+    shape.ok_or_else(|| Error::Unfit("it is an existing host, no virtual machine".to_owned()))
+}
+
+/// Returns how to log in to a machine that is a host.
+fn host_of(machine: &Machine) -> Result<&HostSpec, Error> {
+    let host = machine.record.spec.host();
+    host.ok_or_else(|| Error::Unfit("it is a virtual machine, no existing host".to_owned()))
 }

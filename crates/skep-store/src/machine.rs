@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use skep_core::model::{Availability, HostSpec, Mac, NodeName, NodeRecord, NodeSpec, Role, Size};
+use skep_core::model::{
+    Availability, HostSpec, Mac, NodeKind, NodeName, NodeRecord, NodeSpec, Role, Shape, Size,
+};
 use skep_sys::{read_own, write_atomic};
 
 use super::cluster::{check_format, check_link_name, check_sound};
@@ -102,15 +104,17 @@ pub(super) fn read(dir: &Path) -> Result<NodeRecord, Error> {
         let told = format!("it is the record of {}", driver.machine_name);
         return Err(damaged(serde::de::Error::custom(told)));
     }
+    let shape = Shape {
+        cpus: driver.cpu,
+        memory: Size::mib(driver.memory),
+        disk: Size::mib(driver.disk_size),
+    };
     let record = NodeRecord {
         spec: NodeSpec {
             name: driver.machine_name,
             role: driver.role,
-            cpus: driver.cpu,
-            memory: Size::mib(driver.memory),
-            disk: Size::mib(driver.disk_size),
+            kind: NodeKind::read(shape, driver.host),
             labels: driver.labels,
-            host: driver.host,
             availability: driver.availability,
         },
         index: driver.index,
@@ -136,7 +140,7 @@ pub(super) fn write(
     let mut config = json!({
         "ConfigVersion": CONFIG_VERSION,
         "Driver": driver(dir, store, bridge, record),
-        "DriverName": if record.spec.host.is_some() { "generic" } else { "qemu" },
+        "DriverName": if record.spec.is_host() { "generic" } else { "qemu" },
         "HostOptions": host_options(dir, store),
         "Name": record.name(),
     });
@@ -157,7 +161,8 @@ pub(super) fn check_formats(path: &Path, value: &Value) -> Result<(), Error> {
 
 /// Returns the driver's part of a node's file.
 pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord) -> Driver {
-    let host = record.spec.host.as_ref();
+    let host = record.spec.host();
+    let shape = record.spec.kind.written_shape();
     let own_key = dir.join("id_rsa");
     Driver {
         ip_address: record.address,
@@ -170,9 +175,9 @@ pub(super) fn driver(dir: &Path, store: &Path, bridge: &str, record: &NodeRecord
         swarm_host: "tcp://0.0.0.0:3376".to_owned(),
         swarm_discovery: String::new(),
         skep_format: FORMAT,
-        cpu: record.spec.cpus,
-        memory: record.spec.memory.as_mib(),
-        disk_size: record.spec.disk.as_mib(),
+        cpu: shape.cpus,
+        memory: shape.memory.as_mib(),
+        disk_size: shape.disk.as_mib(),
         network: bridge.to_owned(),
         index: record.index,
         mac_address: record.mac,

@@ -67,7 +67,8 @@ mod tests {
         let mut record = fixtures::node();
         record.spec.name = name.parse().unwrap();
         record.spec.role = Role::Worker;
-        (record.spec.cpus, record.spec.memory) = (2, Size::mib(2048));
+        let shape = fixtures::shape(&mut record.spec);
+        (shape.cpus, shape.memory) = (2, Size::mib(2048));
         record
     }
 

@@ -39,7 +39,7 @@ fn a_dry_run_is_a_diff() {
     put_cluster_with(&home, |record| {
         record.nodes[1].labels.insert("disk".into(), "slow".into());
         record.nodes[1].labels.insert("old".into(), "1".into());
-        record.nodes[1].cpus = 2;
+        skep_core::fixtures::shape(&mut record.nodes[1]).cpus = 2;
         record.access.ports = vec![80];
         record.access.no_context = true;
     });
@@ -93,7 +93,9 @@ fn the_plan_is_there_for_programs() {
 #[test]
 fn a_size_is_shown_with_the_unit_that_fits() {
     let home = Home::new(SKEP);
-    put_cluster_with(&home, |record| record.nodes[1].memory = Size::mib(1536));
+    put_cluster_with(&home, |record| {
+        skep_core::fixtures::shape(&mut record.nodes[1]).memory = Size::mib(1536)
+    });
     let said = home.run("down --dry-run");
     assert!(said.contains("- node1  worker, 1 CPU, 1536 MiB memory, 20 GiB disk"), "{said}");
 }

@@ -2,28 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use super::{Access, ClusterName, ClusterSpec, ImageSpec, NodeName, NodeSpec, Role, Size};
+use super::{
+    Access, ClusterName, ClusterSpec, ImageSpec, NodeKind, NodeName, NodeSpec, Role, Shape, Size,
+};
+
+impl Shape {
+    /// What a virtual machine is if nothing else is said.
+    pub const DEFAULT: Self = Self { cpus: 1, memory: Size::gib(1), disk: Size::gib(20) };
+}
 
 impl NodeSpec {
-    /// The number of virtual CPUs if none is given.
-    pub const DEFAULT_CPUS: u32 = 1;
-    /// The size of the memory if none is given.
-    pub const DEFAULT_MEMORY: Size = Size::gib(1);
-    /// The size of the disk if none is given.
-    pub const DEFAULT_DISK: Size = Size::gib(20);
-
     /// Returns a virtual machine of the default shape.
     #[must_use]
     pub fn machine(name: NodeName, role: Role) -> Self {
         Self {
             name,
             role,
-            cpus: Self::DEFAULT_CPUS,
-            memory: Self::DEFAULT_MEMORY,
-            disk: Self::DEFAULT_DISK,
+            kind: NodeKind::Vm(Shape::DEFAULT),
             labels: BTreeMap::new(),
             availability: None,
-            host: None,
         }
     }
 }

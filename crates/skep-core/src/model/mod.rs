@@ -10,6 +10,7 @@ mod filter;
 mod image_spec;
 mod images;
 mod name;
+mod node;
 mod record;
 mod registry;
 mod size;
@@ -20,10 +21,9 @@ pub use filter::{FilterError, NodeFilter};
 pub use image_spec::{AptSource, ImageSpec};
 pub use images::{ContainerImage, EngineImages, ImageSet};
 pub use name::{ClusterName, Hostname, NameError, NodeName};
+pub use node::{Availability, HostSpec, NodeKind, NodeSpec, Role, Shape};
 pub use record::{ClusterRecord, Mac, NetworkRecord, NodeRecord, first_manager};
 pub use registry::{Registries, RegistryPart, RegistrySpec, TrustedRegistry};
 pub use size::{Size, SizeError};
 pub(crate) use spec::node_room;
-pub use spec::{
-    Availability, ClusterSpec, HostSpec, HostnameSpec, NodeSpec, Role, Shape, SpecError,
-};
+pub use spec::{ClusterSpec, HostnameSpec, SpecError};

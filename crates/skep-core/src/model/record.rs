@@ -96,7 +96,7 @@ impl NodeRecord {
         if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
             problems.push(format!("{name}: {address} is not a valid node address"));
         }
-        let other = self.spec.host.as_ref().map(|host| host.address).filter(|it| *it != address);
+        let other = self.spec.host().map(|host| host.address).filter(|it| *it != address);
         problems.extend(
             other.map(|it| format!("{name}: its address is {address}, but its host's is {it}")),
         );

@@ -32,7 +32,7 @@ impl RegistrySpec {
     #[must_use]
     pub fn place(nodes: &[NodeSpec]) -> Option<&NodeName> {
         let managers = nodes.iter().filter(|it| it.role == Role::Manager);
-        let mut machines = managers.chain(nodes).filter(|it| it.host.is_none());
+        let mut machines = managers.chain(nodes).filter(|it| it.is_vm());
         machines.next().map(|node| &node.name)
     }
 

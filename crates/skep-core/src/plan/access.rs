@@ -32,7 +32,7 @@ fn plan_ports(
     ports.sort_unstable();
     ports.dedup();
     // Hosts have ports and a loopback of their own; what they publish is reached there.
-    let machines: Vec<_> = nodes.iter().filter(|it| it.spec.host.is_none()).cloned().collect();
+    let machines: Vec<_> = nodes.iter().filter(|it| it.spec.is_vm()).cloned().collect();
     if machines.is_empty() && !ports.is_empty() {
         let why =
             "loopback ports can only be published for virtual machines, and the cluster has none";

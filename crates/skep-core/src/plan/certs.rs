@@ -65,7 +65,7 @@ fn checked(seen: &Observed) -> Result<Plan, PlanError> {
         let reason = match node.machine {
             MachineState::Paused => format!("it is paused (skep node resume {name})"),
             MachineState::Crashed => "it has crashed (skep up restarts it)".to_owned(),
-            MachineState::Stopped if node.record.spec.host.is_some() => {
+            MachineState::Stopped if node.record.spec.is_host() => {
                 format!(
                     "the host does not answer (skep node rm --force {name} removes it from the cluster)"
                 )
@@ -86,7 +86,7 @@ fn deliver(plan: &mut Plan, seen: &Observed, keys: &NodeAction, after: usize) ->
     let mut host = after;
     for node in seen.nodes.values() {
         let name = node.record.name();
-        let is_host = node.record.spec.host.is_some();
+        let is_host = node.record.spec.is_host();
         let needs = if is_host { host } else { after };
         let mut step = plan.push(Step::node(name, keys.clone(), vec![needs]));
         if !sleeps(node) {
@@ -103,7 +103,7 @@ fn deliver(plan: &mut Plan, seen: &Observed, keys: &NodeAction, after: usize) ->
 }
 
 fn sleeps(node: &ObservedNode) -> bool {
-    node.record.spec.host.is_none() && node.machine == MachineState::Stopped
+    node.record.spec.is_vm() && node.machine == MachineState::Stopped
 }
 
 fn warn_of_sleepers(plan: &mut Plan, seen: &Observed) {

@@ -24,7 +24,7 @@ pub fn plan_down_parting(seen: &Observed, parting: Parting) -> Plan {
     let mut all = Vec::new();
     for (name, node) in &seen.nodes {
         let mut needs = Vec::new();
-        if node.record.spec.host.is_some() {
+        if node.record.spec.is_host() {
             needs = plan_release(&mut plan, node, parting, needs);
         } else if node.machine != MachineState::Stopped {
             needs.push(plan.push(Step::node(name, NodeAction::KillMachine, vec![])));

@@ -118,7 +118,7 @@ pub fn plan_load(
 pub fn plan_bake(seen: &Observed) -> Result<Plan, PlanError> {
     let record = seen.cluster.as_ref().ok_or(PlanError::NotRecorded)?;
     let mut plan = Plan::default();
-    let mut shapes: Vec<_> = record.nodes.iter().map(|node| node.shape()).collect();
+    let mut shapes: Vec<_> = record.nodes.iter().filter_map(|node| node.shape()).collect();
     shapes.sort_unstable();
     shapes.dedup();
     shapes.retain(|shape| baked(record, seen, *shape).is_empty());

@@ -62,10 +62,10 @@ pub(super) fn plan_base(
         let step = Step::cluster(ClusterAction::EnsureCredentials, base.cluster.clone());
         base.credentials.push(plan.push(step));
     }
-    let has_machines = nodes.iter().any(|node| node.spec.host.is_none());
+    let has_machines = nodes.iter().any(|node| node.spec.is_vm());
     // A disk that is there stands on an image of its own.
     let needs_disk = |node: &NodeRecord| {
-        node.spec.host.is_none() && seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk)
+        node.spec.is_vm() && seen.nodes.get(node.name()).is_none_or(|seen| !seen.disk)
     };
     if nodes.iter().any(|node| needs_disk(node)) {
         let step =
@@ -76,7 +76,9 @@ pub(super) fn plan_base(
         if restart_engine {
             base.restarted.extend(nodes.iter().map(|node| node.name().clone()));
         }
-        for shape in nodes.iter().filter(|node| needs_disk(node)).map(|node| node.spec.shape()) {
+        for shape in
+            nodes.iter().filter(|node| needs_disk(node)).filter_map(|node| node.spec.shape())
+        {
             base.templates.entry(shape).or_insert_with(|| {
                 let images = baked(record, seen, shape);
                 let action = ClusterAction::EnsureTemplate { shape, images: images.clone() };
@@ -111,7 +113,7 @@ pub(super) fn plan_shut_out(
     needs: Vec<usize>,
 ) -> Option<usize> {
     let admits = admits(record, staying);
-    let has_table = seen.firewall && staying.iter().any(|node| node.spec.host.is_none());
+    let has_table = seen.firewall && staying.iter().any(|node| node.spec.is_vm());
     (has_table && seen.admitted != admits).then(|| {
         let action = ClusterAction::EnsureFirewall { network: record.network.clone(), admits };
         plan.push(Step::cluster(action, needs))
@@ -120,7 +122,7 @@ pub(super) fn plan_shut_out(
 
 /// Returns who reaches the cluster's machines from outside of its network.
 fn admits(record: &ClusterRecord, nodes: &[&NodeRecord]) -> Admits {
-    let hosts = nodes.iter().filter(|node| node.spec.host.is_some()).map(|node| node.address);
+    let hosts = nodes.iter().filter(|node| node.spec.is_host()).map(|node| node.address);
     let outside: BTreeSet<_> = hosts.filter(|it| !record.network.subnet.contains(it)).collect();
     let mut peers = record.peers.clone();
     peers.sort_unstable();
@@ -155,7 +157,7 @@ pub(super) fn plan_machine(
     let name = node.name();
     let found = seen.nodes.get(name);
     let machine = found.map_or(MachineState::Stopped, |found| found.machine);
-    let fresh = node.spec.host.is_none() && found.is_none_or(|found| !found.disk);
+    let fresh = node.spec.is_vm() && found.is_none_or(|found| !found.disk);
     // Without the cluster's certificates no answer counts: the node needs a new one too.
     let answered = seen.certificates
         && machine == MachineState::Running
@@ -173,7 +175,8 @@ pub(super) fn plan_machine(
         needs.sort_unstable();
         plan.push(Step::node(name, base.keys.clone(), needs))
     });
-    let template = base.templates.get(&node.spec.shape()).filter(|_| fresh);
+    let template = node.spec.shape().filter(|_| fresh);
+    let template = template.and_then(|shape| base.templates.get(&shape));
     if fresh {
         let (on, step) = match template {
             Some(template) => {
@@ -188,7 +191,7 @@ pub(super) fn plan_machine(
     if answered {
         return Progress { fresh, baked, answered, inside: ready.clone(), after: ready };
     }
-    if node.spec.host.is_some() {
+    if node.spec.is_host() {
         // Only its engine can tell whether it has state, and that is asked when it listens.
         let mut needs: Vec<_> = keys.into_iter().chain(ready).collect();
         needs.sort_unstable();

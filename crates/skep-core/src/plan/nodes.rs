@@ -89,7 +89,7 @@ pub fn plan_parting(
     closed.extend(plan_shut_out(&mut plan, cluster, &records, seen, last));
     for (node, mut gone) in left {
         let name = node.record.name();
-        if node.record.spec.host.is_some() {
+        if node.record.spec.is_host() {
             gone = plan_release(&mut plan, node, parting, gone);
         } else if node.machine != MachineState::Stopped {
             gone = vec![plan.push(Step::node(name, NodeAction::KillMachine, gone))];
@@ -113,7 +113,7 @@ fn plan_closing(plan: &mut Plan, staying: &[&ObservedNode], needs: Vec<usize>) -
     let addresses = staying.iter().map(|node| node.record.address).collect();
     let hosts = staying
         .iter()
-        .filter(|node| node.record.spec.host.is_some() && node.machine == MachineState::Running);
+        .filter(|node| node.record.spec.is_host() && node.machine == MachineState::Running);
     let mut closed = Vec::new();
     for node in hosts {
         let close = NodeAction::OpenHost { to: all_but(&node.record, &addresses) };

@@ -31,13 +31,13 @@ pub fn plan_stop(seen: &Observed, names: &[NodeName], mode: StopMode) -> Result<
     if !names.is_empty() {
         refuse_hosts(&nodes)?;
     }
-    let is_host = |node: &&&ObservedNode| node.record.spec.host.is_some();
+    let is_host = |node: &&&ObservedNode| node.record.spec.is_host();
     let hosts = nodes.iter().filter(is_host).map(|node| node.record.name());
     plan.warnings.extend(hosts.map(|name| format!("{name} is an existing host and keeps running")));
     let mut workers = Vec::new();
     for role in [Role::Worker, Role::Manager] {
         let needs = workers.clone();
-        let machines = nodes.iter().filter(|node| node.record.spec.host.is_none());
+        let machines = nodes.iter().filter(|node| node.record.spec.is_vm());
         for node in machines.filter(|node| node.record.spec.role == role) {
             if node.machine != MachineState::Stopped {
                 let step = Step::node(node.record.name(), action.clone(), needs.clone());
@@ -153,7 +153,7 @@ fn part(plan: Plan, chosen: &[&ObservedNode]) -> Plan {
 
 /// Refuses to switch what is not ours.
 pub(super) fn refuse_hosts(nodes: &[&ObservedNode]) -> Result<(), PlanError> {
-    match nodes.iter().find(|node| node.record.spec.host.is_some()) {
+    match nodes.iter().find(|node| node.record.spec.is_host()) {
         Some(host) => Err(PlanError::Host(host.record.name().clone())),
         None => Ok(()),
     }

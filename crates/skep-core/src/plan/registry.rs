@@ -138,7 +138,7 @@ fn registries(
 /// Tells of a host that it does not pull through the mirror: that would be in its engine's own settings.
 fn warn_of_mirror(plan: &mut Plan, record: &NodeRecord, wanted: &Registries) {
     let mirrored = wanted.own.as_ref().is_some_and(|own| own.mirror.is_some());
-    if mirrored && record.spec.host.is_some() {
+    if mirrored && record.spec.is_host() {
         let name = record.name();
         plan.warnings.push(format!(
             "{name} does not use the mirror, because skep does not change the settings of existing hosts' engines"

@@ -212,7 +212,7 @@ impl Swarm<'_> {
         let wanted = |name: &NodeName| self.nodes.iter().any(|node| node.name() == name);
         let kept = self.seen.nodes.values().map(|found| &found.record);
         let kept = kept.filter(|node| !wanted(node.name()) && self.stays(node.name()));
-        let hosts = self.nodes.iter().chain(kept).filter(|node| node.spec.host.is_some());
+        let hosts = self.nodes.iter().chain(kept).filter(|node| node.spec.is_host());
         let hosts: Vec<_> = hosts.collect();
         let mut opened = Vec::new();
         for node in hosts {
@@ -328,7 +328,7 @@ impl Swarm<'_> {
         let earlier =
             self.seen.nodes.get(node.name()).map_or(&none, |seen| &seen.record.spec.labels);
         let mut wanted = node.spec.labels.clone();
-        if node.spec.host.is_some() {
+        if node.spec.is_host() {
             wanted.insert(Member::NODE_LABEL.to_owned(), node.name().to_string());
         }
         let set = wanted

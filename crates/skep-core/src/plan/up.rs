@@ -11,8 +11,8 @@ use super::registry::plan_registry;
 use super::swarm::{in_control, plan_swarm};
 use super::{Action, ClusterAction, Plan, PlanError, Step};
 use crate::model::{
-    Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeName, NodeRecord, NodeSpec, Role,
-    node_room,
+    Access, ClusterRecord, ClusterSpec, Mac, NetworkRecord, NodeKind, NodeName, NodeRecord,
+    NodeSpec, Role, node_room,
 };
 use crate::observed::{MachineState, Observed, ObservedNode};
 
@@ -236,7 +236,7 @@ pub(super) fn node_records(
 }
 
 fn new_record(node: &NodeSpec, index: u32, network: &NetworkRecord) -> NodeRecord {
-    let address = node.host.as_ref().map_or(network.node_address(index), |host| host.address);
+    let address = node.host().map_or(network.node_address(index), |host| host.address);
     NodeRecord {
         spec: node.clone(),
         index,
@@ -253,11 +253,11 @@ fn check_change(
     warnings: &mut Vec<String>,
 ) -> Result<(), PlanError> {
     let recorded = &existing.record.spec;
-    let at = |spec: &NodeSpec| spec.host.as_ref().map(|host| host.address);
+    let at = |spec: &NodeSpec| spec.host().map(|host| host.address);
     if at(wanted) != at(recorded) {
-        let what = |spec: &NodeSpec| match &spec.host {
-            Some(host) => format!("the host {}", host.address),
-            None => "a virtual machine".to_owned(),
+        let what = |spec: &NodeSpec| match &spec.kind {
+            NodeKind::Host(host) => format!("the host {}", host.address),
+            NodeKind::Vm(_) => "a virtual machine".to_owned(),
         };
         return Err(PlanError::AnotherMachine {
             node: wanted.name.clone(),
@@ -265,15 +265,15 @@ fn check_change(
             wanted: what(wanted),
         });
     }
-    if wanted.disk < recorded.disk {
+    let (Some(new), Some(old)) = (wanted.shape(), recorded.shape()) else { return Ok(()) };
+    if new.disk < old.disk {
         return Err(PlanError::DiskShrinks {
             node: wanted.name.clone(),
-            recorded: recorded.disk,
-            wanted: wanted.disk,
+            recorded: old.disk,
+            wanted: new.disk,
         });
     }
-    let hardware = |node: &NodeSpec| (node.cpus, node.memory, node.disk);
-    if hardware(wanted) != hardware(recorded) && existing.machine != MachineState::Stopped {
+    if new != old && existing.machine != MachineState::Stopped {
         warnings.push(format!(
             "{name}: the new size takes effect when the machine next starts: \
              skep node restart {name}",

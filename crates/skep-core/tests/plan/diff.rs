@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use proptest::prelude::*;
+use skep_core::fixtures;
 use skep_core::model::{Availability, ClusterSpec, Role, Size, TrustedRegistry};
 use skep_core::observed::Observed;
 use skep_core::plan::{
@@ -32,8 +33,8 @@ fn full() -> ClusterSpec {
     let mut spec = demo(1, 2);
     spec.nodes.push(host(3, Role::Worker));
     spec.nodes[1].labels.insert("disk".into(), "fast".into());
-    spec.nodes[2] =
-        skep_core::model::NodeSpec { cpus: 4, memory: Size::gib(8), ..spec.nodes[2].clone() };
+    let shape = fixtures::shape(&mut spec.nodes[2]);
+    (shape.cpus, shape.memory) = (4, Size::gib(8));
     spec.hostnames = vec![hostname("shop.example", None), hostname("api.example", Some(1))];
     spec.access.ports = vec![80, 8080];
     spec.images = vec![images("app.tar", &[1])];
@@ -58,7 +59,7 @@ fn what_up_changes() {
     other.nodes[1].labels.insert("disk".into(), "slow".into());
     other.nodes[1].availability = Some(Availability::Drain);
     other.nodes[2].labels.insert("zone".into(), "east".into());
-    other.nodes[2].memory = Size::mib(8704);
+    fixtures::shape(&mut other.nodes[2]).memory = Size::mib(8704);
     other.nodes[2].role = Role::Manager;
     other.nodes.push(node(4, Role::Worker));
     other.hostnames = vec![hostname("shop.example", Some(1)), hostname("www.example", None)];

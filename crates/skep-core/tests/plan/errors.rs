@@ -1,6 +1,7 @@
 //! Every reason for which there is no plan, as the user reads it.
 
 use insta::assert_snapshot;
+use skep_core::fixtures;
 use skep_core::model::{ClusterSpec, Role, Size};
 use skep_core::observed::{HostFacts, Observed};
 use skep_core::plan::{
@@ -39,8 +40,8 @@ fn world_of(spec: &ClusterSpec) -> World {
 fn a_specification_that_contradicts_itself() {
     let mut spec = demo(0, 2);
     spec.nodes[1] = spec.nodes[0].clone();
-    spec.nodes[1].cpus = 0;
-    spec.nodes[1].memory = Size::mib(64);
+    fixtures::shape(&mut spec.nodes[1]).cpus = 0;
+    fixtures::shape(&mut spec.nodes[1]).memory = Size::mib(64);
     spec.hostnames = vec![hostname("a.example", None), hostname("a.example", Some(7))];
     assert_snapshot!(error_of(&spec, &Observed::default()));
     assert_snapshot!("no_nodes", error_of(&demo(0, 0), &Observed::default()));
@@ -74,7 +75,7 @@ fn a_subnet_that_is_full_of_nodes_that_are_not_wanted() {
 fn a_disk_that_would_shrink() {
     let mut spec = demo(1, 0);
     let seen = world_of(&spec).look();
-    spec.nodes[0].disk = Size::gib(5);
+    fixtures::shape(&mut spec.nodes[0]).disk = Size::gib(5);
     assert_snapshot!(error_of(&spec, &seen));
 }
 

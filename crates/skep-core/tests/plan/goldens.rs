@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use insta::assert_snapshot;
+use skep_core::fixtures;
 use skep_core::model::{Availability, ClusterSpec, ImageSet, NodeSpec, Role, Size};
 use skep_core::observed::{EngineState, Observed};
 use skep_core::plan::{
-    Action, Birth, ClusterAction, Plan, StopMode, UpOptions, Verify, plan_bake, plan_down,
-    plan_hostnames, plan_idle_stop, plan_load, plan_pause, plan_recover, plan_remove_nodes,
-    plan_resume, plan_settings, plan_start, plan_stop, plan_up,
+    Plan, StopMode, UpOptions, Verify, plan_down, plan_hostnames, plan_idle_stop, plan_load,
+    plan_pause, plan_recover, plan_remove_nodes, plan_resume, plan_settings, plan_start, plan_stop,
+    plan_up,
 };
 
 use crate::carry_out::{Crash, Dice, End, execute, up};
@@ -184,7 +185,7 @@ fn up_with_other_labels_and_roles() {
 fn up_with_another_size() {
     let mut spec = demo(1, 0);
     let seen = world_of(&spec).look();
-    spec.nodes[0].cpus = 2;
+    fixtures::shape(&mut spec.nodes[0]).cpus = 2;
     assert_snapshot!(show_up(&spec, &seen));
 }
 
@@ -311,56 +312,6 @@ fn other_hostnames() {
     assert_eq!(show(&plan_hostnames(&Observed::default(), &[]).unwrap()), "nothing to do\n");
 }
 
-/// A cluster of a manager and a worker that wants two images.
-fn with_images() -> ClusterSpec {
-    ClusterSpec { images: vec![images("app.tar", &[1]), images("web:1", &[2])], ..demo(1, 1) }
-}
-
-#[test]
-fn up_of_a_new_cluster_with_images() {
-    assert_snapshot!(show_up(&with_images(), &Observed::default()));
-}
-
-#[test]
-fn up_with_a_node_that_lacks_an_image() {
-    let mut world = world_of(&with_images());
-    let disk = world.nodes.get_mut(&name(1)).unwrap().disk.as_mut().unwrap();
-    disk.images.0.remove("sha256:2");
-    assert_snapshot!(show_up(&with_images(), &world.look()));
-    // An image under another name is not what was asked for.
-    let disk = world.nodes.get_mut(&name(1)).unwrap().disk.as_mut().unwrap();
-    disk.images.0.insert("sha256:2".into(), ["other:1".to_owned()].into());
-    assert!(show_up(&with_images(), &world.look()).contains("load web:1 on node1"));
-}
-
-#[test]
-fn baked_images_are_not_loaded_and_others_are() {
-    let spec = with_images();
-    let mut world = world_of(&spec);
-    let bake = plan_bake(&world.look()).unwrap();
-    assert_snapshot!("bake", show(&bake));
-    assert_eq!(execute(&mut world, &bake, &mut Dice(0), &mut None), End::Done);
-    assert_eq!(show(&plan_bake(&world.look()).unwrap()), "nothing to do\n");
-    let down = plan_down(&world.look());
-    assert_eq!(execute(&mut world, &down, &mut Dice(0), &mut None), End::Done);
-
-    let seen = world.look();
-    assert_snapshot!("up_with_baked_images", show_up(&spec, &seen));
-    let loads = |spec: &ClusterSpec, options| {
-        let plan = plan_up(spec, &seen, options).unwrap();
-        plan.steps
-            .iter()
-            .filter(|it| matches!(it.action, Action::Cluster(ClusterAction::LoadImages { .. })))
-            .count()
-    };
-    let booted = UpOptions { birth: Birth::Boot, ..UpOptions::default() };
-    assert_eq!(loads(&spec, booted), 2, "what boots has none");
-    let other = ClusterSpec { images: vec![images("app.tar", &[1])], ..spec.clone() };
-    assert_eq!(loads(&other, UpOptions::default()), 1, "it was baked with one more");
-    assert_eq!(up(&mut world, &spec, &mut Dice(0), None), Ok(End::Done));
-    world.assert_meets(&spec);
-}
-
 #[test]
 fn images_are_loaded_where_they_are_not_and_where_something_answers() {
     let spec = demo(1, 2);
@@ -385,7 +336,7 @@ fn images_are_loaded_where_they_are_not_and_where_something_answers() {
 #[test]
 fn two_shapes_are_made_warm_at_the_same_time_and_each_node_waits_for_its_own() {
     let mut spec = demo(1, 2);
-    spec.nodes[1].memory = Size::gib(2);
+    fixtures::shape(&mut spec.nodes[1]).memory = Size::gib(2);
     assert_snapshot!(show_up(&spec, &Observed::default()));
 }
 

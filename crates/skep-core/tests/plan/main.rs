@@ -9,6 +9,7 @@ mod errors;
 mod goldens;
 mod gone;
 mod graph;
+mod images;
 mod machines;
 mod properties;
 mod registry;

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use proptest::prelude::*;
 use skep_core::model::{
     Access, Availability, ClusterSpec, ContainerImage, HostSpec, HostnameSpec, ImageSet, ImageSpec,
-    NodeName, NodeSpec, RegistrySpec, Role, Size, TrustedRegistry,
+    NodeKind, NodeName, NodeSpec, RegistrySpec, Role, Shape, Size, TrustedRegistry,
 };
 
 use crate::carry_out::Crash;
@@ -29,7 +29,8 @@ pub fn demo(managers: usize, workers: usize) -> ClusterSpec {
 }
 
 pub fn node(index: usize, role: Role) -> NodeSpec {
-    NodeSpec { disk: Size::gib(10), ..NodeSpec::machine(NodeName::numbered(index), role) }
+    let kind = NodeKind::Vm(Shape { disk: Size::gib(10), ..Shape::DEFAULT });
+    NodeSpec { kind, ..NodeSpec::machine(NodeName::numbered(index), role) }
 }
 
 pub fn name(index: usize) -> NodeName {
@@ -118,8 +119,7 @@ pub fn host(index: usize, role: Role) -> NodeSpec {
         key: None,
         install_url: None,
     };
-    let none = Size::mib(0);
-    NodeSpec { cpus: 0, memory: none, disk: none, host: Some(host), ..node(index, role) }
+    NodeSpec { kind: NodeKind::Host(host), ..node(index, role) }
 }
 
 /// Where a run may be cut off: most often while machines and the swarm are made.

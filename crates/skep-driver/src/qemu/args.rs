@@ -279,8 +279,7 @@ mod tests {
 
     fn arguments(accelerator: Accelerator, version: QemuVersion, memory: Memory<'_>) -> String {
         let dir = PathBuf::from("/store, one/node0");
-        let mut record = fixtures::node();
-        record.spec.cpus = 2;
+        let record = fixtures::node();
         let network = fixtures::network();
         let resolvers = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let emulator = Emulator {
@@ -296,8 +295,8 @@ mod tests {
         let invocation = Invocation {
             emulator: &emulator,
             name: "skep-demo-node0".into(),
-            cpus: record.spec.cpus,
-            size: record.spec.memory,
+            cpus: 2,
+            size: skep_core::model::Shape::DEFAULT.memory,
             memory,
             mac: record.mac,
             user: Some(1_879_048_194),

@@ -18,7 +18,7 @@ use skep_sys::{Cmd, FileError, check_dir, publish, read_own, remove_file, write_
 
 use super::args::DISK;
 use super::{Files, qcow2, template};
-use crate::Error;
+use crate::{Error, shape_of};
 
 /// The number of the note's format.
 const FORMAT: u32 = 1;
@@ -40,7 +40,7 @@ pub(super) async fn create(machine: &Machine, base: &Path) -> Result<(), Error> 
     if disk.exists() {
         return Ok(());
     }
-    let size = machine.record.spec.disk;
+    let size = shape_of(machine)?.disk;
     write_note(&files, base, size.bytes())?;
     // Under another name first: a disk that was cut off while it was made is none.
     let new = machine.dir.join("disk.new");
@@ -70,7 +70,7 @@ pub(super) async fn overlay(disk: &Path, base: &Path, size: Size) -> Result<(), 
 pub(super) async fn prepare(machine: &Machine) -> Result<(), Error> {
     let files = Files::of(machine);
     let (known, size) = check(&machine.dir)?;
-    let wanted = machine.record.spec.disk.bytes();
+    let wanted = shape_of(machine)?.disk.bytes();
     if size >= wanted {
         return Ok(());
     }
@@ -226,7 +226,7 @@ mod tests {
         std::fs::write(entry.join(template::MANIFEST), "{}").unwrap();
         overlay(&between, &root, Size::gib(3)).await.unwrap();
         let mut record = fixtures::node();
-        record.spec.disk = Size::gib(3);
+        fixtures::shape(&mut record.spec).disk = Size::gib(3);
         let machine = Machine { record, dir: own };
         create(&machine, &between).await.unwrap();
         let disk = Files::of(&machine).disk();
@@ -248,13 +248,13 @@ mod tests {
         assert_eq!(base(&machine.dir).as_ref(), Some(&chained[2]));
         assert_eq!(backing(&machine.dir).as_ref(), Some(&chained[1]));
         prepare(&machine).await.unwrap();
-        machine.record.spec.disk = Size::gib(5);
+        fixtures::shape(&mut machine.record.spec).disk = Size::gib(5);
         for _ in 0..2 {
             prepare(&machine).await.unwrap();
             assert_eq!(qcow2::read(&chained[0]).unwrap().unwrap().size, 5 << 30);
         }
         // As wanted once, and not taken away again.
-        machine.record.spec.disk = Size::gib(3);
+        fixtures::shape(&mut machine.record.spec).disk = Size::gib(3);
         prepare(&machine).await.unwrap();
         let json = blockdev(&chained, false).to_string();
         let json = json.replace(place.path().to_str().unwrap(), "PLACE");

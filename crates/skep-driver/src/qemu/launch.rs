@@ -19,7 +19,7 @@ use super::qmp::Qmp;
 use super::template::await_monitor;
 use super::{Accelerator, Emulator, Files, Profile, console, disk, power, program, user, user_of};
 use crate::shell::AgentShell;
-use crate::{Boot, Error};
+use crate::{Boot, Error, shape_of};
 
 /// How long a process may take to end whose monitor has broken off.
 const ENDING: Duration = Duration::from_secs(2);
@@ -160,11 +160,12 @@ pub(super) async fn command(
         let _ = std::fs::remove_file(stale);
     }
     let record = &machine.record;
+    let shape = shape_of(machine)?;
     let invocation = Invocation {
         emulator,
         name: title(machine, boot),
-        cpus: record.spec.cpus,
-        size: record.spec.memory,
+        cpus: shape.cpus,
+        size: shape.memory,
         memory,
         mac: record.mac,
         user: user_of(record.address),
@@ -403,7 +404,7 @@ mod tests {
             emulator: &emulator,
             name: String::new(),
             cpus: 1,
-            size: record.spec.memory,
+            size: skep_core::model::Shape::DEFAULT.memory,
             memory: Memory::Copied(&ram),
             mac: record.mac,
             user: None,

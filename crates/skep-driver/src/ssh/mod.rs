@@ -36,7 +36,7 @@ pub use facts::Facts;
 pub use firewall::admit;
 pub use setup::{CERTS, Certificates, Setup, owner, tls_flags};
 
-use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say};
+use super::{Adopt, Boot, Driver, Error, Fork, Remark, Say, host_of};
 use crate::shell::{Login, SshShell};
 
 /// How long a host may take to tell what it is.
@@ -171,19 +171,14 @@ impl SshHosts {
     }
 }
 
-fn host(machine: &Machine) -> Result<&HostSpec, Error> {
-    let host = machine.record.spec.host.as_ref();
-    host.ok_or_else(|| Error::Unfit("it is a machine of ours, and no host".to_owned()))
-}
-
 fn ssh(machine: &Machine) -> Result<SshShell, Error> {
-    Ok(SshShell::new(login(host(machine)?), &machine.dir))
+    Ok(SshShell::new(login(host_of(machine)?), &machine.dir))
 }
 
 #[async_trait]
 impl Adopt for SshHosts {
     async fn adopt(&self, machine: &Machine, owner: &str, say: Say<'_>) -> Result<(), Error> {
-        let host = host(machine)?;
+        let host = host_of(machine)?;
         let seen = self.take_seen(machine, host)?;
         let shell = ssh(machine)?;
         let facts = match seen {
@@ -295,7 +290,7 @@ impl Driver for SshHosts {
     }
 
     async fn state(&self, machine: &Machine) -> MachineState {
-        let Ok(host) = host(machine) else { return MachineState::Stopped };
+        let Ok(host) = host_of(machine) else { return MachineState::Stopped };
         match remote::answers(&host.address.to_string(), host.port, ANSWER).await {
             true => MachineState::Running,
             false => MachineState::Stopped,

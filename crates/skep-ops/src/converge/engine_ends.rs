@@ -57,7 +57,7 @@ impl StepContext<'_> {
         machine: &Machine,
         ends: &mut Ends,
     ) -> Result<(), Error> {
-        if machine.record.spec.host.is_some() || Instant::now() < ends.next {
+        if machine.record.spec.is_host() || Instant::now() < ends.next {
             return Ok(());
         }
         let limit = self.limit(Some(node), Duration::from_secs(5));

@@ -36,7 +36,7 @@ impl StepContext<'_> {
         let machine = self.machine(node)?;
         let shell = self.driver.shell(&machine);
         let answer = self.limit(Some(node), ANSWER_LIMIT);
-        let is_host = machine.record.spec.host.is_some();
+        let is_host = machine.record.spec.is_host();
         // What mirrors a host's engine asks is its owner's.
         let daemon = match is_host {
             true => String::new(),

@@ -9,7 +9,7 @@ use skep_core::plan::{Action, ClusterAction, DiskBase, NodeAction, Step};
 use skep_docker::contexts;
 use skep_docker::engine::{self, Part, inside};
 use skep_driver::image::Image;
-use skep_driver::{Adopt, Boot, Fork, Remark};
+use skep_driver::{Adopt, Boot, Fork, Remark, shape_of};
 use skep_net::network;
 use skep_store::Machine;
 use skep_store::pki::{self, rotation};
@@ -145,8 +145,7 @@ impl StepContext<'_> {
                 let base = match on {
                     DiskBase::Image => self.image().await?.root_disk(),
                     DiskBase::Template { images } => {
-                        let shape = machine.record.spec.shape();
-                        self.ensure_template(index, shape, images).await?
+                        self.ensure_template(index, shape_of(&machine)?, images).await?
                     }
                 };
                 self.driver.create_disk(&machine, &base).await?;
@@ -236,7 +235,7 @@ impl StepContext<'_> {
     /// Returns by which other name than its address programs of this host reach a node.
     fn names_from_here(&self, record: &NodeRecord) -> Vec<String> {
         let seen = self.network.host_address(record.address);
-        let other = record.spec.host.is_none() && seen != record.address;
+        let other = record.spec.is_vm() && seen != record.address;
         other.then(|| seen.to_string()).into_iter().collect()
     }
 
@@ -246,7 +245,7 @@ impl StepContext<'_> {
         let user = &self.settings.user;
         let names = self.names_from_here(&record);
         pki::ensure_server(store, record.name(), record.address, user, &names)?;
-        if record.spec.host.is_some() {
+        if record.spec.is_host() {
             // Its key is its own.
             return Ok(());
         }
@@ -350,7 +349,7 @@ impl StepContext<'_> {
     async fn init_swarm(&self, node: &NodeName) -> Result<(), Error> {
         let machine = self.machine(node)?;
         let address = machine.record.address;
-        if machine.record.spec.host.is_none() {
+        if machine.record.spec.is_vm() {
             // A copy's engine has never stopped, while what answers at its port is still being started.
             let (shell, limit) =
                 (self.driver.shell(&machine), self.limit(Some(node), Duration::from_secs(20)));

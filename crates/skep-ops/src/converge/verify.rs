@@ -23,9 +23,8 @@ impl StepContext<'_> {
         through: &[NodeName],
     ) -> Result<(), Error> {
         let machines = self.cluster.dir().nodes()?.into_iter().filter_map(|(_, node)| node.ok());
-        let own = machines
-            .filter(|node| node.spec.host.is_none())
-            .find(|node| nodes.contains(node.name()));
+        let own =
+            machines.filter(|node| node.spec.is_vm()).find(|node| nodes.contains(node.name()));
         let Some(own) = own else {
             if verify == Verify::All {
                 let text = "the overlay network is not verified: that needs a virtual machine";
@@ -102,7 +101,7 @@ impl StepContext<'_> {
     /// Does so for who says nothing of it, with whichever machine's image.
     pub(super) async fn give_probe_image(&self, nodes: &[NodeName]) -> Result<String, Error> {
         let machines = self.cluster.dir().nodes()?.into_iter().filter_map(|(_, node)| node.ok());
-        let own = machines.filter(|node| node.spec.host.is_none());
+        let own = machines.filter(|node| node.spec.is_vm());
         let own = own.max_by_key(|node| nodes.contains(node.name()));
         let own = own.ok_or_else(|| Error::NoRecord("a virtual machine".to_owned()))?;
         self.give_image(own.name(), nodes, &|_| ()).await

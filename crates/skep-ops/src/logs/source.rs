@@ -109,7 +109,7 @@ async fn read_console(
     is_followed: bool,
 ) -> Result<Piece, Error> {
     let node = machine.record.name();
-    if machine.record.spec.host.is_some() {
+    if machine.record.spec.is_host() {
         return Err(Error::NoConsole(node.clone()));
     }
     let copy = machine.clone();

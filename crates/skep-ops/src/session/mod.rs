@@ -118,7 +118,7 @@ impl Session {
     /// Returns the address by which programs of this host reach a node.
     #[must_use]
     pub fn host_address(&self, node: &NodeRecord) -> Ipv4Addr {
-        if node.spec.host.is_some() {
+        if node.spec.is_host() {
             return node.address;
         }
         if let Some(userns) = self.userns() {

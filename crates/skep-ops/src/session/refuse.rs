@@ -123,7 +123,7 @@ impl Run<'_> {
         if !cut_off.is_empty() {
             return Err(Refusal::CutOff { cluster: spec.name.clone(), nodes: cut_off });
         }
-        if spec.nodes.iter().any(|node| node.host.is_some()) && spec.has_machines() {
+        if spec.nodes.iter().any(|node| node.is_host()) && spec.has_machines() {
             return Err(Refusal::HostsInUserns);
         }
         refuse_peers(spec)?;
@@ -143,7 +143,7 @@ impl Run<'_> {
         let origin = rotation::origin(cluster.dir().path());
         let owner = ssh::owner(spec.name.as_str(), &origin).unwrap_or_default();
         let new = spec.nodes.iter().filter(|node| !before.nodes.contains_key(&node.name));
-        let new: Vec<_> = new.filter_map(|node| Some((&node.name, node.host.as_ref()?))).collect();
+        let new: Vec<_> = new.filter_map(|node| Some((&node.name, node.host()?))).collect();
         let mut refused = Vec::new();
         for Checked { node, host, forbidden, warnings } in
             self.driver.hosts.check(&new, &owner).await

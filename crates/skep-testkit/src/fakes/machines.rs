@@ -85,7 +85,8 @@ impl Fork for FakeHost {
             return Err(Error::Unfit("it is forbidden".to_owned()));
         }
         // A copy of another shape's memory would not run.
-        assert_eq!(base(&machine.dir), Some(template(self, machine.record.spec.shape())));
+        let fitting = machine.record.spec.shape().map(|shape| template(self, shape));
+        assert_eq!(base(&machine.dir), fitting);
         self.start(machine, boot, say).await?;
         self.state().forked.insert(machine.dir.clone());
         Ok(())
@@ -150,7 +151,7 @@ impl Driver for FakeHost {
     }
 
     fn has_disk(&self, machine: &Machine) -> bool {
-        machine.record.spec.host.is_some() || disk(machine).exists()
+        machine.record.spec.is_host() || disk(machine).exists()
     }
 
     fn base(&self, machine: &Machine) -> Option<PathBuf> {

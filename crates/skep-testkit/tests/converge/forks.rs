@@ -67,8 +67,8 @@ async fn a_copy_that_works_is_not_booted_for_one_that_joins_later() {
 #[tokio::test]
 async fn each_node_is_a_copy_of_the_warm_machine_of_its_own_shape() {
     let mut spec = spec(1, 3);
-    spec.nodes[1].memory = Size::gib(2);
-    spec.nodes[3].memory = Size::gib(2);
+    skep_core::fixtures::shape(&mut spec.nodes[1]).memory = Size::gib(2);
+    skep_core::fixtures::shape(&mut spec.nodes[3]).memory = Size::gib(2);
     let host = host().await;
     // Two shapes are warmed up at the same time, or none would be there in the end.
     host.expect_templates_at_once(2);

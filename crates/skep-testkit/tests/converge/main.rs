@@ -15,8 +15,8 @@ use std::sync::{Mutex, OnceLock};
 
 use skep_core::event::Event;
 use skep_core::model::{
-    Access, Availability, ClusterSpec, HostSpec, HostnameSpec, NodeName, NodeSpec, RegistrySpec,
-    Role, Size, TrustedRegistry,
+    Access, Availability, ClusterSpec, HostSpec, HostnameSpec, NodeKind, NodeName, NodeSpec,
+    RegistrySpec, Role, TrustedRegistry,
 };
 use skep_core::observed::{MachineState, Member, Observed};
 use skep_core::plan::{
@@ -50,8 +50,7 @@ fn spec(managers: usize, workers: usize) -> ClusterSpec {
 fn with_a_host(managers: usize, workers: usize) -> ClusterSpec {
     let mut spec = spec(managers, workers);
     let node = spec.nodes.last_mut().expect("it has nodes");
-    (node.cpus, node.memory, node.disk) = (0, Size::mib(0), Size::mib(0));
-    node.host = Some(HostSpec {
+    node.kind = NodeKind::Host(HostSpec {
         address: Ipv4Addr::new(192, 0, 2, 7),
         user: "admin".into(),
         port: 22,
@@ -123,7 +122,7 @@ async fn assert_whole(host: &FakeHost, spec: &ClusterSpec, when: &str) {
     for node in &spec.nodes {
         let member = members.iter().find(|it| it.hostname == node.name.as_str()).expect(when);
         let mut labels = node.labels.clone();
-        if node.host.is_some() {
+        if node.is_host() {
             labels.insert(Member::NODE_LABEL.to_owned(), node.name.to_string());
         }
         assert_eq!((member.role, &member.labels, member.ready), (node.role, &labels, true));

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use skep_core::model::{ClusterName, NodeRecord, first_manager};
+use skep_core::model::{ClusterName, NodeKind, NodeRecord, first_manager};
 use skep_net::userns::UsernsNetwork;
 use skep_store::ClusterDir;
 use skep_store::pki::KNOWN_HOSTS;
@@ -75,9 +75,11 @@ struct Way {
 impl Way {
     fn to(cluster: &ClusterDir, node: &NodeRecord) -> Self {
         let dir = cluster.machine_dir(node.name());
-        let (user, port, key) = match &node.spec.host {
-            Some(host) => (host.user.clone(), host.port, host.key.clone().map(PathBuf::from)),
-            None => ("docker".to_owned(), 22, Some(dir.join("id_rsa"))),
+        let (user, port, key) = match &node.spec.kind {
+            NodeKind::Host(host) => {
+                (host.user.clone(), host.port, host.key.clone().map(PathBuf::from))
+            }
+            NodeKind::Vm(_) => ("docker".to_owned(), 22, Some(dir.join("id_rsa"))),
         };
         Self { dir, address: node.address, user, port, key }
     }
@@ -115,7 +117,7 @@ async fn find_running(
         return Ok((cluster, record));
     }
     let name = record.name();
-    if record.spec.host.is_some() {
+    if record.spec.is_host() {
         let address = record.address;
         return Err(CliError::failed(format!("{name} ({address}) does not respond")));
     }

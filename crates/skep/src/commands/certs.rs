@@ -144,7 +144,7 @@ async fn change(context: &Context, args: CertsChange, rotate: bool) -> Result<()
         Preview::of(dir.name(), &seen, &first).print(context, args.dry_run);
         return Ok(());
     }
-    let hosts = seen.nodes.values().filter(|node| node.record.spec.host.is_some());
+    let hosts = seen.nodes.values().filter(|node| node.record.spec.is_host());
     let hosts: Vec<_> = hosts.map(|node| node.record.name().as_str()).collect();
     if !hosts.is_empty() {
         let question = format!(

@@ -75,7 +75,7 @@ pub(super) async fn run(context: &Context, args: Down) -> Result<(), CliError> {
     let plan = |seen: &Observed| Ok(plan_down_parting(seen, parting));
     let result = run.change(&name, Look::Remains, OnFailure::GoOn, plan).await;
     let forget = format!("skep down {name} --force  # forgets unreachable hosts");
-    let has_hosts = seen.nodes.values().any(|node| node.record.spec.host.is_some());
+    let has_hosts = seen.nodes.values().any(|node| node.record.spec.is_host());
     result.map_err(|error: CliError| {
         let error = error.hint(format!("skep down {name}  # run it again once that is fixed"));
         if has_hosts { error.hint(forget) } else { error }

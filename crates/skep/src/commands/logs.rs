@@ -165,7 +165,7 @@ fn machines(
             }
         }
         records.sort_by_key(|record| record.index);
-        records.retain(|record| args.service.is_some() || record.spec.host.is_none());
+        records.retain(|record| args.service.is_some() || record.spec.is_vm());
     }
     let machine = |record: NodeRecord| Machine { dir: cluster.machine_dir(record.name()), record };
     let machines: Vec<_> = records.into_iter().map(machine).collect();

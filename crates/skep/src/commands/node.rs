@@ -7,7 +7,9 @@ pub use list::{NodeInspect, NodeList};
 
 use std::path::PathBuf;
 
-use skep_core::model::{Availability, HostSpec, NodeFilter, NodeName, NodeSpec, Role};
+use skep_core::model::{
+    Availability, HostSpec, NodeFilter, NodeKind, NodeName, NodeSpec, Role, Shape,
+};
 use skep_core::observed::Observed;
 use skep_core::plan::{
     Parting, Plan, StopMode, UpOptions, plan_parting, plan_pause, plan_resume, plan_start,
@@ -142,10 +144,11 @@ fn new_node(name: &NodeName, args: &NodeAdd) -> Result<NodeSpec, CliError> {
     Ok(NodeSpec {
         name: name.clone(),
         role,
-        host: None,
-        cpus: args.cpus.unwrap_or(DEFAULT_CPUS),
-        memory: args.memory.unwrap_or(DEFAULT_MEMORY),
-        disk: args.disk.unwrap_or(DEFAULT_DISK),
+        kind: NodeKind::Vm(Shape {
+            cpus: args.cpus.unwrap_or(DEFAULT_CPUS),
+            memory: args.memory.unwrap_or(DEFAULT_MEMORY),
+            disk: args.disk.unwrap_or(DEFAULT_DISK),
+        }),
         labels,
         availability: None,
     })

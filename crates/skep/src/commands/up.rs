@@ -84,7 +84,7 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         refuse_peers(&asked)?;
     }
     let has_machines = asked.has_machines()
-        || recorded.as_ref().is_some_and(|it| it.nodes.iter().any(|node| node.host.is_none()));
+        || recorded.as_ref().is_some_and(|it| it.nodes.iter().any(|node| node.is_vm()));
     if !args.dry_run.dry_run && has_machines {
         let image = recorded.map_or(asked.image, |record| record.image);
         super::doctor::require(context, &image).await?;

@@ -3,7 +3,9 @@
 //! Invariant: it is read back as the same specification.
 
 use serde_json::{Map, Value as Json, json};
-use skep_core::model::{ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeName, NodeSpec, Role};
+use skep_core::model::{
+    ClusterSpec, HostSpec, HostnameSpec, ImageSpec, NodeKind, NodeName, NodeSpec, Role, Shape,
+};
 
 use super::spec::{ANY, DRIVERS, SSH};
 use super::{ClusterFile, DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, StackEntry, VERSION};
@@ -61,12 +63,12 @@ pub fn document(spec: &ClusterSpec, file: Option<&ClusterFile>) -> Json {
 }
 
 fn node(node: &NodeSpec) -> Json {
-    let NodeSpec { name: _, role, cpus, memory, disk, labels, availability, host } = node;
-    let mut keys = match host {
-        None => {
+    let NodeSpec { name: _, role, kind, labels, availability } = node;
+    let mut keys = match kind {
+        NodeKind::Vm(Shape { cpus, memory, disk }) => {
             json!({"role": role, "cpus": cpus, "memory": memory, "disk": disk, "labels": labels})
         }
-        Some(HostSpec { address, user, port, key, install_url }) => {
+        NodeKind::Host(HostSpec { address, user, port, key, install_url }) => {
             let mut keys = json!({"role": role, "address": address, "user": user, "port": port, "labels": labels});
             insert(&mut keys, "key", key.as_ref());
             insert(&mut keys, "install_url", install_url.as_ref());

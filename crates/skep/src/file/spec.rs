@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use skep_core::model::{
     Access, ClusterName, ClusterSpec, HostSpec, HostnameSpec, ImageSet, ImageSpec, NameError,
-    NodeFilter, NodeName, NodeSpec, RegistrySpec, Role, Size,
+    NodeFilter, NodeKind, NodeName, NodeSpec, RegistrySpec, Role, Shape, Size,
 };
 
 use super::{ClusterFile, NodeEntry, RegistryEntry};
@@ -12,11 +12,11 @@ use crate::cli::Wanted;
 use crate::error::CliError;
 
 /// A node that says nothing of itself.
-pub const DEFAULT_CPUS: u32 = NodeSpec::DEFAULT_CPUS;
+pub const DEFAULT_CPUS: u32 = Shape::DEFAULT.cpus;
 /// As docker-machine's machines.
-pub const DEFAULT_MEMORY: Size = NodeSpec::DEFAULT_MEMORY;
+pub const DEFAULT_MEMORY: Size = Shape::DEFAULT.memory;
 /// As docker-machine's machines; what is not filled takes no room.
-pub const DEFAULT_DISK: Size = NodeSpec::DEFAULT_DISK;
+pub const DEFAULT_DISK: Size = Shape::DEFAULT.disk;
 
 /// The names under which docker-machine's users know virtual machines of their own host.
 pub(super) const DRIVERS: &[&str] = &["qemu", "kvm", "kvm2", "virtualbox"];
@@ -177,10 +177,11 @@ impl ClusterFile {
                 NodeSpec {
                     name: node,
                     role,
-                    host: None,
-                    cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
-                    memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
-                    disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
+                    kind: NodeKind::Vm(Shape {
+                        cpus: own.cpus.or(common.cpus).unwrap_or(DEFAULT_CPUS),
+                        memory: own.memory.or(common.memory).unwrap_or(DEFAULT_MEMORY),
+                        disk: own.disk.or(common.disk).unwrap_or(DEFAULT_DISK),
+                    }),
                     labels,
                     availability: own.availability,
                 }
@@ -255,17 +256,7 @@ pub fn host_node(
     labels: BTreeMap<String, String>,
     host: HostSpec,
 ) -> NodeSpec {
-    let none = Size::mib(0);
-    NodeSpec {
-        name,
-        role,
-        cpus: 0,
-        memory: none,
-        disk: none,
-        labels,
-        host: Some(host),
-        availability: None,
-    }
+    NodeSpec { name, role, kind: NodeKind::Host(host), labels, availability: None }
 }
 
 /// What stands for a node in `NAME@*`: any that is up.
@@ -321,7 +312,8 @@ mod tests {
             ..Wanted::default()
         };
         let node = &spec(&wanted).unwrap().nodes[1];
-        assert_eq!((node.memory, node.cpus), (Size::gib(2), 2));
+        let shape = Shape { cpus: 2, memory: Size::gib(2), ..Shape::DEFAULT };
+        assert_eq!(node.shape(), Some(shape));
         let wanted = Wanted { driver_args: Some("--kvm-network x".into()), ..Wanted::default() };
         assert!(spec(&wanted).unwrap_err().starts_with("--kvm-network is not understood"));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use serde_json::Value as Json;
-use skep_core::model::{NodeSpec, Role, Size};
+use skep_core::model::{NodeKind, NodeSpec, Role, Shape, Size};
 
 use super::tree::{Node, Value, parse_tree};
 use super::*;
@@ -237,13 +237,8 @@ fn the_bounds_are_those_of_the_specification() {
     let problems = |cpus: u32, memory: u64, disk: u64| {
         let mut spec = ClusterFile::default().spec("a".parse().unwrap());
         let node = &mut spec.nodes[0];
-        *node = NodeSpec {
-            cpus,
-            memory: Size::mib(memory),
-            disk: Size::mib(disk),
-            role: Role::Manager,
-            ..node.clone()
-        };
+        let shape = Shape { cpus, memory: Size::mib(memory), disk: Size::mib(disk) };
+        *node = NodeSpec { kind: NodeKind::Vm(shape), role: Role::Manager, ..node.clone() };
         let node = format!("{{cpus: {cpus}, memory: {memory}MiB, disk: {disk}MiB}}");
         let told = parse(&format!("node: {node}")).map_or_else(|text| text.lines().count(), |_| 0);
         assert_eq!(spec.problems().len(), told, "{node}");

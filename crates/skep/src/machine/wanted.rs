@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
-use skep_core::model::{NodeSpec, Role, Size};
+use skep_core::model::{NodeKind, NodeSpec, Role, Shape, Size};
 use skep_core::plan::{PlanError, UsualAddresses};
 
 use super::vm::VmSpec;
@@ -27,14 +27,15 @@ pub fn node_spec(wanted: &VmSpec) -> Result<NodeSpec, String> {
     Ok(NodeSpec {
         name: name.map_err(|error: skep_core::model::NameError| error.to_string())?,
         role: Role::Worker,
-        cpus: wanted.cpus.unwrap_or_else(all),
-        memory: Size::mib(wanted.memory),
-        disk: match wanted.disk {
-            USUAL_DISK => DEFAULT_DISK,
-            megabytes => Size::mib(megabytes.saturating_mul(1_000_000).div_ceil(1 << 20)),
-        },
+        kind: NodeKind::Vm(Shape {
+            cpus: wanted.cpus.unwrap_or_else(all),
+            memory: Size::mib(wanted.memory),
+            disk: match wanted.disk {
+                USUAL_DISK => DEFAULT_DISK,
+                megabytes => Size::mib(megabytes.saturating_mul(1_000_000).div_ceil(1 << 20)),
+            },
+        }),
         labels: Default::default(),
-        host: None,
         availability: None,
     })
 }
@@ -130,11 +131,12 @@ mod tests {
 
     #[test]
     fn sizes_are_at_least_what_is_asked_for() {
-        let spec = node_spec(&wanted()).unwrap();
-        assert_eq!((spec.cpus, spec.memory, spec.disk), (2, Size::gib(2), DEFAULT_DISK));
-        let spec = node_spec(&VmSpec { disk: 9000, cpus: None, ..wanted() }).unwrap();
-        assert_eq!(spec.disk, Size::mib(8584));
-        assert!(spec.disk.bytes() >= 9_000_000_000 && spec.cpus >= 1);
+        let shape = |wanted: &VmSpec| node_spec(wanted).unwrap().shape().unwrap();
+        let usual = Shape { cpus: 2, memory: Size::gib(2), disk: DEFAULT_DISK };
+        assert_eq!(shape(&wanted()), usual);
+        let large = shape(&VmSpec { disk: 9000, cpus: None, ..wanted() });
+        assert_eq!(large.disk, Size::mib(8584));
+        assert!(large.disk.bytes() >= 9_000_000_000 && large.cpus >= 1);
         assert!(node_spec(&VmSpec { name: "a..b".into(), ..wanted() }).is_err());
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Change, Kind, Mark, View};
-use crate::model::{Availability, NodeName, NodeSpec, Size};
+use crate::model::{Availability, NodeKind, NodeName, NodeSpec, Shape, Size};
 use crate::observed::{EngineState, MachineState, Member, ObservedNode};
 use crate::plan::NodeAction;
 
@@ -28,11 +28,11 @@ impl View<'_> {
             let removed = Change::of(Mark::Remove, Kind::Node, name.as_str());
             return vec![removed.from(match seen {
                 None => "its record cannot be read".to_owned(),
-                Some(node) if node.record.spec.host.is_some() => describe(&node.record.spec),
+                Some(node) if node.record.spec.is_host() => describe(&node.record.spec),
                 Some(node) => format!("{}, with all its data", describe(&node.record.spec)),
             })];
         }
-        let Some(node) = seen.filter(|node| node.disk || node.record.spec.host.is_some()) else {
+        let Some(node) = seen.filter(|node| node.disk || node.record.spec.is_host()) else {
             let spec = self.spec(name);
             let is_made = self.actions_of(name).next().is_some();
             let added = Change::of(Mark::Add, Kind::Node, name.as_str());
@@ -82,16 +82,14 @@ impl View<'_> {
         let name = node.record.name();
         let recorded = &node.record.spec;
         let wanted = self.spec(name).unwrap_or(recorded);
-        let size = |size: Size| Some(spaced(size));
+        let (before, after) = (recorded.shape(), wanted.shape());
+        let between = |kind, of: &dyn Fn(Shape) -> String| {
+            Change::between(kind, "", before.map(of), after.map(of))
+        };
         let mut changes = vec![
-            Change::between(
-                Kind::Cpus,
-                "",
-                Some(recorded.cpus.to_string()),
-                Some(wanted.cpus.to_string()),
-            ),
-            Change::between(Kind::Memory, "", size(recorded.memory), size(wanted.memory)),
-            Change::between(Kind::Disk, "", size(recorded.disk), size(wanted.disk)),
+            between(Kind::Cpus, &|shape| shape.cpus.to_string()),
+            between(Kind::Memory, &|shape| spaced(shape.memory)),
+            between(Kind::Disk, &|shape| spaced(shape.disk)),
         ];
         let configured = self.actions_of(name).find_map(|action| match action {
             NodeAction::ConfigureMember { role, availability, set, unset, .. } => {
@@ -181,13 +179,12 @@ fn labels_between(
 /// Returns what a node is, in a few words.
 fn describe(spec: &NodeSpec) -> String {
     let mut words = vec![spec.role.as_str().to_owned()];
-    match &spec.host {
-        Some(host) => words.push(format!("host {}", host.address)),
-        None => {
-            let cpus = if spec.cpus == 1 { "CPU" } else { "CPUs" };
-            words.push(format!("{} {cpus}", spec.cpus));
-            words.push(format!("{} memory", spaced(spec.memory)));
-            words.push(format!("{} disk", spaced(spec.disk)));
+    match &spec.kind {
+        NodeKind::Host(host) => words.push(format!("host {}", host.address)),
+        NodeKind::Vm(Shape { cpus, memory, disk }) => {
+            words.push(format!("{cpus} {}", if *cpus == 1 { "CPU" } else { "CPUs" }));
+            words.push(format!("{} memory", spaced(*memory)));
+            words.push(format!("{} disk", spaced(*disk)));
         }
     }
     words.extend(spec.availability.map(|it| format!("availability {}", it.as_str())));

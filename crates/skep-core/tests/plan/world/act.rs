@@ -166,7 +166,8 @@ impl World {
             }
             NodeAction::ConfigureEngine | NodeAction::UpgradeEngine => self.expect_running(name)?,
             NodeAction::CreateDisk { on } => {
-                let shape = self.node(name).record.spec.shape();
+                let shape =
+                    self.node(name).record.spec.shape().expect("hosts have no disk of ours");
                 let base = match on {
                     DiskBase::Image => self.image,
                     DiskBase::Template { images } if images.is_empty() => {
@@ -322,10 +323,10 @@ impl World {
             machine: MachineState::Stopped,
             session: false,
         };
-        let new = match record.spec.host {
+        let new = match record.spec.is_host() {
             // A host is there before it is recorded.
-            Some(_) => Node { machine: MachineState::Running, disk: Some(Disk::default()), ..new },
-            None => new,
+            true => Node { machine: MachineState::Running, disk: Some(Disk::default()), ..new },
+            false => new,
         };
         self.nodes.entry(record.name().clone()).or_insert(new).record = record.clone();
     }

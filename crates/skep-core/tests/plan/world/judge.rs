@@ -31,7 +31,7 @@ impl World {
             assert_eq!(control, wanted.role == Role::Manager, "{}", wanted.name);
             assert_eq!(member.voter, control, "{}", wanted.name);
             let mut labels = wanted.labels.clone();
-            if wanted.host.is_some() {
+            if wanted.is_host() {
                 labels.insert(Member::NODE_LABEL.to_owned(), wanted.name.to_string());
             }
             assert_eq!(member.labels, labels, "{}", wanted.name);

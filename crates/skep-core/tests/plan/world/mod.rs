@@ -104,7 +104,7 @@ pub struct Disk {
 impl Node {
     /// Tells whether it is a host that exists without us.
     pub fn is_host(&self) -> bool {
-        self.record.spec.host.is_some()
+        self.record.spec.is_host()
     }
 }
 

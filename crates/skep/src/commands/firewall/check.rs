@@ -33,9 +33,7 @@ pub(super) async fn run(context: &Context, args: FirewallCheck) -> Result<u8, Cl
     for (name, record) in cluster.nodes().context("cannot list nodes")? {
         let record = record.context(&name)?;
         let machine = Machine { dir: cluster.machine_dir(record.name()), record };
-        if machine.record.spec.host.is_none()
-            && driver.state(&machine).await != MachineState::Running
-        {
+        if machine.record.spec.is_vm() && driver.state(&machine).await != MachineState::Running {
             report.silent.push((name.to_string(), "it is not running".to_owned()));
         } else {
             let shell = driver.shell(&machine);
@@ -68,7 +66,7 @@ pub(super) async fn run(context: &Context, args: FirewallCheck) -> Result<u8, Cl
 
 /// Connects to what this host needs of a node: its ssh server and its engine; to all at once.
 fn from_here(machine: &Machine) -> Vec<JoinHandle<Path>> {
-    let ssh = machine.record.spec.host.as_ref().map_or(22, |host| host.port);
+    let ssh = machine.record.spec.host().map_or(22, |host| host.port);
     let connect = |port: u16| {
         let (address, to) = (machine.record.address.to_string(), machine.record.name().to_string());
         tokio::spawn(async move {

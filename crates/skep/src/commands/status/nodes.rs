@@ -1,7 +1,7 @@
 //! The nodes of a cluster as `skep status` and `skep node ls` show them.
 
 use serde_json::{Value, json};
-use skep_core::model::Role;
+use skep_core::model::{Role, Shape};
 use skep_core::observed::{EngineState, Member, Observed, ObservedNode};
 
 use crate::listing::{Column, Row};
@@ -24,9 +24,9 @@ impl Row for NodeRow {
         Column::new("ADDRESS", "Address", |it| it.node.record.address.to_string()),
         Column::wide("SUBNET", "Subnet", |it| it.subnet.clone()),
         Column::wide("MAC", "MAC", |it| it.node.record.mac.to_string()),
-        Column::wide("CPUS", "CPUs", |it| it.node.record.spec.cpus.to_string()),
-        Column::wide("MEMORY", "Memory", |it| format!("{:#}", it.node.record.spec.memory)),
-        Column::wide("DISK", "Disk", |it| format!("{:#}", it.node.record.spec.disk)),
+        Column::wide("CPUS", "CPUs", |it| it.size(|shape| shape.cpus.to_string())),
+        Column::wide("MEMORY", "Memory", |it| it.size(|shape| format!("{:#}", shape.memory))),
+        Column::wide("DISK", "Disk", |it| it.size(|shape| format!("{:#}", shape.disk))),
         Column::new("SWARM", "Swarm", |it| swarm(&it.node, it.member.as_ref()).to_owned()),
         Column::only_named("STATUS", "Status", NodeRow::status),
         Column::without_field("AVAILABILITY", |it| {
@@ -44,6 +44,11 @@ impl Row for NodeRow {
 
 /// What docker says of a node, in its words (`docker node ls --format`).
 impl NodeRow {
+    /// Returns a part of a virtual machine's size; nothing for a host, whose size is not known here.
+    fn size(&self, part: impl Fn(Shape) -> String) -> String {
+        self.node.record.spec.shape().map(part).unwrap_or_default()
+    }
+
     fn status(&self) -> String {
         let word = match &self.member {
             Some(member) if member.ready => "Ready",
@@ -126,6 +131,7 @@ fn swarm(node: &ObservedNode, member: Option<&Member>) -> &'static str {
 pub(in crate::commands) fn node_document(node: &ObservedNode, seen: &Observed) -> Value {
     let member = member(node, seen);
     let spec = &node.record.spec;
+    let size = spec.kind.written_shape();
     let problem = match &node.engine {
         EngineState::Unreachable(reason) => reason.as_str(),
         _ => "",
@@ -137,9 +143,9 @@ pub(in crate::commands) fn node_document(node: &ObservedNode, seen: &Observed) -
         "machine": node.machine,
         "address": node.record.address,
         "mac": node.record.mac,
-        "cpus": spec.cpus,
-        "memory": spec.memory,
-        "disk": spec.disk,
+        "cpus": size.cpus,
+        "memory": size.memory,
+        "disk": size.disk,
         "swarm": swarm(node, member),
         "availability": member.map(|member| member.availability.as_str()),
         "engine": node.engine.version(),

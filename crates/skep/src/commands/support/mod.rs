@@ -123,7 +123,7 @@ async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
         parts.push((format!("{name}/config.json"), end_of(&path.join("config.json"))));
         let Ok(record) = record else { continue };
         let machine = Machine { dir: path, record };
-        if machine.record.spec.host.is_none() {
+        if machine.record.spec.is_vm() {
             let text = console(&machine).map_or_else(|error| chain(&error), |text| tail(&text));
             parts.push((format!("{name}/console.log"), text));
             parts.push((format!("{name}/qemu.log"), end_of(&machine.dir.join("qemu.log"))));
@@ -135,7 +135,7 @@ async fn cluster(context: &Context, dir: &ClusterDir) -> Vec<(String, String)> {
 
 /// Returns the ends of a node's logs.
 async fn logs(run: &Run<'_>, name: &str, machine: &Machine) -> Vec<(String, String)> {
-    if machine.record.spec.host.is_some() {
+    if machine.record.spec.is_host() {
         let argv = ["journalctl", "-q", "-u", "docker.service", "-n", "2000", "--no-pager"];
         let shell = run.driver.shell(machine);
         let text = match shell.run(&argv, b"", PATIENCE).await {
