@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use skep_core::model::{EngineImages, Role};
+use skep_core::fixtures::{Swarm, Up};
+use skep_core::model::{Availability, EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
 use skep_docker::engine::{
@@ -66,9 +67,9 @@ fn membership(dir: &Path) -> Option<(String, String)> {
     text.split_once(' ').map(|(swarm, id)| (swarm.to_owned(), id.to_owned()))
 }
 
-/// Tells whether a member's machine runs.
-fn is_up(state: &State, id: &str) -> bool {
-    state.running.iter().any(|dir| membership(dir).is_some_and(|(_, own)| own == id))
+/// Returns the members whose machines run.
+fn up(state: &State) -> Up {
+    state.running.iter().filter_map(|dir| membership(dir)).map(|(_, id)| id).collect()
 }
 
 impl FakeEngine {
@@ -100,25 +101,26 @@ impl FakeEngine {
     ) -> Result<T, Error> {
         self.act(|state, dir| {
             let (swarm, id) = membership(dir).ok_or_else(|| refused("not in a swarm"))?;
-            let own = state.swarms[&swarm].iter().find(|member| member.id == id);
+            let own = state.swarms[&swarm].members.get(&id);
             if own.is_none_or(|own| own.role != Role::Manager) {
                 return Err(refused("not a manager"));
             }
-            let managers = || state.swarms[&swarm].iter().filter(|it| it.role == Role::Manager);
-            let up = managers().filter(|member| is_up(state, &member.id)).count();
-            if up * 2 <= managers().count() {
+            if !state.swarms[&swarm].has_quorum(&up(state)) {
                 return Err(refused("the swarm does not have a leader"));
             }
             effect(state, &swarm)
         })
     }
 
-    fn with_member(&self, id: &str, change: impl FnOnce(&mut Member)) -> Result<(), Error> {
+    /// As [`FakeEngine::decide`], of what changes the swarm and can be refused.
+    fn change(
+        &self,
+        effect: impl FnOnce(&mut Swarm, &Up) -> Result<(), String>,
+    ) -> Result<(), Error> {
         self.decide(|state, swarm| {
-            let members = state.swarms.get_mut(swarm).expect("it is there");
-            let member = members.iter_mut().find(|member| member.id == id);
-            change(member.ok_or_else(|| refused("no such node"))?);
-            Ok(())
+            let up = up(state);
+            let swarm = state.swarms.get_mut(swarm).expect("it is there");
+            effect(swarm, &up).map_err(|message| refused(&message))
         })
     }
 }
@@ -136,16 +138,7 @@ fn add_member(state: &mut State, swarm: &str, dir: &Path, role: Role) {
     let id = format!("member{}", state.made);
     std::fs::write(dir.join(MEMBERSHIP), format!("{swarm} {id}")).expect("a file");
     let hostname = dir.file_name().expect("a name").to_string_lossy().into_owned();
-    state.swarms.entry(swarm.to_owned()).or_default().push(Member {
-        id,
-        hostname,
-        role,
-        ready: true,
-        availability: "active".to_owned(),
-        leader: false,
-        reachable: true,
-        labels: BTreeMap::new(),
-    });
+    state.swarms.entry(swarm.to_owned()).or_default().enter(&id, &hostname, role);
 }
 
 #[async_trait]
@@ -167,7 +160,7 @@ impl Engine for FakeEngine {
             let Some((swarm, id)) = membership(dir) else {
                 return Ok(EngineState::Inactive { version });
             };
-            let own = state.swarms[&swarm].iter().find(|member| member.id == id);
+            let own = state.swarms[&swarm].members.get(&id);
             let control = own.is_some_and(|own| own.role == Role::Manager);
             Ok(EngineState::Member { version, id, control })
         })
@@ -183,8 +176,7 @@ impl Engine for FakeEngine {
     async fn recover_swarm(&self, _advertise: Ipv4Addr) -> Result<(), Error> {
         self.act(|state, dir| {
             let (swarm, id) = membership(dir).ok_or_else(|| refused("not in a swarm"))?;
-            let members = state.swarms.get_mut(&swarm).expect("it is there");
-            members.iter_mut().filter(|it| it.id != id).for_each(|it| it.role = Role::Worker);
+            state.swarms.get_mut(&swarm).expect("it is there").recover(&id);
             Ok(())
         })
     }
@@ -240,11 +232,7 @@ impl Engine for FakeEngine {
 
     async fn swarm(&self) -> Result<ObservedSwarm, Error> {
         self.decide(|state, swarm| {
-            let mut members = state.swarms[swarm].clone();
-            for member in &mut members {
-                member.ready = is_up(state, &member.id);
-                member.reachable = member.ready;
-            }
+            let members = state.swarms[swarm].tell(&up(state));
             Ok(ObservedSwarm { id: swarm.to_owned(), members, probed: false })
         })
     }
@@ -256,23 +244,19 @@ impl Engine for FakeEngine {
         set: &BTreeMap<String, String>,
         unset: &[String],
     ) -> Result<(), Error> {
-        self.with_member(id, |member| {
-            member.role = role;
-            member.labels.retain(|key, _| !unset.contains(key));
-            member.labels.extend(set.clone());
-        })
+        self.change(|swarm, up| swarm.configure(id, role, None, (set, unset), up))
     }
 
     async fn set_availability(&self, id: &str, availability: &str) -> Result<(), Error> {
-        self.with_member(id, |member| member.availability = availability.to_owned())
+        let availability = Availability::from_word(availability);
+        self.change(|swarm, up| {
+            let role = swarm.members.get(id).map_or(Role::Worker, |member| member.role);
+            swarm.configure(id, role, availability, (&BTreeMap::new(), &[]), up)
+        })
     }
 
     async fn forget_member(&self, id: &str, _force: bool) -> Result<(), Error> {
-        self.decide(|state, swarm| {
-            let members = state.swarms.get_mut(swarm).expect("it is there");
-            members.retain(|member| member.id != id);
-            Ok(())
-        })
+        self.change(|swarm, up| swarm.forget(id, up))
     }
 
     async fn running_tasks(&self, _id: &str) -> Result<usize, Error> {

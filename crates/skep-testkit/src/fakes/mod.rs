@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use skep_core::event::Event;
+use skep_core::fixtures::Swarm;
 use skep_core::model::{ClusterName, NetworkRecord, NodeName};
-use skep_core::observed::{Member, Observed};
+use skep_core::observed::Observed;
 use skep_core::plan::Plan;
 use skep_core::services::View;
 use skep_net::firewall::Table;
@@ -136,7 +137,7 @@ pub(crate) struct State {
     /// Directories of machines that are paused.
     pub paused: BTreeSet<PathBuf>,
     /// Swarms by their IDs.
-    pub swarms: BTreeMap<String, Vec<Member>>,
+    pub swarms: BTreeMap<String, Swarm>,
     /// What managers tell of services, look after look; the last is told again and again.
     pub views: VecDeque<View>,
     pub said: streams::Said,

@@ -1,6 +1,8 @@
 //! What each step does to the world.
 
-use skep_core::model::{Admits, EngineImages, ImageSet, NodeName, NodeRecord, Publication, Shape};
+use skep_core::model::{
+    Admits, EngineImages, ImageSet, NodeName, NodeRecord, Publication, Role, Shape,
+};
 use skep_core::observed::{Baked, ContextState, EngineState, MachineState};
 use skep_core::plan::{Action, ClusterAction, DiskBase, NodeAction, Step};
 
@@ -68,7 +70,8 @@ impl World {
             }
             ClusterAction::ForgetMember { id, through } => {
                 let swarm = self.ask(through)?;
-                self.forget(swarm, id)?;
+                let up = self.up(swarm);
+                self.swarms[swarm].forget(id, &up).map_err(Fault::Failed)?;
             }
             ClusterAction::AwaitReady { nodes, through } => self.await_ready(nodes, through)?,
             ClusterAction::StartProbe { through, .. } => {
@@ -280,27 +283,22 @@ impl World {
                     return failed("it is no member");
                 };
                 let swarm = self.ask(through)?;
-                if !self.swarms[swarm].members.contains_key(&id) {
-                    return failed("the swarm does not know it");
-                }
-                self.set_role(swarm, &id, *role).map_err(Fault::Failed)?;
-                let member = self.swarms[swarm].members.get_mut(&id).expect("it was just there");
-                member.labels.retain(|key, _| !unset.contains(key));
-                member.labels.extend(set.clone());
-                if let Some(availability) = availability {
-                    member.availability = *availability;
-                }
+                let up = self.up(swarm);
+                self.swarms[swarm]
+                    .configure(&id, *role, *availability, (set, unset), &up)
+                    .map_err(Fault::Failed)?;
             }
             NodeAction::LeaveSwarm { through, .. } if through.is_empty() => self.leave(name),
             NodeAction::LeaveSwarm { id, through } => {
                 let swarm = self.ask(through)?;
                 if self.swarms[swarm].members.contains_key(id) {
-                    self.set_role(swarm, id, skep_core::model::Role::Worker)
-                        .map_err(Fault::Failed)?;
+                    let up = self.up(swarm);
+                    self.swarms[swarm].set_role(id, Role::Worker, &up).map_err(Fault::Failed)?;
                     if self.is_up(swarm, id) {
                         self.leave(name);
                     }
-                    self.forget(swarm, id)?;
+                    let up = self.up(swarm);
+                    self.swarms[swarm].forget(id, &up).map_err(Fault::Failed)?;
                 }
             }
             other => panic!("`{other}` has a node"),
@@ -391,13 +389,5 @@ impl World {
         if let Some(disk) = &mut node.disk {
             disk.membership = None;
         }
-    }
-
-    fn forget(&mut self, swarm: usize, id: &str) -> Result<(), Fault> {
-        if self.swarms[swarm].members.contains_key(id) {
-            self.set_role(swarm, id, skep_core::model::Role::Worker).map_err(Fault::Failed)?;
-            self.swarms[swarm].members.remove(id);
-        }
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use skep_core::model::{ClusterRecord, NodeName, Role};
 use skep_core::observed::{
-    EngineState, Leftover, MachineState, Member, Observed, ObservedNode, ObservedSwarm,
+    EngineState, Leftover, MachineState, Observed, ObservedNode, ObservedSwarm,
 };
 
 use super::{Node, Part, World};
@@ -76,27 +76,8 @@ impl World {
     fn see_swarm(&self) -> Option<ObservedSwarm> {
         let manager = self.nodes.keys().find(|name| self.manager_of(name).is_some())?;
         let index = self.manager_of(manager)?;
-        let swarm = &self.swarms[index];
-        let leader = self.nodes.values().find_map(|node| {
-            let (at, id) = node.disk.as_ref()?.membership.as_ref()?;
-            let leads = *at == index && self.is_up(*at, id) && swarm.members.get(id)?.voter;
-            leads.then(|| id.clone())
-        });
-        let members = swarm.members.iter().map(|(id, member)| Member {
-            id: id.clone(),
-            hostname: member.hostname.clone(),
-            role: member.role,
-            ready: self.is_up(index, id),
-            availability: member.availability.as_str().to_owned(),
-            leader: leader.as_ref() == Some(id),
-            reachable: member.voter && self.is_up(index, id),
-            labels: member.labels.clone(),
-        });
-        Some(ObservedSwarm {
-            id: format!("swarm{index}"),
-            members: members.collect(),
-            probed: self.probed,
-        })
+        let members = self.swarms[index].tell(&self.up(index));
+        Some(ObservedSwarm { id: format!("swarm{index}"), members, probed: self.probed })
     }
 
     /// Returns the swarm that the node can speak for: it answers, as a manager, with a majority.

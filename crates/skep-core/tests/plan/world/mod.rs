@@ -14,12 +14,12 @@ mod undone;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use skep_core::fixtures::Swarm;
 use skep_core::model::{Admits, ClusterRecord, EngineImages, NodeName, NodeRecord, Shape};
 use skep_core::observed::{Baked, ContextState, HostFacts, HostsEntry, MachineState};
 
 pub use act::Fault;
 pub use damage::Damage;
-use swarm::Swarm;
 
 /// The host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,33 +1,10 @@
-//! Swarms: who belongs to one, and when its managers can decide.
+//! Which machines are in which swarm, and whether its managers can decide.
 
-use std::collections::BTreeMap;
-
-use skep_core::model::{Availability, NodeName, Role};
+use skep_core::fixtures::{Swarm, Up};
+use skep_core::model::{NodeName, Role};
 use skep_core::observed::MachineState;
 
 use super::{Fault, Node, World};
-
-/// A swarm, as its managers' disks hold it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swarm {
-    /// Its members by ID.
-    pub members: BTreeMap<String, SwarmMember>,
-}
-
-/// An entry of a swarm.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SwarmMember {
-    /// The engine's host name.
-    pub hostname: String,
-    /// The part that it is asked to play.
-    pub role: Role,
-    /// Whether it counts for the majority.
-    pub voter: bool,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Whether it takes tasks.
-    pub availability: Availability,
-}
 
 impl World {
     fn holder(&self, swarm: usize, id: &str) -> Option<&Node> {
@@ -43,24 +20,22 @@ impl World {
         self.bridge_works() && self.holder(swarm, id).is_some_and(runs)
     }
 
+    /// Returns whose engines run and reach each other.
+    pub fn up(&self, swarm: usize) -> Up {
+        let ids = self.swarms[swarm].members.keys();
+        ids.filter(|id| self.is_up(swarm, id)).cloned().collect()
+    }
+
     /// Tells whether a majority of the swarm's managers runs.
     pub fn has_quorum(&self, swarm: usize) -> bool {
-        self.is_majority(swarm, None, |id| self.is_up(swarm, id))
+        self.swarms[swarm].has_quorum(&self.up(swarm))
     }
 
     /// Tells whether the disks of a majority of the swarm's managers are there.
     pub fn survives(&self, swarm: usize) -> bool {
-        self.is_majority(swarm, None, |id| self.holder(swarm, id).is_some())
-    }
-
-    fn is_majority(&self, swarm: usize, without: Option<&str>, up: impl Fn(&str) -> bool) -> bool {
-        let voters: Vec<_> = self.swarms[swarm]
-            .members
-            .iter()
-            .filter(|(id, member)| member.voter && Some(id.as_str()) != without)
-            .map(|(id, _)| up(id))
-            .collect();
-        voters.iter().filter(|up| **up).count() * 2 > voters.len()
+        let ids = self.swarms[swarm].members.keys();
+        let there = ids.filter(|id| self.holder(swarm, id).is_some()).cloned().collect();
+        self.swarms[swarm].has_quorum(&there)
     }
 
     /// Lets every engine that runs find its swarm, if there is a majority to find.
@@ -86,10 +61,8 @@ impl World {
     }
 
     pub(super) fn enter(&mut self, swarm: usize, name: &NodeName, role: Role) {
-        let id = self.list(swarm, name, role);
-        if let Some(member) = self.swarms[swarm].members.get_mut(&id) {
-            member.voter = role == Role::Manager;
-        }
+        let id = self.next_id();
+        self.swarms[swarm].enter(&id, name.as_str(), role);
         let node = self.node_mut(name);
         node.session = true;
         node.disk.as_mut().expect("it runs").membership = Some((swarm, id));
@@ -97,13 +70,13 @@ impl World {
 
     /// Enters a node into the swarm's list; it has no vote yet.
     pub(super) fn list(&mut self, swarm: usize, name: &NodeName, role: Role) -> String {
-        let id = format!("id{}", self.next());
-        let hostname = name.as_str().to_owned();
-        let labels = BTreeMap::new();
-        let availability = Availability::Active;
-        let member = SwarmMember { hostname, role, voter: false, labels, availability };
-        self.swarms[swarm].members.insert(id.clone(), member);
+        let id = self.next_id();
+        self.swarms[swarm].list(&id, name.as_str(), role);
         id
+    }
+
+    fn next_id(&mut self) -> String {
+        format!("id{}", self.next())
     }
 
     /// Makes a manager the only one of its swarm.
@@ -112,25 +85,7 @@ impl World {
         let Some((swarm, id)) = membership else {
             return Err(Fault::Failed("it is no member".to_owned()));
         };
-        for (other, member) in &mut self.swarms[swarm].members {
-            if *other != id {
-                (member.voter, member.role) = (false, Role::Worker);
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives an entry another role, as far as Docker lets it.
-    pub(super) fn set_role(&mut self, swarm: usize, id: &str, role: Role) -> Result<(), String> {
-        let voter = self.swarms[swarm].members[id].voter;
-        let alone = || !self.is_majority(swarm, Some(id), |other| self.is_up(swarm, other));
-        if role == Role::Worker && voter && alone() {
-            return Err(format!("without {id} the managers would be no majority"));
-        }
-        let up = self.is_up(swarm, id);
-        let member = self.swarms[swarm].members.get_mut(id).expect("it was just there");
-        member.role = role;
-        member.voter = role == Role::Manager && (voter || up);
+        self.swarms[swarm].recover(&id);
         Ok(())
     }
 }

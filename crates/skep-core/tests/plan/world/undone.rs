@@ -40,9 +40,9 @@ impl World {
             }
             // The node has left, and its entry is still there.
             Action::Node(name, NodeAction::LeaveSwarm { id, through }) => {
-                if let Ok(swarm) = self.ask(through)
-                    && self.swarms[swarm].members.contains_key(id)
-                    && self.set_role(swarm, id, Role::Worker).is_ok()
+                let Ok(swarm) = self.ask(through) else { return self.settle() };
+                let up = self.up(swarm);
+                if self.swarms[swarm].set_role(id, Role::Worker, &up).is_ok()
                     && self.node(name).machine == MachineState::Running
                 {
                     self.leave(name);
