@@ -75,6 +75,9 @@ pub enum Error {
         /// The console's last lines.
         console: String,
     },
+    /// The guest's kernel panicked before its agent answered.
+    #[error("the guest's kernel panicked{}", said(.0))]
+    Panicked(String),
     /// The guest was given up before its agent answered, and does not go on by itself.
     #[error("the guest stopped: {} (QEMU's state is {state}){}", qemu::stop_reason(.state), said(.last_words))]
     Stopped {

@@ -165,6 +165,10 @@ fn hints(failure: &Failure) -> Vec<String> {
         E::Driver(skep_driver::Error::NoGuest { limit_s, .. }) => {
             vec![longer(Duration::from_secs(*limit_s))]
         }
+        E::Driver(skep_driver::Error::Panicked(_)) => {
+            let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
+            vec![format!("skep logs {node}  # its whole console"), "skep doctor".to_owned()]
+        }
         E::Driver(skep_driver::Error::Disk { .. }) => {
             let node = failure.node.as_ref().map_or("NODE", |node| node.as_str());
             vec![

@@ -34,6 +34,9 @@ const ANSWER: u64 = RING as u64 * 2;
 /// How long the monitor may be silent. QEMU's main loop answers whatever the guest does, in a moment.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// What Linux says last (kernel/panic.c).
+const PANIC: &[u8] = b"Kernel panic - not syncing";
+
 /// How soon the ring is looked at again while a guest is waited for.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -42,26 +45,37 @@ pub(super) fn chardev() -> String {
     format!("ringbuf,id={CONSOLE},size={RING}")
 }
 
-/// Takes over what the console of a machine in this directory has said since the last time.
-pub(super) fn take_over(dir: &Path) {
+/// Takes over what the console of a machine in this directory has said since the last time. Tells whether the guest's
+/// kernel has panicked.
+pub(super) fn take_over(dir: &Path) -> bool {
     // Whatever is wrong, there are no words to tell it from: the machine may have ended.
     if let Ok(mut stream) = connect(dir)
         && let Ok(text) = said(&mut stream)
         && !text.is_empty()
     {
         // Nobody else is served by this monitor until the stream is dropped, so nobody else writes.
-        let _ = keep(&Files::in_dir(dir).console(), &text);
+        return keep(&Files::in_dir(dir).console(), &text).unwrap_or_default();
     }
+    false
 }
 
 /// Takes over again and again, without an end.
 pub(super) async fn listen(dir: &Path) -> std::convert::Infallible {
     loop {
+        await_panic(dir).await;
+    }
+}
+
+/// Takes over again and again until the guest's kernel panics: then nothing more is to be expected of it.
+pub(super) async fn await_panic(dir: &Path) {
+    loop {
         // wait: a ring does not announce that something was written to it.
         tokio::time::sleep(AGAIN).await;
         let dir = dir.to_owned();
         // A monitor that is silent takes its patience from a thread that nothing else waits for.
-        let _ = tokio::task::spawn_blocking(move || take_over(&dir)).await;
+        if tokio::task::spawn_blocking(move || take_over(&dir)).await.unwrap_or_default() {
+            return;
+        }
     }
 }
 
@@ -123,20 +137,26 @@ fn answer(stream: &mut BufReader<UnixStream>, key: &str) -> std::io::Result<Valu
     }
 }
 
-/// Adds to what is kept, whose oldest part goes if it is too much.
-fn keep(file: &Path, text: &[u8]) -> Result<(), FileError> {
+/// Adds to what is kept, whose oldest part goes if it is too much. Tells whether a panic is in what was added, or begins
+/// just before it.
+fn keep(file: &Path, text: &[u8]) -> Result<bool, FileError> {
     let mut all = read_own(file).unwrap_or_default();
     if text.len() == RING {
         all.extend_from_slice(b"\n[skep: more was said here than is kept]\n");
     }
     all.extend_from_slice(text);
+    let new = all.len().saturating_sub(text.len() + PANIC.len() - 1);
+    let panicked = all[new..].windows(PANIC.len()).any(|words| words == PANIC);
     all.drain(..all.len().saturating_sub(KEPT));
-    write_atomic(file, 0o600, &all)
+    write_atomic(file, 0o600, &all)?;
+    Ok(panicked)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qemu::args::{MONITOR, SECOND_MONITOR};
+    use crate::qemu::qmp::fake::FakeMonitor;
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixListener;
 
@@ -172,6 +192,32 @@ mod tests {
         // The machine is gone; its words are not.
         assert_eq!(read(dir.path()).unwrap(), b"one\ntwo\x1b[31m\n");
         assert_eq!(last_lines(dir.path()), "one\ntwo[31m");
+    }
+
+    #[test]
+    fn a_panic_is_noticed_once_though_it_comes_in_pieces() {
+        let dir = tempfile::tempdir().unwrap();
+        let said =
+            ["[ 0.1] Kernel pan", "ic - not syncing: VFS: Unable to mount root fs\n", "more\n"];
+        let panicked = said.map(|text| {
+            let monitor = monitor(dir.path(), Some(text.into()));
+            let panicked = take_over(dir.path());
+            monitor.join().unwrap();
+            panicked
+        });
+        assert_eq!(panicked, [false, true, false]);
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_kernel_panics_is_waited_for_no_longer() {
+        let dir = tempfile::tempdir().unwrap();
+        let words = "Kernel panic - not syncing: No working init found.\n";
+        let monitor = monitor(dir.path(), Some(words.into()));
+        FakeMonitor::saying("running").serve(dir.path(), &[MONITOR, SECOND_MONITOR]);
+        let limit = Duration::from_secs(600);
+        let error = crate::qemu::launch::await_guest(dir.path(), limit).await.unwrap_err();
+        assert!(matches!(&error, crate::Error::Panicked(said) if said.contains("No working init")));
+        monitor.join().unwrap();
     }
 
     #[test]

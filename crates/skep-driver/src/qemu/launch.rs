@@ -270,12 +270,12 @@ pub(super) async fn await_guest(dir: &Path, limit: Duration) -> Result<(), Error
             state = power::stopped(dir) => {
                 Err(Error::Stopped { state, last_words: last_words(&files) })
             }
-            never = console::listen(dir) => match never {},
+            () = console::await_panic(dir) => Err(Error::Panicked(console::last_lines(dir))),
         }
     };
     match timeout(limit, up).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error @ Error::Stopped { .. })) => Err(error),
+        Ok(Err(error @ (Error::Stopped { .. } | Error::Panicked(_)))) => Err(error),
         Ok(Err(_)) if process(dir).is_none() => Err(Error::Died(last_words(&files))),
         Ok(Err(error)) => Err(error),
         Err(_) => {

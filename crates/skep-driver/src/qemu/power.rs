@@ -162,6 +162,7 @@ pub(super) async fn stop(machine: &Machine, limit: Duration) -> Result<bool, Err
     }
     let ended = tokio::select! {
         ended = await_end(process, deadline) => ended,
+        // What looks like a panic may be a container's words: a guest that shuts down has all the time it was given.
         never = console::listen(&machine.dir) => match never {},
     };
     if ended {
