@@ -18,4 +18,3 @@ pub mod privileged_helper;
 pub(crate) mod redact;
 pub mod render;
 pub mod rights;
-pub mod template;

@@ -6,7 +6,7 @@ use super::{Row, field_names, fields};
 use crate::error::CliError;
 use crate::render::shown::one_line;
 use crate::render::tabwriter::{COLUMNS, align};
-use crate::template::{Function, Struct, Template, Value};
+use gotemplate::{Function, Struct, Template, Value};
 
 /// The functions beside those of Go's text/template; docker has them too.
 const FUNCTIONS: [(&str, Function); 3] = [

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use super::quote::go_quote;
+use gotemplate::go_quote;
 
 /// What an option takes, with its default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -230,7 +230,7 @@ async fn check_before(
     }
     let key = ssh_key(machine);
     if !key.is_empty() && !Path::new(&key).exists() {
-        let text = format!("SSH key does not exist: {}", super::quote::go_quote(&key));
+        let text = format!("SSH key does not exist: {}", gotemplate::go_quote(&key));
         return Err(Failure::pre_create(&text));
     }
     Ok(Vec::new())

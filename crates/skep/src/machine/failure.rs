@@ -20,7 +20,7 @@ impl Failure {
 
     /// Creates a failure of the check before a machine is made.
     pub fn pre_create(cause: &str) -> Self {
-        let cause = super::quote::go_quote(cause);
+        let cause = gotemplate::go_quote(cause);
         Self { code: PRE_CREATE, text: format!("Error with pre-create check: {cause}") }
     }
 }

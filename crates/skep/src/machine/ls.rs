@@ -11,8 +11,8 @@ use super::failure::Failure;
 use super::filter::Filters;
 use super::row::{Row, look};
 use crate::render::tabwriter::{TABLE, align};
-use crate::template::{Template, Value};
 use crate::{out, outln};
+use gotemplate::{Template, Value};
 
 const DEFAULT_FORMAT: &str = "table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\
     \t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}\t{{ .Error}}";

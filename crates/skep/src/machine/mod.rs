@@ -28,7 +28,6 @@ mod ls;
 pub mod machines;
 pub mod options;
 mod power;
-pub mod quote;
 mod rm;
 pub mod row;
 pub mod say;
@@ -131,7 +130,7 @@ fn wants_debug(line: &[String]) -> Result<bool, Failure> {
         Failure::new(format!(
             "Error parsing boolean value from MACHINE_DEBUG: strconv.ParseBool: parsing {}: \
              invalid syntax",
-            quote::go_quote(&value)
+            gotemplate::go_quote(&value)
         ))
     })
 }

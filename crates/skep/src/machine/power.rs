@@ -11,10 +11,10 @@ use super::create::bootstrap;
 use super::driver::{Kind, Machine, State};
 use super::failure::Failure;
 use super::hosts;
-use super::quote::go_quote;
 use super::say::Say;
 use super::show::finish;
 use super::ssh::base_args;
+use gotemplate::go_quote;
 
 /// How often it is looked whether what is waited for is there.
 const TRIES: u32 = 60;

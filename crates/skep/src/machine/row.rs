@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::call::variable;
 use super::connect::{engine_version, swarm_url};
 use super::driver::{Machine, NOT_RUNNING, State};
-use crate::template::{Struct, Value};
+use gotemplate::{Struct, Value};
 
 /// A machine as it is listed.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use super::failure::Failure;
 use super::help::VERSION;
 use crate::render::shown::document;
 use crate::render::write_exact;
-use crate::template::{Function, Template, Value};
 use crate::{out, outln};
+use gotemplate::{Function, Template, Value};
 
 /// The functions that a template of `inspect` has beside the built-in ones.
 const FUNCTIONS: [(&str, Function); 2] = [

@@ -13,8 +13,8 @@ use super::call::Call;
 use super::driver::{Kind, Login, Machine, State};
 use super::failure::Failure;
 use super::hosts;
-use super::quote::go_quote;
 use crate::out;
+use gotemplate::go_quote;
 
 /// The options that lead to a new machine every time.
 const TRUSTING: [&str; 6] = [

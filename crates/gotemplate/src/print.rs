@@ -1,7 +1,7 @@
 //! How values are printed: Go's fmt.
 
+use super::quote::go_quote;
 use super::value::Value;
-use crate::machine::quote::go_quote;
 
 /// Returns a value as an action prints it.
 pub(super) fn print(value: &Value) -> String {
@@ -162,7 +162,7 @@ impl Spec {
                 let letter = u32::try_from(*number).ok().and_then(char::from_u32);
                 letter.unwrap_or('\u{fffd}').to_string()
             }
-            ('x', Value::Text(text)) => skep_sys::hex(text.as_bytes()),
+            ('x', Value::Text(text)) => text.bytes().map(|byte| format!("{byte:02x}")).collect(),
             ('f' | 'F', Value::Float(number)) => {
                 signed(format!("{number:.*}", self.precision.unwrap_or(6)))
             }

@@ -1,6 +1,6 @@
 //! Taking a template's text apart into tokens, with the rules of Go's text/template/parse.
 
-use crate::machine::quote::go_quote;
+use super::quote::go_quote;
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
