@@ -155,6 +155,12 @@ fn hints(failure: &Failure) -> Vec<String> {
         E::Image(image::Error::Missing(_) | image::Error::NoOwners(_))
         | E::Network(network::Error::NoHelper(_)) => vec!["skep doctor".to_owned()],
         E::Network(network::Error::OtherHelper(_)) => vec![setup::remedy()],
+        E::Image(image::Error::Lacks { elsewhere, .. }) => match elsewhere.last() {
+            Some(suite) => vec![format!("run the same command with --suite {suite}")],
+            None => vec![
+                "correct the names of the packages, or add an apt source that has them".to_owned(),
+            ],
+        },
         E::Image(image::Error::NoSpace { .. }) => vec!["skep cache prune".to_owned()],
         E::Pki(error) => out_of_time(error),
         E::Clock { node, .. } => vec![

@@ -7,8 +7,8 @@ use skep_core::model::ImageSpec;
 use skep_guest::PROGRAMS;
 use skep_sys::{Cmd, CmdError, FileError, checksum, shell_quoted, write_atomic};
 
-use super::recipe::{EXCLUDED, GUEST_FILES, PACKAGES};
-use super::{Error, Manifest, Progress, cache::FORMAT, probe_image};
+use super::recipe::{EXCLUDED, GUEST_FILES};
+use super::{Error, Manifest, Progress, cache::FORMAT, packages, probe_image};
 
 /// What a build takes at its peak: the tree, and the disk made of it.
 const ROOM_MIB: u64 = 2560;
@@ -29,8 +29,10 @@ pub(super) async fn build(
     write_guest_files(&files)?;
     let tree = dir.join("tree");
 
+    progress("looking for the packages");
+    let packages = packages::choose(spec, dir).await?;
     progress("installing packages");
-    install(spec, &tree, progress).await?;
+    install(spec, &packages, &tree, progress).await?;
     progress("making it a node");
     // The files' modes are the guest's: whoever builds it may have any umask.
     let finish = Cmd::new("sh").args(["-c", r#"umask 022; exec sh "$@""#, "sh"]);
@@ -71,9 +73,12 @@ fn write_guest_files(dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Result<(), Error> {
-    let packages: Vec<&str> =
-        PACKAGES.iter().copied().chain(spec.packages.iter().map(String::as_str)).collect();
+async fn install(
+    spec: &ImageSpec,
+    packages: &[String],
+    tree: &Path,
+    progress: Progress<'_>,
+) -> Result<(), Error> {
     // What it keeps while it runs goes with the build, however that ends.
     let scratch = tree.with_file_name("scratch");
     std::fs::create_dir(&scratch).map_err(|source| FileError::new("make", &scratch, source))?;
@@ -107,7 +112,7 @@ async fn install(spec: &ImageSpec, tree: &Path, progress: Progress<'_>) -> Resul
 }
 
 /// Returns the further apt sources, each with the key that signs it (sources.list(5)).
-fn extra_sources(spec: &ImageSpec) -> String {
+pub(super) fn extra_sources(spec: &ImageSpec) -> String {
     let mut text = String::new();
     for source in &spec.sources {
         let line = match (&source.key, source.line.trim().strip_prefix("deb ")) {

@@ -12,6 +12,7 @@
 
 mod build;
 mod cache;
+mod packages;
 pub mod probe_image;
 mod recipe;
 mod verified;
@@ -39,6 +40,16 @@ pub enum Error {
     /// A program of the build is missing.
     #[error("{0} is needed to build the image and is not installed")]
     Missing(String),
+    /// A suite does not have what the image is made from.
+    #[error("{suite} has no package {}{}", .missing.join(", "), found_in(.elsewhere))]
+    Lacks {
+        /// The suite.
+        suite: String,
+        /// The packages.
+        missing: Vec<String>,
+        /// The suites that have all of them.
+        elsewhere: Vec<String>,
+    },
     /// The build needs root, or a namespace in which files can have many owners.
     #[error("building the image needs root or user namespaces")]
     NoOwners(#[source] CmdError),
@@ -61,6 +72,13 @@ pub enum Error {
     /// The lock could not be had.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+fn found_in(suites: &[String]) -> String {
+    match suites.is_empty() {
+        true => String::new(),
+        false => format!("; it is in {}", suites.join(" and ")),
+    }
 }
 
 /// An image in the cache.

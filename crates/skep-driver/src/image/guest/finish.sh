@@ -76,15 +76,28 @@ cp "$tree/boot/vmlinuz-$kernel" "$out/kernel"
 cp "$tree/usr/bin/busybox" "$out/busybox"
 cp "$tree/usr/bin/docker" "$out/docker"
 
-# The initial RAM disk: busybox, the one module between the kernel and the root disk, and programs for emulated guests.
+# The initial RAM disk: busybox, modules, and programs for emulated guests.
 initrd=$out/initrd.tree
 mkdir -p "$initrd/bin" "$initrd/dev" "$initrd/proc" "$initrd/root" "$initrd/modules" "$initrd/emulated"
 cp "$out/busybox" "$initrd/bin/busybox"
 install -m 755 "$files/initrd-init.sh" "$initrd/init"
 # Programs that only an emulated guest uses. They are not on the disk, so that under KVM a node has no trace of them.
 install -m 755 "$files/sealed" "$files/runtime" "$initrd/emulated/"
-xz -dc "$tree/lib/modules/$kernel/kernel/drivers/block/virtio_blk.ko.xz" \
-	>"$initrd/modules/00-virtio_blk.ko"
+# The modules between the kernel and the root disk, each after those that it needs. Suites differ in what their kernel has
+# built in, which is not listed as a file here, and in how they pack modules.
+for name in virtio_pci virtio_blk ext4; do
+	chroot "$tree" modprobe --show-depends --set-version "$kernel" "$name"
+done | sed -n 's/^insmod //p' | awk '!seen[$1]++ { print $1 }' | {
+	count=10
+	while read -r module; do
+		base=${module##*/}
+		case $module in
+		*.xz) xz -dc "$tree$module" ;;
+		*) cat "$tree$module" ;;
+		esac >"$initrd/modules/$count-${base%%.*}.ko"
+		count=$((count + 1))
+	done
+}
 (cd "$initrd" && find . | LC_ALL=C sort | "$out/busybox" cpio -o -H newc >"$out/initrd" 2>/dev/null)
 rm -rf "$initrd"
 

@@ -44,7 +44,7 @@ if [ -n "$emulated" ] && mount -t debugfs debug /sys/kernel/debug; then
 fi
 
 # What the engine, the swarm's overlay networks and its routing mesh need of the kernel.
-modprobe -a virtio_net virtio_rng overlay bridge br_netfilter veth vxlan nf_conntrack nf_nat \
+modprobe -a virtio_net virtio_console virtio_rng overlay bridge br_netfilter veth vxlan nf_conntrack nf_nat \
 	nf_tables nft_compat nft_chain_nat xt_conntrack xt_MASQUERADE xt_addrtype xt_nat xt_mark \
 	xt_ipvs ip_vs ip_vs_rr iptable_nat iptable_filter 2>/dev/null
 
