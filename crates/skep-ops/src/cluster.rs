@@ -90,7 +90,9 @@ impl Cluster {
     ) -> Result<(), Error> {
         let (run, dir) = (self.run(), self.dir());
         let docker = DockerCommand::of(&self.session, &dir).await?;
+        let locked = run.lock_stack(&dir, name).await?;
         docker.deploy(&run, name, ["-c".into(), compose_file.as_os_str().to_owned()]).await?;
+        drop(locked);
         let ending = run.watch_stack(&dir, name, limit).await?;
         let wrong = ending.outcome.services.iter().filter(|it| it.standing != Standing::Converged);
         let problems: Vec<_> = wrong.map(|it| format!("{}: {it}", it.name)).collect();

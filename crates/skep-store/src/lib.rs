@@ -33,6 +33,7 @@ mod owner;
 pub mod pki;
 mod private;
 mod registry;
+mod stacks;
 mod unknown;
 
 use std::path::{Path, PathBuf};
@@ -247,6 +248,24 @@ impl ClusterDir {
         let lock = Lock::take(&path, on_wait).await?;
         self.sweep();
         Ok(LockedCluster { dir: self.clone(), lock })
+    }
+
+    /// Takes the lock of a stack in the cluster: who has it deploys or removes it, and nothing else of the cluster is held
+    /// up. `on_wait` learns which other process has it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had at all, as when the cluster is gone.
+    pub async fn lock_stack(
+        &self,
+        name: &str,
+        on_wait: impl FnOnce(&Holder),
+    ) -> Result<Lock, Error> {
+        self.check()?;
+        // A stack may have any name; that of a file is bounded.
+        let mut file = skep_sys::hex(name.as_bytes());
+        file.truncate(200);
+        Ok(Lock::take(&self.path.join(format!("stack-{file}.lock")), on_wait).await?)
     }
 
     /// Removes what was left by a skep that was cut off; the lock is held.

@@ -32,6 +32,45 @@ async fn locked(root: &Path) -> LockedCluster {
 }
 
 #[tokio::test]
+async fn a_stack_is_for_one_at_a_time_whatever_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = locked(dir.path()).await;
+    assert!(cluster.dir().lock_stack("shop", |_| ()).await.is_err(), "there is no cluster");
+    cluster.write_cluster(&record()).unwrap();
+    for name in ["shop".to_owned(), "../../shop".to_owned(), "x".repeat(5000)] {
+        let held = cluster.dir().lock_stack(&name, |_| panic!("nobody has it")).await.unwrap();
+        let others = cluster.dir().lock_stack("other", |_| panic!("nobody has it")).await;
+        drop(others.unwrap());
+        let holder = std::sync::OnceLock::new();
+        let second = cluster.dir().lock_stack(&name, |it| drop(holder.set(it.to_string())));
+        tokio::select! {
+            _ = second => panic!("two have it"),
+            // The wait is told at once.
+            () = async { while holder.get().is_none() { tokio::task::yield_now().await } } => {}
+        }
+        drop(held);
+    }
+    cluster.remove_cluster().unwrap();
+    assert!(!cluster.dir().exists(), "locks go with the cluster");
+}
+
+#[tokio::test]
+async fn the_stacks_of_a_file_are_known_until_their_cluster_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = locked(dir.path()).await;
+    cluster.write_cluster(&record()).unwrap();
+    assert!(cluster.dir().stacks_of_file().unwrap().is_empty());
+    let stacks = std::collections::BTreeSet::from(["shop".to_owned()]);
+    cluster.note_stacks(stacks.clone()).unwrap();
+    assert_eq!(cluster.dir().stacks_of_file().unwrap(), stacks);
+    std::fs::write(cluster.dir().path().join("stacks.json"), "{").unwrap();
+    let error = cluster.dir().stacks_of_file().unwrap_err().to_string();
+    assert!(error.contains("stacks.json"), "{error}");
+    cluster.remove_cluster().unwrap();
+    assert!(cluster.dir().stacks_of_file().unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_written_reads_back() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = locked(dir.path()).await;

@@ -14,6 +14,7 @@ use skep_driver::qemu::Accelerator;
 use skep_driver::{AnyDriver, Driver as _};
 use skep_net::network::resolvers;
 use skep_store::{ClusterDir, LockedCluster, Machine, Owner};
+use skep_sys::{Holder, Lock};
 
 use super::{Error, Events, Session};
 use crate::converge::{Failure, OnFailure, Settings, StepContext, execute};
@@ -120,6 +121,21 @@ impl<'s> Run<'s> {
     /// As [`Session::lock`].
     pub async fn lock(&self, cluster: &ClusterName) -> Result<LockedCluster, Error> {
         self.session.lock(cluster, &self.events).await
+    }
+
+    /// Takes the lock of a stack, which somebody else may be deploying or removing: then it says who.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had at all.
+    pub async fn lock_stack(&self, dir: &ClusterDir, stack: &str) -> Result<Lock, Error> {
+        let waiting = |holder: &Holder| {
+            self.report(Event::Notice(format!(
+                "waiting for {holder} to finish with stack {stack}"
+            )));
+        };
+        let locked = dir.lock_stack(stack, waiting).await;
+        locked.map_err(|source| Error::Lock { cluster: dir.name().clone(), source })
     }
 
     /// Executes one plan.

@@ -16,7 +16,7 @@ use skep_sys::shell_quoted;
 use super::dry_run::Preview;
 use super::image;
 use super::registry;
-use super::stack::{check_stacks, deploy_stacks, known_stacks};
+use super::stack::{check_stacks, deploy_stacks, known_stacks, note_stacks};
 use crate::cli::{Birth, Detail, Ready, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::errln;
@@ -138,8 +138,13 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     };
     let up = wanted(&spec, &args.waiting, args.no_rollback);
     let result = run.up(&cluster, up, seen).await;
+    let noted = match &result {
+        Ok(_) if args.file.is_some() => note_stacks(run.swarm(&dir), &cluster, &stacks).await,
+        _ => Ok(()),
+    };
     cluster.release();
     result.map_err(|error| failed(error, name.as_str(), &again))?;
+    noted?;
     deploy_stacks(context, &dir, &stacks, &checked, &args.waiting).await?;
     Ok(Some(Done { name, progress }))
 }

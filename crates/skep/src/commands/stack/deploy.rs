@@ -51,6 +51,8 @@ pub(in crate::commands) async fn deploy(
     let docker = DockerCommand::of(&context.session, dir).await?.with(&checked.env, &checked.input);
     let arguments = checked.arguments().chain(flags(how).map(OsString::from));
     let swarm = run.swarm(dir);
+    // Two deployments of one stack would each undo parts of the other, or be refused halfway.
+    let locked = run.lock_stack(dir, name).await?;
     let before = look(swarm, name).await;
     let was_there = has_anything(swarm, before.as_ref(), name).await;
     let services = match docker.deploy(&run, name, arguments).await {
@@ -79,6 +81,7 @@ pub(in crate::commands) async fn deploy(
         }
     }
     start_again(&docker, &before.unwrap_or_default(), &after, &services).await?;
+    drop(locked);
     if converging.detach {
         return Ok(());
     }

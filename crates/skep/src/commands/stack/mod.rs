@@ -21,7 +21,7 @@ use compose::Checked;
 pub(super) use explain::judge_ending;
 pub use list::{StackList, StackTasks};
 pub use logs::StackLogs;
-pub(super) use of_file::{check_stacks, deploy_stacks};
+pub(super) use of_file::{check_stacks, deploy_stacks, note_stacks};
 pub use services::StackServices;
 use skep_ops::Run;
 

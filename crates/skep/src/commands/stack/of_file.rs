@@ -1,12 +1,16 @@
 //! The stacks of a cluster file.
 
-use skep_store::ClusterDir;
+use std::collections::BTreeSet;
+
+use skep_docker::stack::Swarm;
+use skep_store::{ClusterDir, LockedCluster};
 
 use super::compose::Wrong;
-use super::{Checked, deploy};
+use super::{Checked, deploy, list};
 use crate::cli::{Converging, Waiting};
 use crate::context::Context;
-use crate::error::CliError;
+use crate::errln;
+use crate::error::{CliError, Context as _};
 use crate::file::StackEntry;
 
 /// Checks stacks, before anything is touched.
@@ -34,6 +38,47 @@ pub(in crate::commands) async fn check_stacks(
         })?);
     }
     Ok(checked)
+}
+
+/// Notes the stacks that a file has, and names those that it had before and that still run.
+///
+/// # Errors
+///
+/// If the note cannot be read or written, or no manager says what runs.
+pub(in crate::commands) async fn note_stacks(
+    swarm: Swarm<'_>,
+    cluster: &LockedCluster,
+    stacks: &[StackEntry],
+) -> Result<(), CliError> {
+    let name = cluster.dir().name();
+    for stack in note(swarm, cluster, stacks).await? {
+        errln!(
+            "warning: stack {stack} is not in the file any more, and goes on running; remove it with: \
+             skep stack rm {stack} --cluster {name}"
+        );
+    }
+    Ok(())
+}
+
+/// As [`note_stacks`]; returns those that it had before.
+async fn note(
+    swarm: Swarm<'_>,
+    cluster: &LockedCluster,
+    stacks: &[StackEntry],
+) -> Result<Vec<String>, CliError> {
+    let dir = cluster.dir();
+    let failed = || format!("cannot note the stacks of cluster {}", dir.name());
+    let before = dir.stacks_of_file().context(failed())?;
+    let mut noted: BTreeSet<_> = stacks.iter().map(|stack| stack.name.clone()).collect();
+    let mut left: Vec<_> = before.difference(&noted).cloned().collect();
+    if !left.is_empty() {
+        let known = list::known(swarm).await?;
+        left.retain(|name| known.contains(name));
+    }
+    // Those that are left are named until they are gone.
+    noted.extend(left.iter().cloned());
+    cluster.note_stacks(noted).context(failed())?;
+    Ok(left)
 }
 
 /// Deploys stacks that were checked, one after the other; each may take as long as `up --timeout` or the file says.
@@ -66,9 +111,29 @@ mod tests {
     use std::time::Duration;
 
     use clap::Parser as _;
+    use skep_core::services::View;
+    use skep_testkit::fakes::FakeHost;
 
     use super::*;
     use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn a_stack_that_was_taken_out_of_the_file_is_named_until_it_is_gone() {
+        let host = FakeHost::formed(1, 0).await;
+        let dir = host.cluster("demo");
+        let swarm = Swarm { dir: &dir, engines: &host, patience: Duration::from_secs(1) };
+        let running = crate::commands::stack::list::tests::view();
+        let shop = running.services[0].stack.clone().unwrap();
+        let cluster = dir.lock(|_| ()).await.unwrap();
+        let entry = |name: &str| StackEntry { name: name.to_owned(), ..Default::default() };
+        let none = [""; 0];
+        host.set_views([running, View::default()]);
+        assert_eq!(note(swarm, &cluster, &[entry(&shop), entry("gone")]).await.unwrap(), none);
+        assert_eq!(note(swarm, &cluster, &[entry("new")]).await.unwrap(), [shop.as_str()]);
+        // It was removed meanwhile.
+        assert_eq!(note(swarm, &cluster, &[]).await.unwrap(), none);
+        assert!(dir.stacks_of_file().unwrap().is_empty());
+    }
 
     #[test]
     fn a_stack_of_a_file_may_take_as_long_as_up_or_the_file_says() {

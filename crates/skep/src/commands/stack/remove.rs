@@ -52,7 +52,9 @@ pub(super) async fn run(context: &Context, args: StackRemove) -> Result<u8, CliE
     let limit = converging_limit(context, &dir, &args.converging);
     for name in &args.names {
         let began = Instant::now();
+        let locked = run.lock_stack(&dir, name).await?;
         call(&docker, &run, name).await?;
+        drop(locked);
         if args.converging.detach {
             continue;
         }
