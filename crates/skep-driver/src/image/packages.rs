@@ -34,8 +34,11 @@ const LIMIT: Duration = Duration::from_secs(10 * 60);
 /// If the suite and the further sources lack one, with the suites that have it, or cannot be read.
 pub(super) async fn choose(spec: &ImageSpec, dir: &Path) -> Result<Vec<String>, Error> {
     let usual = ImageSpec { mirror: spec.mirror.clone(), ..ImageSpec::default() };
-    if *spec == usual {
-        return Ok(PACKAGES.iter().map(|&name| name.to_owned()).collect());
+    // In the place of a mirror mmdebstrap takes a whole source too, with its own key: apt alone judges that.
+    let is_source = spec.mirror.as_ref().is_some_and(|mirror| mirror.starts_with("deb "));
+    if *spec == usual || is_source {
+        let named = spec.packages.iter().map(String::as_str);
+        return Ok(PACKAGES.iter().copied().chain(named).map(str::to_owned).collect());
     }
     let sources = super::build::extra_sources(spec);
     let names = names(&spec.suite, spec, &sources, &dir.join("lists")).await?;
