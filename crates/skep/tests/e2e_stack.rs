@@ -157,6 +157,16 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
     logs_and_events_tell_of_it(&home);
     refusals_tell_why(&deploy, &home);
 
+    // Swarm changes no config. No registry is asked for what was loaded, so docker does not warn either.
+    write("page.html", "The shop has moved");
+    let said = stack("deploy --env-file .env -c shop.yml -c more.yml shop");
+    assert_eq!(said.code, 0, "{}", said.stderr);
+    assert!(said.stderr.contains("config shop_page has changed"), "{}", said.stderr);
+    assert!(!said.stderr.contains("registry"), "{}", said.stderr);
+    for address in &addresses {
+        assert_eq!(fetch(address, 8080).as_deref(), Some("The shop has moved"));
+    }
+
     for (stacks, left) in [("rm odd strange crashing once", "shop"), ("rm shop", "")] {
         let said = stack(stacks);
         assert_eq!(said.code, 0, "{}", said.stderr);

@@ -32,6 +32,8 @@ pub struct EngineImage {
     pub names: BTreeSet<String>,
     /// What it takes on the engine's disk, in bytes; layers may be shared.
     pub bytes: u64,
+    /// Whether a registry knows it, as far as the engine can tell.
+    pub pulled: bool,
 }
 
 /// An archive on its way to an engine. The sender's end closes the archive, an error breaks it off.
@@ -57,6 +59,7 @@ pub(super) async fn list(engine: &ApiEngine) -> Result<Vec<EngineImage>, Error> 
         id: image.id,
         names: image.repo_tags.into_iter().filter(|name| !name.contains("<none>")).collect(),
         bytes: u64::try_from(image.size).unwrap_or(0),
+        pulled: !image.repo_digests.is_empty(),
     };
     Ok(images.into_iter().map(image).collect())
 }

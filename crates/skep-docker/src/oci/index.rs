@@ -281,7 +281,8 @@ fn name_in(annotations: &BTreeMap<String, String>) -> Option<String> {
 }
 
 /// Returns a reference as engines list it: without Docker's own registry, and with a tag.
-pub(super) fn familiar(reference: &str) -> String {
+#[must_use]
+pub fn familiar(reference: &str) -> String {
     let hub = ["docker.io/", "index.docker.io/"];
     let rest = hub.iter().find_map(|registry| reference.strip_prefix(registry));
     let short = match rest {

@@ -27,7 +27,7 @@ use skep_core::model::ImageSet;
 use thiserror::Error;
 
 pub use bench_image::write_bench_image;
-pub use index::{Contents, Image, Layer};
+pub use index::{Contents, Image, Layer, familiar};
 
 use skep_sys::{CmdError, standard_input};
 

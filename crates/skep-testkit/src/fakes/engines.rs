@@ -274,7 +274,9 @@ impl Engine for FakeEngine {
     async fn images(&self) -> Result<Vec<EngineImage>, Error> {
         self.act(|_, dir| {
             let images = images_on(dir).0.into_iter();
-            Ok(images.map(|(id, names)| EngineImage { id, names, bytes: 0 }).collect())
+            Ok(images
+                .map(|(id, names)| EngineImage { id, names, bytes: 0, pulled: false })
+                .collect())
         })
     }
 

@@ -79,7 +79,7 @@ pub struct StackOptions {
     /// Remove services that are no longer in the files.
     #[arg(long)]
     pub prune: bool,
-    /// When to query the registry for image digests [default: always].
+    /// When to query the registry for image digests [default: always, but never if all images were loaded on all nodes].
     #[arg(long, value_enum, value_name = "WHEN")]
     pub resolve_image: Option<ResolveImage>,
     /// Send registry credentials to the nodes.
@@ -87,7 +87,7 @@ pub struct StackOptions {
     pub with_registry_auth: bool,
 }
 
-/// When to query the registry for image digests [default: always].
+/// When to query the registry for image digests [default: always, but never if all images were loaded on all nodes].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ResolveImage {
     /// On every deployment.

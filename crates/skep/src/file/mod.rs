@@ -22,7 +22,7 @@ mod tree;
 
 pub use document::document;
 pub use load::json_schema;
-pub use references::{Reference, file_references};
+pub use references::{Reference, file_references, format_version, service_images};
 pub use spec::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node, peers};
 
 use std::collections::BTreeMap;

@@ -150,7 +150,7 @@ mod tests {
 
     fn found(names: &[&str]) -> Found {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        let image = EngineImage { id: "sha256:1".into(), names, bytes: 7 << 20 };
+        let image = EngineImage { id: "sha256:1".into(), names, bytes: 7 << 20, pulled: false };
         Found { image, nodes: vec![NodeName::numbered(0)] }
     }
 

@@ -1,7 +1,7 @@
 //! What can be known of compose files before anything is deployed: docker's own command reads them,
 //! as Compose is not made again here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::cli::StackOptions;
 use crate::context::Context;
 use crate::errln;
 use crate::error::{CliError, Context as _};
-use crate::file::file_references;
+use crate::file::{Reference, file_references, format_version, service_images};
 
 /// The most that is read from the standard input.
 const INPUT: u64 = 4 << 20;
@@ -29,6 +29,12 @@ pub(in crate::commands) struct Checked {
     pub env: BTreeMap<String, String>,
     /// What `-` stands for.
     pub input: Vec<u8>,
+    /// Their configs and secrets; none if the docker command cannot tell.
+    pub objects: Vec<Reference>,
+    /// Their services' images; none if the docker command cannot tell.
+    pub images: BTreeSet<String>,
+    /// The version of the files' format.
+    pub version: String,
 }
 
 /// Compose files that are wrong.
@@ -65,7 +71,8 @@ impl Checked {
             let mut standard_input = std::io::stdin().lock().take(INPUT);
             standard_input.read_to_end(&mut input).context("cannot read standard input")?;
         }
-        let checked = Self { files: files.to_vec(), env, input };
+        let (objects, images, version) = (Vec::new(), BTreeSet::new(), String::new());
+        let mut checked = Self { files: files.to_vec(), env, input, objects, images, version };
         let docker = DockerCommand::alone(&context.session, cluster)
             .map_err(CliError::from)?
             .with(&checked.env, &checked.input);
@@ -83,8 +90,13 @@ impl Checked {
             return Err(Wrong::Said(said, code));
         }
         checked.warn_of_unset_variables(environment);
-        let missing: Vec<_> = file_references(&output.text())
-            .into_iter()
+        let text = output.text();
+        checked.objects = file_references(&text);
+        checked.images = service_images(&text);
+        checked.version = format_version(&text).unwrap_or_default();
+        let missing: Vec<_> = checked
+            .objects
+            .iter()
             .filter_map(|it| {
                 let error = std::fs::File::open(&it.path).err()?;
                 Some(format!("{} {}: cannot read {}: {error}", it.kind, it.name, it.path))

@@ -2,16 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use skep_core::event::Event;
 use skep_core::services::{Service, View, given_up};
+use skep_docker::engine::EngineImage;
+use skep_docker::oci::familiar;
 use skep_docker::stack::Swarm;
-use skep_ops::DockerCommand;
+use skep_ops::observe::Damage;
+use skep_ops::{DockerCommand, Run};
 use skep_store::ClusterDir;
 
 use super::compose::Wrong;
+use super::renamed::Renamed;
 use super::{Checked, converging_limit, judge_ending};
-use crate::cli::{Converging, StackDeploy, StackOptions};
+use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::{err, errln};
@@ -49,27 +55,40 @@ pub(in crate::commands) async fn deploy(
     let began = Instant::now();
     let run = context.run(None);
     let docker = DockerCommand::of(&context.session, dir).await?.with(&checked.env, &checked.input);
-    let arguments = checked.arguments().chain(flags(how).map(OsString::from));
     let swarm = run.swarm(dir);
     // Two deployments of one stack would each undo parts of the other, or be refused halfway.
     let locked = run.lock_stack(dir, name).await?;
     let before = look(swarm, name).await;
     let was_there = has_anything(swarm, before.as_ref(), name).await;
-    let services = match docker.deploy(&run, name, arguments).await {
-        Ok(services) => services,
-        Err(error) => {
-            let error = CliError::from(error);
-            // Only what this call made may be advised to be removed.
-            let after = look(swarm, name).await;
-            let has = has_anything(swarm, after.as_ref(), name).await;
-            let made = was_there == Some(false) && has == Some(true);
-            return Err(match made {
-                true => {
-                    error.hint(format!("skep stack rm {name}  # removes what was created of it"))
-                }
-                false => error,
-            });
+    let resolve = match how.resolve_image {
+        None if need_no_registry(&run, dir, &checked.images).await => Some(ResolveImage::Never),
+        asked => asked,
+    };
+    let mut renamed = Renamed::new(name, &checked.objects, &checked.version, dir.path());
+    let services = loop {
+        let file = renamed.file().context(format!("stack {name}"))?.map(Path::as_os_str);
+        let more = file.into_iter().flat_map(|file| ["-c".into(), file.to_owned()]);
+        let arguments =
+            checked.arguments().chain(more).chain(flags(how, resolve).map(OsString::from));
+        let error = match docker.deploy(&run, name, arguments).await {
+            Ok(services) => break services,
+            Err(error) => error,
+        };
+        if let skep_ops::Error::StackRefused { said, .. } = &error
+            && let Some(told) = renamed.give(said)
+        {
+            run.report(Event::Note(told));
+            continue;
         }
+        let error = CliError::from(error);
+        // Only what this call made may be advised to be removed.
+        let after = look(swarm, name).await;
+        let has = has_anything(swarm, after.as_ref(), name).await;
+        let made = was_there == Some(false) && has == Some(true);
+        return Err(match made {
+            true => error.hint(format!("skep stack rm {name}  # removes what was created of it")),
+            false => error,
+        });
     };
     let after = look(swarm, name).await.unwrap_or_default();
     if !how.prune {
@@ -140,8 +159,31 @@ fn left_over<'a>(view: &'a View, services: &[String]) -> Vec<&'a str> {
     if services.is_empty() { Vec::new() } else { left.collect() }
 }
 
-fn flags(how: &StackOptions) -> impl Iterator<Item = String> {
-    let resolve = how.resolve_image.map(|when| format!("--resolve-image={}", when.as_str()));
+/// Tells whether every node of the swarm has all of these images, and from no registry: then none is asked. One that does not
+/// answer would take minutes, one that has another image of that name would win over what was loaded.
+async fn need_no_registry(run: &Run<'_>, dir: &ClusterDir, images: &BTreeSet<String>) -> bool {
+    let Ok(seen) = run.observe(dir, Damage::List).await else { return false };
+    let members = seen.swarm.as_ref().map_or(0, |swarm| swarm.members.len());
+    let by_node = run.images_by_node(dir, &seen).await;
+    members == by_node.len()
+        && by_node.values().all(|has| has.as_ref().is_ok_and(|has| were_loaded(images, has)))
+}
+
+/// Tells whether an engine has all of these images, and from no registry.
+fn were_loaded(images: &BTreeSet<String>, has: &[EngineImage]) -> bool {
+    let was = |name: &String| {
+        // No registry knows an ID.
+        if name.starts_with("sha256:") {
+            return has.iter().any(|image| image.id == *name);
+        }
+        let name = familiar(name);
+        has.iter().any(|image| !image.pulled && image.names.contains(&name))
+    };
+    !images.is_empty() && images.iter().all(was)
+}
+
+fn flags(how: &StackOptions, resolve: Option<ResolveImage>) -> impl Iterator<Item = String> {
+    let resolve = resolve.map(|when| format!("--resolve-image={}", when.as_str()));
     let prune = how.prune.then(|| "--prune".to_owned());
     let auth = how.with_registry_auth.then(|| "--with-registry-auth".to_owned());
     resolve.into_iter().chain(prune).chain(auth)
@@ -151,6 +193,32 @@ fn flags(how: &StackOptions) -> impl Iterator<Item = String> {
 mod tests {
     use super::*;
     use crate::commands::stack::list::tests::view;
+
+    #[test]
+    fn a_registry_is_asked_for_what_came_from_one_or_is_not_there() {
+        let image = |name: &str, pulled| EngineImage {
+            id: format!("sha256:{name}"),
+            names: [name.to_owned()].into(),
+            bytes: 0,
+            pulled,
+        };
+        let has = [
+            image("app:1", false),
+            image("hub.example:5000/web:latest", false),
+            image("nginx:1", true),
+        ];
+        let loaded = |names: &[&str]| {
+            were_loaded(&names.iter().map(|&name| name.to_owned()).collect(), &has)
+        };
+        assert!(loaded(&["app:1", "hub.example:5000/web", "docker.io/library/app:1"]));
+        assert!(
+            !loaded(&["app:1", "nginx:1"]),
+            "it came from a registry, which may have a newer one"
+        );
+        assert!(loaded(&["sha256:nginx:1"]) && !loaded(&["sha256:other"]));
+        assert!(!loaded(&["app:2"]) && !loaded(&["app:1", "app@sha256:00"]));
+        assert!(!loaded(&[]), "the docker command did not tell");
+    }
 
     #[test]
     fn services_that_were_taken_out_of_the_file_are_named() {

@@ -9,6 +9,7 @@ mod list;
 mod logs;
 mod of_file;
 mod remove;
+mod renamed;
 mod services;
 mod variables;
 
