@@ -69,8 +69,7 @@ impl ProcessId {
     /// What the kernel says: `WouldBlock` if an ordinary user has changed a session's share less than 0.1 s ago, or if
     /// the process has not left our own session yet ([`Cmd::start`](crate::Cmd::start)), whose share must stay as it is.
     pub fn lower_priority(self, nice: u8) -> std::io::Result<()> {
-        let own = Pid::from_raw(self.pid.cast_signed()).ok_or(std::io::ErrorKind::NotFound)?;
-        if rustix::process::getsid(Some(own))? == rustix::process::getsid(None)? {
+        if session(self.pid)? == session(std::process::id())? {
             return Err(std::io::ErrorKind::WouldBlock.into());
         }
         for thread in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
@@ -93,6 +92,15 @@ impl ProcessId {
             let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Returns a process's session (proc_pid_stat(5), field 6). It is 0 where the session began outside our PID namespace,
+/// as that of `docker exec` and `nsenter` does: rustix's `getsid` takes the kernel's 0 for a number that cannot be. Two
+/// sessions of that kind look like one.
+fn session(pid: u32) -> std::io::Result<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let field = stat_fields(&text).and_then(|mut fields| fields.nth(3)?.parse().ok());
+    field.ok_or(std::io::ErrorKind::InvalidData.into())
 }
 
 /// What the kernel tells of a process.
@@ -199,6 +207,18 @@ mod tests {
         assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_session_that_began_outside_our_namespace_is_a_session() {
+        // As in a container that was entered: the kernel numbers the session 0 there.
+        let tests =
+            ["our_own_session_keeps_its_share", "a_lowered_priority_is_that_of_all_threads"];
+        let mut inside = std::process::Command::new("unshare");
+        inside.args("--user --map-root-user --pid --fork --kill-child --mount-proc".split(' '));
+        let inside = inside.arg(std::env::current_exe().unwrap()).args(tests).output().unwrap();
+        let said = String::from_utf8_lossy(&inside.stdout);
+        assert!(inside.status.success() && said.contains("2 passed"), "{said}");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct Qmp {
     lines: JsonLines<UnixStream>,
     /// The same connection, for what has to go beside bytes.
     socket: OwnedFd,
+    process: Option<u32>,
 }
 
 impl Qmp {
@@ -32,7 +33,10 @@ impl Qmp {
     pub async fn open(dir: &Path, socket: &str) -> Result<Self, Error> {
         let stream = connect_in(dir, socket).await.map_err(Error::Monitor)?;
         let socket = stream.as_fd().try_clone_to_owned().map_err(Error::Monitor)?;
-        let mut qmp = Self { lines: JsonLines::new(stream), socket };
+        // The kernel tells 0 of a process outside our PID namespace.
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
+        let process = process.map(i32::cast_unsigned);
+        let mut qmp = Self { lines: JsonLines::new(stream), socket, process };
         let busy = |_| Error::Monitor(std::io::ErrorKind::TimedOut.into());
         timeout(ANSWER, qmp.lines.receive()).await.map_err(busy)??;
         qmp.execute("qmp_capabilities", json!({})).await?;
@@ -43,11 +47,9 @@ impl Qmp {
     ///
     /// # Errors
     ///
-    /// If the kernel does not tell.
+    /// If the kernel does not tell, as of a process outside our PID namespace.
     pub fn process(&self) -> Result<u32, Error> {
-        let peer = rustix::net::sockopt::socket_peercred(&self.socket);
-        let peer = peer.map_err(|error| Error::Monitor(error.into()))?;
-        Ok(peer.pid.as_raw_pid().cast_unsigned())
+        self.process.ok_or_else(|| Error::Monitor(std::io::ErrorKind::NotFound.into()))
     }
 
     /// Runs a command and returns its answer; events that come before it are dropped.
