@@ -161,7 +161,7 @@ struct ToRemarks;
 
 impl io::Write for ToRemarks {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        crate::err!("{}", clean(event));
+        skep_print::err!("{}", clean(event));
         Ok(event.len())
     }
 

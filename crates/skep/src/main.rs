@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use skep::cli::{Cli, Command, Detail, Refusal};
 use skep::context::Context;
-use skep::errln;
 use skep::error::code;
-use skep::machine::{self, machines::Machines};
-use skep::render::streams;
+use skep::machine::{Machines, line_for};
 use skep::{background, logging, privileged_helper};
+use skep_print::errln;
+use skep_print::streams;
 
 fn main() -> ExitCode {
     let line = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -24,9 +24,9 @@ fn main() -> ExitCode {
         return code;
     }
     skep_sys::search_in(std::env::var_os("PATH").unwrap_or_default());
-    if line.first().is_some_and(|argv0| machine::is_called(argv0)) {
+    if line.first().is_some_and(|argv0| skep_machine::is_called(argv0)) {
         let vms = Machines::new(Context::from_env(Detail::Quiet));
-        return exit(machine::run(line, Arc::new(vms)));
+        return exit(skep_machine::run(line, Arc::new(vms)));
     }
     let words: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::read(&words, &|name| std::env::var_os(name)) {
@@ -38,9 +38,9 @@ fn main() -> ExitCode {
         }
     };
     if let Ok(context) = Context::from_env(Detail::Quiet)
-        && let Some(line) = machine::by_name::line_for(&cli, &context)
+        && let Some(line) = line_for(&cli, &context)
     {
-        return exit(machine::run(line, Arc::new(Machines::new(Ok(context)))));
+        return exit(skep_machine::run(line, Arc::new(Machines::new(Ok(context)))));
     }
     // What replaces this process gets all that it was given; what outlives it must hold none.
     let replaces = matches!(cli.command, Command::Ssh(_) | Command::Scp(_) | Command::Docker(_));
@@ -83,7 +83,20 @@ fn say_usage(said: &clap::Error) -> ExitCode {
     exit(u8::try_from(said.exit_code()).unwrap_or(code::USAGE))
 }
 
-/// Ends with a code, unless results could not be printed.
+/// Ends with a command's exit code in view of what became of its output; says what is wrong with it.
+///
+/// A reader that has seen enough, as `head` has, is no error: the code is the one that a shell knows from programs that
+/// such a pipe ends.
 fn exit(code: u8) -> ExitCode {
-    ExitCode::from(streams::exit_code(code))
+    let Some(error) = streams::failure() else { return ExitCode::from(code) };
+    let is_gone = error.kind() == std::io::ErrorKind::BrokenPipe;
+    if !is_gone {
+        let done = if code == 0 { "; everything else is done" } else { "" };
+        errln!("error: cannot write to standard output: {error}{done}");
+    }
+    ExitCode::from(match (code, is_gone) {
+        (0, true) => code::PIPE,
+        (0, false) => code::FAILED,
+        (failed, _) => failed,
+    })
 }

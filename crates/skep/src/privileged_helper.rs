@@ -14,8 +14,8 @@ use skep_net::network::claims::STATE;
 use skep_net::privileged_helper::{NAME, PATH, ignore_terminals, leave_caller, serve};
 use skep_sys::run_with_our_input;
 
-use crate::errln;
 use crate::error::code;
+use skep_print::errln;
 
 /// The argument of the process that left its caller behind. sudo lets nobody give one.
 const DETACHED: &str = "--detached";
@@ -62,7 +62,7 @@ fn run_detached() -> Result<ExitCode, String> {
     let words = ["--other".as_ref(), "0".as_ref(), own.as_os_str(), DETACHED.as_ref()];
     let ran = run_with_our_input(Path::new("chrt"), words);
     let (status, said) = ran.map_err(|error| format!("chrt: {error}"))?;
-    crate::err!("{}", crate::render::shown::shown_bytes(&said));
+    skep_print::err!("{}", skep_print::shown::shown_bytes(&said));
     Ok(match status.code() {
         Some(0) => ExitCode::SUCCESS,
         code => ExitCode::from(code.and_then(|it| u8::try_from(it).ok()).unwrap_or(code::HOST)),

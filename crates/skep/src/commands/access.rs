@@ -13,9 +13,9 @@ use skep_sys::exec;
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;
 use crate::environment::text_variable;
-use crate::errln;
 use crate::error::{CliError, Context as _, code};
-use crate::render::write_exact;
+use skep_print::errln;
+use skep_print::write_exact;
 
 /// The words that take the environment's variables and their values apart, by shell.
 const VARIABLES: [&str; 4] =

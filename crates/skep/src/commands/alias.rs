@@ -6,8 +6,8 @@ use clap::Args;
 use skep_sys::ensure_link;
 
 use crate::error::{CliError, Context as _};
-use crate::machine::NAME;
-use crate::outln;
+use skep_machine::NAME;
+use skep_print::outln;
 
 /// `skep install-alias`.
 #[derive(Debug, Args)]

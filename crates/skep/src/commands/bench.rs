@@ -23,7 +23,7 @@ use crate::cli::{
 };
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::{errln, out};
+use skep_print::{errln, out};
 
 /// The name of the clusters that are measured; `skep down` takes away what an interrupted run left.
 const CLUSTER: &str = "bench";

@@ -9,7 +9,7 @@ use skep_store::ClusterDir;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::listing::{Column, Listing, Row};
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

@@ -17,7 +17,7 @@ use crate::cli::{CertsChange, CertsCommand, ClusterArg};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
 use crate::listing::{Column, Listing, Row};
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// `skep certs show`.
 #[derive(Debug, Args)]

@@ -8,10 +8,10 @@ use skep_store::ClusterDir;
 
 use crate::cli::{ClusterArg, Output, Wanted};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, document};
 use crate::render::write_document;
+use skep_print::errln;
 
 /// `skep config`.
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use crate::cli::{Doctor, Output};
 use crate::context::{Context, chmod};
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

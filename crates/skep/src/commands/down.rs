@@ -11,9 +11,9 @@ use super::confirm;
 use super::dry_run::Preview;
 use crate::cli::{ClusterArg, DryRun};
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
 use crate::logging;
+use skep_print::errln;
 
 /// `skep down`.
 #[derive(Debug, Args)]

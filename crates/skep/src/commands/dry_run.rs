@@ -8,7 +8,7 @@ use skep_core::plan::{Change, Mark, Plan, diff};
 use crate::cli::{Detail, DryRun, Output, WorkFormat};
 use crate::context::Context;
 use crate::render::{write_changes, write_document};
-use crate::{errln, out, outln};
+use skep_print::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

@@ -10,10 +10,11 @@ use time::OffsetDateTime;
 use crate::cli::{ClusterArg, WorkFormat, moment};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::outln;
 use crate::render::events::stamp;
 use crate::render::log::until_nobody_reads;
-use crate::render::{shown, write_line};
+use crate::render::write_line;
+use skep_print::outln;
+use skep_print::shown;
 
 /// The number of the format.
 const FORMAT: u32 = 1;

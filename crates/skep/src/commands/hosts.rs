@@ -13,9 +13,9 @@ use skep_ops::observe::Damage;
 
 use crate::cli::{ClusterOption, ClusterWord};
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
 use crate::listing::{Column, Listing, Row};
+use skep_print::errln;
 
 /// `skep hosts`.
 #[expect(missing_docs, reason = "what is flattened is documented where it is defined")]

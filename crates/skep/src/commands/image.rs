@@ -15,8 +15,8 @@ use skep_ops::converge::OnFailure;
 
 use crate::cli::{ImageBake, ImageCommand, ImageLoad};
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
+use skep_print::errln;
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<(), CliError> {
     match command {

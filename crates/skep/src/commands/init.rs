@@ -7,10 +7,10 @@ use clap::Args;
 use skep_sys::{create_new, shell_quoted};
 
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
 use crate::file::STARTER;
-use crate::render::write_exact;
+use skep_print::errln;
+use skep_print::write_exact;
 
 /// `skep init`.
 #[derive(Debug, Args)]

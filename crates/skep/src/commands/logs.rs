@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use crate::cli::{ClusterOption, NodeRef, moment};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::render::log::{LogWriter, until_nobody_reads};
+use skep_print::errln;
 
 /// `skep logs`.
 #[derive(Debug, Args)]

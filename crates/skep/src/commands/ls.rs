@@ -15,9 +15,8 @@ use skep_store::{ClusterDir, Machine};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::listing::{Column, Listing, Row};
-use crate::machine::by_name;
-use crate::machine::machines::Machines;
-use crate::machine::vm::Vms;
+use crate::machine::{self, Listed, Machines};
+use skep_machine::vm::Vms;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -77,14 +76,14 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
     if args.all {
         let vms: Arc<dyn Vms> = Arc::new(Machines::new(Ok(context.silent())));
         for root in stores(context) {
-            machines.extend(by_name::list(&root, &vms).await);
+            machines.extend(machine::list(&root, &vms).await);
         }
     }
     printer.print(&rows, || {
         let clusters: Vec<_> = rows.iter().map(Cluster::json).collect();
         let mut all = json!({"format": 1, "clusters": clusters});
         if args.all {
-            all["machines"] = machines.iter().map(by_name::Listed::json).collect();
+            all["machines"] = machines.iter().map(Listed::json).collect();
         }
         all
     })?;
@@ -93,7 +92,7 @@ pub(super) async fn run(context: &Context, args: List) -> Result<(), CliError> {
 
 /// Returns docker-machine's stores: the usual one, and all that have machines of ours.
 fn stores(context: &Context) -> Vec<PathBuf> {
-    let mut stores = vec![PathBuf::from(by_name::store_path())];
+    let mut stores = vec![PathBuf::from(skep_machine::call::store_path())];
     let noted = context.session.registry().list().into_iter().map(|store| store.path().to_owned());
     stores.extend(noted.filter(|path| *path != stores[0]).collect::<Vec<_>>());
     stores

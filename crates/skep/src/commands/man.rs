@@ -7,8 +7,8 @@ use skep_sys::shell_quoted;
 
 use crate::cli::Cli;
 use crate::error::{CliError, Context as _};
-use crate::outln;
-use crate::render::write_exact;
+use skep_print::outln;
+use skep_print::write_exact;
 
 /// `skep man`.
 #[derive(Debug, Args)]

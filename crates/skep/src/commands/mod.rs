@@ -55,9 +55,9 @@ pub use version::Version;
 
 use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};
 use crate::context::Context;
-use crate::err;
 use crate::error::{CliError, code};
 use crate::render::events as event_lines;
+use skep_print::err;
 
 /// `skep completions`.
 #[derive(Debug, Args)]
@@ -171,7 +171,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<u8, CliError> {
             let mut command = Cli::command();
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command, "skep", &mut text);
-            crate::render::write_exact(&text);
+            skep_print::write_exact(&text);
         }
     }
     Ok(0)

@@ -29,7 +29,7 @@ use crate::cli::{
 use crate::context::Context;
 use crate::error::{CliError, failed};
 use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
-use crate::outln;
+use skep_print::outln;
 
 pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), CliError> {
     match command {

@@ -10,8 +10,8 @@ use super::image;
 use super::up::options;
 use crate::cli::{Birth, Start, Stop};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, failed};
+use skep_print::errln;
 
 /// Returns the cluster; a name that is a node's is answered with the command for nodes.
 fn cluster(context: &Context, args: &Stop, verb: &str) -> Result<ClusterDir, CliError> {

@@ -10,7 +10,7 @@ use super::stack::{converging_limit, judge_ending};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// How long the docker command may take for one service.
 const UPDATING: Duration = Duration::from_secs(60);

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, TrustedEntry};
 use crate::render::write_document;
-use crate::{errln, out, outln};
+use skep_print::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

@@ -10,8 +10,8 @@ use skep_net::setup::{self, Error, GROUP, Part, Seen, Wanted};
 
 use crate::cli::{Output, Setup};
 use crate::error::{CliError, Context as _};
-use crate::outln;
 use crate::render::write_document;
+use skep_print::outln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

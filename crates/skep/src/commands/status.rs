@@ -19,9 +19,9 @@ use crate::cli::{Output, Status};
 use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::listing::text_table;
-use crate::out;
 use crate::render::table::table;
 use crate::render::write_document;
+use skep_print::out;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

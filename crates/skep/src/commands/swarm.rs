@@ -11,8 +11,8 @@ use skep_ops::observe::Damage;
 use super::confirm;
 use crate::cli::{SwarmCommand, SwarmRecover};
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
+use skep_print::errln;
 
 /// How long a leader may take to notice that it has lost the others: ten of raft's ticks of a second each,
 /// and as long again where all is slow.

@@ -30,7 +30,7 @@ use crate::cli::{
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
-use crate::{errln, out};
+use skep_print::{errln, out};
 
 /// The name of the cluster that is made.
 const CLUSTER: &str = "try-vm";

@@ -19,10 +19,10 @@ use super::registry;
 use super::stack::{check_stacks, deploy_stacks, known_stacks, note_stacks};
 use crate::cli::{Birth, Detail, Ready, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _, failed};
 use crate::file::{ClusterFile, peers};
 use crate::render::progress::Progress;
+use skep_print::errln;
 
 /// A cluster that was brought up.
 pub(super) struct Done {

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::cli::Output;
 use crate::file::VERSION;
-use crate::outln;
 use crate::render::write_document;
+use skep_print::outln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

@@ -6,7 +6,7 @@ use skep_ops::{Error, Failed, Fate, Refusal};
 
 use super::{CliError, Context as _, stack_refusal};
 use crate::context::chmod;
-use crate::errln;
+use skep_print::errln;
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {

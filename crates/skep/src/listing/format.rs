@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use super::{Row, field_names, fields};
 use crate::error::CliError;
-use crate::render::shown::one_line;
-use crate::render::tabwriter::{COLUMNS, align};
 use gotemplate::{Function, Struct, Template, Value};
+use skep_print::shown::one_line;
+use skep_print::tabwriter::{COLUMNS, align};
 
 /// The functions beside those of Go's text/template; docker has them too.
 const FUNCTIONS: [(&str, Function); 3] = [

@@ -16,8 +16,9 @@ use serde_json::Value;
 use self::format::Format;
 use crate::cli::Output;
 use crate::error::CliError;
-use crate::render::shown::{document, shown};
-use crate::render::{self, table::table, write_exact};
+use crate::render::{document_text, table::table};
+use skep_print::shown::{document, shown};
+use skep_print::write_exact;
 
 /// What a list has rows of.
 pub trait Row: Sized + 'static {
@@ -200,7 +201,7 @@ impl How {
                 document(rows.iter().map(|row| format!("{}\n", object(row))).collect())
             }
             Self::Format(format) => shown(&format.text(rows)?).into_owned(),
-            Self::Document(output) => render::document_text(*output, &value()),
+            Self::Document(output) => document_text(*output, &value()),
         })
     }
 }
@@ -225,7 +226,7 @@ fn lines<R: Row>(rows: &[R], field: &str) -> String {
     let column = column.expect("a list has the field that is its name");
     // Some have several rows for one thing.
     let mut lines: Vec<_> =
-        rows.iter().map(|row| render::shown::one_line(&(column.cell)(row))).collect();
+        rows.iter().map(|row| skep_print::shown::one_line(&(column.cell)(row))).collect();
     lines.dedup();
     lines.into_iter().map(|line| line + "\n").collect()
 }

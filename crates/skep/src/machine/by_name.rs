@@ -9,31 +9,24 @@ use serde_json::{Value, json};
 use skep_core::model::{NodeFilter, NodeName};
 use skep_store::dm::MachineStore;
 
-use super::call::{load_each, variable};
-use super::driver::Machine;
-use super::row::{Row as MachineRow, look};
-use super::say::Say;
-use super::vm::Vms;
 use crate::cli::{Cli, Command, NodeCommand, Start};
 use crate::context::Context;
 use crate::listing::{Column, Row};
+use skep_machine::call::{load_each, store_path};
+use skep_machine::driver::Machine;
+use skep_machine::row::{Row as MachineRow, look};
+use skep_machine::say::Say;
+use skep_machine::vm::Vms;
 
 /// How long a machine may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// Returns the directory of docker-machine's store.
-#[must_use]
-pub fn store_path() -> String {
-    let home = variable("HOME").unwrap_or_default();
-    variable("MACHINE_STORAGE_PATH").unwrap_or_else(|| format!("{home}/.docker/machine"))
-}
 
 /// Returns docker-machine's command line for a command that names machines of its store; none if it is one
 /// for skep itself.
 #[must_use]
 pub fn line_for(cli: &Cli, context: &Context) -> Option<Vec<String>> {
     let store = MachineStore::new(store_path());
-    let mut words: Vec<String> = vec![super::NAME.to_owned()];
+    let mut words: Vec<String> = vec![skep_machine::NAME.to_owned()];
     let mut add = |more: &[&str]| words.extend(more.iter().map(|it| (*it).to_owned()));
     let are_machines = |names: &[NodeName]| {
         let is_node = |name| is_node(context, name);

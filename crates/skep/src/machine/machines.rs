@@ -20,15 +20,15 @@ use skep_store::dm::{Config, Error, MachineStore};
 use skep_store::{ClusterDir, LockedCluster, Machine};
 use skep_sys::{Holder, chain};
 
-use super::call::variable;
-use super::clusters::{self, BELONGS};
-use super::driver::State;
-use super::say::aside;
-use super::vm::{Look, Tell, VmSpec, Vms};
-use super::wanted::{node_spec, usual_addresses};
 use crate::cli::{Accel, Limits};
 use crate::context::Context;
 use crate::error::CliError;
+use skep_machine::call::variable;
+use skep_machine::clusters::{self, BELONGS};
+use skep_machine::driver::State;
+use skep_machine::say::aside;
+use skep_machine::vm::{Look, Tell, VmSpec, Vms};
+use skep_machine::wanted::{node_spec, usual_addresses};
 
 /// Virtual machines in docker-machine stores.
 pub struct Machines {
@@ -115,7 +115,7 @@ fn spec(
     node: NodeSpec,
     wanted: Option<&VmSpec>,
 ) -> Result<ClusterSpec, String> {
-    let subnet = wanted.map_or(Ok(None), super::wanted::subnet)?;
+    let subnet = wanted.map_or(Ok(None), skep_machine::wanted::subnet)?;
     Ok(ClusterSpec {
         subnet: subnet.map(|(subnet, _)| subnet),
         nodes: vec![node],
@@ -266,8 +266,8 @@ impl Vms for Machines {
             return Err(problem.to_string());
         }
         let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-        super::wanted::check_memory(wanted, &meminfo)?;
-        let subnet = super::wanted::subnet(wanted)?;
+        skep_machine::wanted::check_memory(wanted, &meminfo)?;
+        let subnet = skep_machine::wanted::subnet(wanted)?;
         let limits = limits()?;
         let context = self.context()?;
         let ready = crate::commands::require(context, &ImageSpec::default()).await;
@@ -278,7 +278,7 @@ impl Vms for Machines {
         let seen = run.observe_machines(&dir, Damage::ListAll).await;
         let seen = seen.map_err(|error| told(&error.into()))?;
         let mut notes = Vec::new();
-        if wanted.engine.install_url != super::wanted::USUAL_INSTALL_URL
+        if wanted.engine.install_url != skep_machine::wanted::USUAL_INSTALL_URL
             && !wanted.engine.install_url.is_empty()
         {
             notes.push("The image has an engine; --engine-install-url is not used".to_owned());
@@ -296,7 +296,7 @@ impl Vms for Machines {
         let usual = usual_addresses(&wanted.driver);
         match plan(&spec, &seen, Birth::Fork { restart_engine: false }, usual) {
             Ok(_) => Ok(notes),
-            Err(error) => Err(super::wanted::unplaced(&error, wanted)),
+            Err(error) => Err(skep_machine::wanted::unplaced(&error, wanted)),
         }
     }
 

@@ -1,45 +1,18 @@
-//! What is printed, and the only place from which it is: all of it passes [`shown`] and is written by [`streams`].
+//! What is printed, and how it looks. All of it is written by [`skep_print`].
 
 pub mod board;
 pub mod events;
 pub mod log;
 pub mod progress;
-pub mod shown;
-pub mod streams;
 pub mod table;
-pub mod tabwriter;
 pub mod timings;
 pub mod yaml;
 
-use std::fmt;
-
 use serde_json::Value;
 use skep_core::plan::{Change, Mark};
+use skep_print::{shown, streams, write_exact};
 
 use crate::cli::Output;
-
-/// Writes to standard output.
-pub fn write_out(text: fmt::Arguments<'_>) {
-    streams::write_stdout(shown::shown(&text.to_string()).as_bytes());
-}
-
-/// Writes to standard error.
-pub fn write_err(text: fmt::Arguments<'_>) {
-    streams::write_stderr(shown::shown(&text.to_string()).as_bytes());
-}
-
-/// Writes what a program or a shell is to read, byte by byte as it is; what is hidden in it is visible on a terminal.
-pub fn write_exact(bytes: &[u8]) {
-    match streams::shows_results() {
-        true => streams::write_stdout(shown::shown_bytes(bytes).as_bytes()),
-        false => streams::write_stdout(bytes),
-    }
-}
-
-/// Writes bytes as they are, even to a terminal: only where the user asked for just that.
-pub fn write_raw(bytes: &[u8]) {
-    streams::write_stdout(bytes);
-}
 
 /// Tells whether remarks go to a terminal whose lines can change.
 pub fn redraws() -> bool {
@@ -102,35 +75,6 @@ pub fn document_text(output: Output, value: &Value) -> String {
 /// Prints an object for programs on one line.
 pub fn write_line(value: &Value) {
     write_exact(shown::document(format!("{value}\n")).as_bytes());
-}
-
-/// Prints a result, as `print!` does, to a reader that may go away.
-#[macro_export]
-macro_rules! out {
-    ($($arguments:tt)*) => { $crate::render::write_out(format_args!($($arguments)*)) };
-}
-
-/// Prints a result and ends the line, as `println!` does, to a reader that may go away.
-#[macro_export]
-macro_rules! outln {
-    () => { $crate::render::write_out(format_args!("\n")) };
-    ($format:literal $($arguments:tt)*) => {
-        $crate::render::write_out(format_args!("{}\n", format_args!($format $($arguments)*)))
-    };
-}
-
-/// Prints a remark on standard error, as `err!` does.
-#[macro_export]
-macro_rules! err {
-    ($($arguments:tt)*) => { $crate::render::write_err(format_args!($($arguments)*)) };
-}
-
-/// Prints a remark on standard error and ends the line, as `errln!` does.
-#[macro_export]
-macro_rules! errln {
-    ($format:literal $($arguments:tt)*) => {
-        $crate::render::write_err(format_args!("{}\n", format_args!($format $($arguments)*)))
-    };
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::events::{self, EventLines};
 use super::shown::{one_line, shown};
 use super::timings::{Timing, Timings};
 use crate::cli::Detail;
-use crate::errln;
+use skep_print::errln;
 
 /// The columns of a live line before the phase: the sign that turns, and the time.
 const MARGIN: usize = 12;

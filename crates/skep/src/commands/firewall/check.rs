@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use crate::cli::{FirewallCheck, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
-use crate::outln;
 use crate::render::write_document;
+use skep_print::outln;
 
 /// What this host is called among nodes.
 const HERE: &str = "this host";

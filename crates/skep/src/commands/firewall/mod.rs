@@ -25,8 +25,8 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
 use crate::render::write_document;
-use crate::render::write_exact;
-use crate::{errln, out, outln};
+use skep_print::write_exact;
+use skep_print::{errln, out, outln};
 
 pub(super) async fn run(context: &Context, command: FirewallCommand) -> Result<u8, CliError> {
     match command {

@@ -10,9 +10,9 @@ use skep_ops::observe::Damage;
 
 use crate::cli::ClusterWord;
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
 use crate::listing::{Column, Listing, Row};
+use skep_print::errln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

@@ -17,8 +17,8 @@ use skep_store::ClusterDir;
 use super::select;
 use crate::cli::{NodeChange, NodeLabel, NodeStart};
 use crate::context::Context;
-use crate::errln;
 use crate::error::CliError;
+use skep_print::errln;
 
 /// How long services may take to find another node before it is told which do not.
 const SETTLING: Duration = Duration::from_secs(15);

@@ -20,7 +20,7 @@ use super::{Checked, converging_limit, judge_ending};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use crate::{err, errln};
+use skep_print::{err, errln};
 
 pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;

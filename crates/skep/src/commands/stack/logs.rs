@@ -9,9 +9,9 @@ use super::super::logs::{Tail, tail};
 use super::list::view_of;
 use crate::cli::{ClusterOption, moment};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::render::log::{LogWriter, until_nobody_reads};
+use skep_print::errln;
 
 /// How much of a task's ID is printed, as docker does.
 const ID: usize = 12;

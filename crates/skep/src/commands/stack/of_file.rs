@@ -9,9 +9,9 @@ use super::compose::Wrong;
 use super::{Checked, deploy, list};
 use crate::cli::{Converging, Waiting};
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _};
 use crate::file::StackEntry;
+use skep_print::errln;
 
 /// Checks stacks, before anything is touched.
 ///

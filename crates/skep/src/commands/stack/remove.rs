@@ -14,8 +14,8 @@ use super::{converging_limit, list};
 use crate::cli::StackRemove;
 use crate::commands::dry_run::Preview;
 use crate::context::Context;
-use crate::errln;
 use crate::error::{CliError, Context as _, code};
+use skep_print::errln;
 
 /// How long the docker command may take.
 const REMOVING: Duration = Duration::from_secs(120);

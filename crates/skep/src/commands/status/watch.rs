@@ -11,8 +11,9 @@ use crate::cli::{Output, Status};
 use crate::commands::interrupted;
 use crate::context::Context;
 use crate::error::{CliError, code};
-use crate::render::shown::document;
-use crate::render::{document_text, streams, write_exact, write_screen};
+use crate::render::{document_text, write_screen};
+use skep_print::shown::document;
+use skep_print::{streams, write_exact};
 
 /// How long nothing is looked at between two looks.
 const EVERY: Duration = Duration::from_secs(2);

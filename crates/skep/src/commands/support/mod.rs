@@ -16,7 +16,7 @@ use crate::cli::SupportBundle;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::redact::Redactor;
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// How much of the end of each log is taken, in bytes.
 const LOG: usize = 256 << 10;

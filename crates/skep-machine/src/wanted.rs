@@ -7,7 +7,6 @@ use skep_core::model::{NodeKind, NodeSpec, Role, Shape, Size};
 use skep_core::plan::{PlanError, UsualAddresses};
 
 use super::vm::VmSpec;
-use crate::file::DEFAULT_DISK;
 
 /// The disk of a machine whose user asks for none in particular, in docker-machine's MB. It is as large as
 /// other machines' of ours, so that it is a copy of the same warm one.
@@ -31,7 +30,7 @@ pub fn node_spec(wanted: &VmSpec) -> Result<NodeSpec, String> {
             cpus: wanted.cpus.unwrap_or_else(all),
             memory: Size::mib(wanted.memory),
             disk: match wanted.disk {
-                USUAL_DISK => DEFAULT_DISK,
+                USUAL_DISK => Shape::DEFAULT.disk,
                 megabytes => Size::mib(megabytes.saturating_mul(1_000_000).div_ceil(1 << 20)),
             },
         }),
@@ -132,7 +131,7 @@ mod tests {
     #[test]
     fn sizes_are_at_least_what_is_asked_for() {
         let shape = |wanted: &VmSpec| node_spec(wanted).unwrap().shape().unwrap();
-        let usual = Shape { cpus: 2, memory: Size::gib(2), disk: DEFAULT_DISK };
+        let usual = Shape { cpus: 2, memory: Size::gib(2), disk: Shape::DEFAULT.disk };
         assert_eq!(shape(&wanted()), usual);
         let large = shape(&VmSpec { disk: 9000, cpus: None, ..wanted() });
         assert_eq!(large.disk, Size::mib(8584));

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::argparse::Opt;
 use super::table::{COMMANDS, CommandSpec};
-use crate::render::tabwriter::{self, align};
+use skep_print::tabwriter::{self, align};
 
 /// The version that is told: scripts cut it out and compare it.
 pub const VERSION: &str = "0.16.2, build bd45ab13";
@@ -51,7 +51,7 @@ pub fn command(spec: &CommandSpec, options: &[Opt]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::table::global_options;
+    use crate::table::global_options;
 
     #[test]
     fn reference() {

@@ -10,9 +10,9 @@ use super::driver::Machine;
 use super::failure::Failure;
 use super::filter::Filters;
 use super::row::{Row, look};
-use crate::render::tabwriter::{TABLE, align};
-use crate::{out, outln};
 use gotemplate::{Template, Value};
+use skep_print::tabwriter::{TABLE, align};
+use skep_print::{out, outln};
 
 const DEFAULT_FORMAT: &str = "table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\
     \t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}\t{{ .Error}}";

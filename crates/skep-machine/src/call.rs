@@ -43,6 +43,13 @@ pub fn variable(name: &str) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
 
+/// Returns the directory of docker-machine's store.
+#[must_use]
+pub fn store_path() -> String {
+    let home = variable("HOME").unwrap_or_default();
+    variable("MACHINE_STORAGE_PATH").unwrap_or_else(|| format!("{home}/.docker/machine"))
+}
+
 /// Loads all machines of a store in one way; those that cannot be are returned with the reason.
 ///
 /// # Errors

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{errln, outln};
+use skep_print::{errln, outln};
 
 /// Where progress goes. Clones tell the same.
 #[derive(Debug, Clone)]

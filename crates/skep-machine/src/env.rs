@@ -3,8 +3,8 @@
 use super::call::{Call, variable};
 use super::connect::check;
 use super::failure::Failure;
-use crate::outln;
-use crate::render::write_exact;
+use skep_print::outln;
+use skep_print::write_exact;
 
 /// The words of a shell.
 struct Words {

@@ -8,10 +8,10 @@ use super::connect::engine_version;
 use super::driver::{Kind, Machine, NOT_RUNNING, State};
 use super::failure::Failure;
 use super::help::VERSION;
-use crate::render::shown::document;
-use crate::render::write_exact;
-use crate::{out, outln};
 use gotemplate::{Function, Template, Value};
+use skep_print::shown::document;
+use skep_print::write_exact;
+use skep_print::{out, outln};
 
 /// The functions that a template of `inspect` has beside the built-in ones.
 const FUNCTIONS: [(&str, Function); 2] = [

@@ -1,6 +1,6 @@
 //! Questions, and what counts as a yes.
 
-use crate::out;
+use skep_print::out;
 
 /// Asks, and reads one word.
 ///

@@ -153,9 +153,9 @@ pub fn notes(options: &[Opt], given: &Given) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::options::driver_options;
-    use crate::machine::table::{CREATE_OPTIONS, global_options};
-    use crate::machine::vm::DRIVERS;
+    use crate::options::driver_options;
+    use crate::table::{CREATE_OPTIONS, global_options};
+    use crate::vm::DRIVERS;
 
     /// All options there are: those before the command, all drivers', and those of the drivers.
     fn all() -> Vec<Opt<'static>> {
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_documents_table_has_each_option_and_says_what_becomes_of_it() {
-        let text = include_str!("../../../../docs/docker-machine.md");
+        let text = include_str!("../../../docs/docker-machine.md");
         let told: Vec<&str> = text.lines().filter(|line| line.starts_with("| `--")).collect();
         assert_eq!(
             told,

@@ -5,8 +5,8 @@ use skep_docker::engine::remote::{self, RemoteError};
 use super::call::Call;
 use super::driver::Machine;
 use super::failure::Failure;
-use crate::out;
 use gotemplate::go_quote;
+use skep_print::out;
 
 /// Returns the host and port of a URL; empty if it has none.
 #[must_use]

@@ -3,22 +3,20 @@
 //! - Standard error is for people. That it cannot be written changes nothing: the work goes on, and its exit code says
 //!   how it ended.
 //! - Standard output is for results. Its first failure is remembered, later writes are left out, and the work goes on.
-//!   If all else went well, the failure decides the exit code at the end ([`exit_code`]).
+//!   If all else went well, the failure decides the exit code at the end ([`failure`]).
 //!
 //! So no write can panic or end a command in the midst, and machines are never left half made for want of a reader.
 
 #![allow(clippy::disallowed_methods, reason = "this is where everything is printed")]
 
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
-
-use crate::error::code;
 
 /// The first failure to write to standard output, of which a process has one.
 static FAILURE: OnceLock<io::Error> = OnceLock::new();
 
 /// Writes to standard output, as long as that works.
-pub(super) fn write_stdout(bytes: &[u8]) {
+pub fn write_stdout(bytes: &[u8]) {
     if is_lost() {
         return;
     }
@@ -30,17 +28,19 @@ pub(super) fn write_stdout(bytes: &[u8]) {
 }
 
 /// Writes to standard error, if that works.
-pub(super) fn write_stderr(bytes: &[u8]) {
+pub fn write_stderr(bytes: &[u8]) {
     let _ = io::stderr().write_all(bytes);
 }
 
 /// Tells whether results go to a terminal.
-pub(super) fn shows_results() -> bool {
+#[must_use]
+pub fn shows_results() -> bool {
     io::stdout().is_terminal()
 }
 
 /// Tells whether remarks go to a terminal.
-pub(super) fn shows_remarks() -> bool {
+#[must_use]
+pub fn shows_remarks() -> bool {
     io::stderr().is_terminal()
 }
 
@@ -55,21 +55,8 @@ pub fn lost(error: io::Error) {
     let _ = FAILURE.set(error);
 }
 
-/// Returns a command's exit code in view of what became of its output; says what is wrong with it.
-///
-/// A reader that has seen enough, as `head` has, is no error: the code is the one that a shell knows from programs that
-/// such a pipe ends.
+/// Returns what first went wrong with standard output.
 #[must_use]
-pub fn exit_code(code: u8) -> u8 {
-    let Some(error) = FAILURE.get() else { return code };
-    let is_gone = error.kind() == ErrorKind::BrokenPipe;
-    if !is_gone {
-        let done = if code == 0 { "; everything else is done" } else { "" };
-        write_stderr(format!("error: cannot write to standard output: {error}{done}\n").as_bytes());
-    }
-    match (code, is_gone) {
-        (0, true) => code::PIPE,
-        (0, false) => code::FAILED,
-        (failed, _) => failed,
-    }
+pub fn failure() -> Option<&'static io::Error> {
+    FAILURE.get()
 }

@@ -15,7 +15,7 @@ use super::say::Say;
 use super::table::CREATE_OPTIONS;
 use super::vm::VmSpec;
 use super::{options, share, support};
-use crate::out;
+use skep_print::out;
 
 /// Returns the driver that the whole line asks for: its options are known only when it is.
 #[must_use]
@@ -295,7 +295,7 @@ fn import_key(call: &Call, machine: &mut Machine, name: &str) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::vm::{Look, Tell, Vms};
+    use crate::vm::{Look, Tell, Vms};
     use async_trait::async_trait;
     use skep_store::dm::MachineStore;
     use std::sync::Arc;

@@ -163,7 +163,7 @@ pub trait Vms: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::options::driver_options;
+    use crate::options::driver_options;
 
     fn collect(driver: &str, line: &str) -> Result<VmSpec, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();

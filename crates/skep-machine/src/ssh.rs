@@ -13,8 +13,8 @@ use super::call::Call;
 use super::driver::{Kind, Login, Machine, State};
 use super::failure::Failure;
 use super::hosts;
-use crate::out;
 use gotemplate::go_quote;
+use skep_print::out;
 
 /// The options that lead to a new machine every time.
 const TRUSTING: [&str; 6] = [
