@@ -13,5 +13,6 @@ pub mod hosts;
 pub mod netcheck;
 pub mod network;
 pub mod privileged_helper;
+mod remote;
 pub mod setup;
 pub mod userns;

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use skep_driver::qemu::{Accelerator, QemuVersion, program};
-use skep_net::firewall::{self, Frames, Obstacle};
+use skep_net::firewall::{self, Docker, Frames, Obstacle};
 use skep_net::network::{self, Network};
 use skep_net::privileged_helper::HelperNetwork;
 use skep_net::setup;
@@ -374,7 +374,7 @@ async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
         },
         // Without root nothing of it is to be seen.
         None if !is_root() => return Vec::new(),
-        None => firewall::look().await,
+        None => firewall::look(Docker::IfInstalled).await,
     };
     match rules {
         Ok(rules) => judge_firewall(&rules.obstacles, filters_bridged_frames()),

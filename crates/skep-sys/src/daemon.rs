@@ -106,11 +106,9 @@ impl Daemon {
     }
 
     /// Moves the program to a scope of that title, where systemd runs: what ends or kills all that is in our own control
-    /// group leaves it alone. It stays the same process. Trouble with it is kept for [`super::scope_trouble`].
-    pub async fn leave_session(&self, title: &str) {
-        if let Some(process) = self.process {
-            super::scope::leave(process, title).await;
-        }
+    /// group leaves it alone. It stays the same process. Returned is why it could not, if so; it goes on all the same.
+    pub async fn leave_session(&self, title: &str) -> Option<String> {
+        super::scope::leave(self.process?, title).await
     }
 
     /// Waits until the program has ended, and returns that as what went wrong.

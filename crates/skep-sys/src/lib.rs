@@ -63,7 +63,7 @@ pub use process::{BootId, ProcessId, boot_id, is_root, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
 pub use quote::shell_quoted;
 pub use random::fill_random;
-pub use scope::{Lasting, lasting, leave as leave_session, trouble as scope_trouble};
+pub use scope::{Lasting, lasting, leave as leave_session};
 pub use seclude::Bind;
 pub use socket::{connect_in, socket_in};
 pub use sync_time::sync_time;

@@ -16,7 +16,6 @@
 //! In a session it stays because most distributions let what is in it go on after a logout, and a user's manager ends then.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::time::Duration;
 
 use super::cmd::{Cmd, CmdError};
@@ -123,30 +122,19 @@ pub async fn lasting() -> Lasting {
     Place::look().await.lasting()
 }
 
-/// Moves a process to a scope of its own, if systemd runs here. Without one it goes on all the same, so what went wrong is
-/// only remembered for [`trouble`].
-pub async fn leave(process: ProcessId, title: &str) {
-    let Some(manager) = Place::look().await.manager() else { return };
+/// Moves a process to a scope of its own, if systemd runs here. Without one it goes on all the same; returned is what went
+/// wrong.
+pub async fn leave(process: ProcessId, title: &str) -> Option<String> {
+    let manager = Place::look().await.manager()?;
     let asked = Cmd::new("busctl").args(request(manager, process, title)).timeout(LIMIT);
     let asked = match (manager, users_dir()) {
         // What sudo(8) or su(1) starts lacks it.
         (Manager::User, Some(dir)) => asked.env("XDG_RUNTIME_DIR", dir),
         _ => asked,
     };
-    if let Err(error) = asked.run().await {
-        tracing::debug!(%error, "no scope");
-        if process.is_alive() {
-            *TROUBLE.lock().unwrap_or_else(|it| it.into_inner()) = Some(reason(&error));
-        }
-    }
-}
-
-/// What was last the reason that a process stayed where it was.
-static TROUBLE: Mutex<Option<String>> = Mutex::new(None);
-
-/// Returns why a process stayed in its caller's control group, once.
-pub fn trouble() -> Option<String> {
-    TROUBLE.lock().unwrap_or_else(|it| it.into_inner()).take()
+    let error = asked.run().await.err()?;
+    tracing::debug!(%error, "no scope");
+    process.is_alive().then(|| reason(&error))
 }
 
 /// Returns the end of what went wrong; the command line before it is long, and in the debug log.

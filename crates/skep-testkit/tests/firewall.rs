@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_net::firewall::{Frames, look};
+use skep_net::firewall::{Docker, Frames, look};
 use skep_net::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_net::network::{LinuxNetwork, Network};
 use skep_store::Owner;
@@ -166,9 +166,10 @@ async fn frames(firewall: &Firewall) {
         NetworkRecord { subnet: "10.77.9.0/24".parse().unwrap(), bridge: "skep-test".into() };
     let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
     std::fs::write(switch, "1").unwrap();
-    LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
+    LinuxNetwork::host().ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
     let passes = || connects("machine", "10.77.9.3");
-    let said = || async { look().await.unwrap().obstacles.first().map(|it| it.frames) };
+    let said =
+        || async { look(Docker::IfInstalled).await.unwrap().obstacles.first().map(|it| it.frames) };
     let (before, expected) = match firewall.backend {
         Backend::Nftables | Backend::Firewalld => (false, Some(Frames::Drop)),
         // The rules of a cluster's network are before those of the firewall.
@@ -179,7 +180,7 @@ async fn frames(firewall: &Firewall) {
     apply(&Ruleset::host(), firewall.backend, Action::Apply).await;
     assert_eq!((passes(), said().await), (true, None), "once it was told");
     apply(&Ruleset::host(), firewall.backend, Action::Remove).await;
-    LinuxNetwork.remove_firewall("skep-test").await.unwrap();
+    LinuxNetwork::host().remove_firewall("skep-test").await.unwrap();
     std::fs::write(switch, "0").unwrap();
 }
 

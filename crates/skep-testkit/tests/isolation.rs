@@ -43,7 +43,7 @@ async fn story(mut nets: Nets) {
     let owner = |name: &str| Owner { cluster: name.parse().unwrap(), store: "/".into(), user: 0 };
     let (of_a, of_b) = (owner("a"), owner("b"));
     let before = traces();
-    let here = LinuxNetwork;
+    let here = LinuxNetwork::host();
 
     here.ensure_bridge(&a, &of_a).await.unwrap();
     attach("node", "skep-a");

@@ -97,12 +97,12 @@ async fn docker_starts_later() {
     let owner = Owner { cluster: "test".parse().unwrap(), store: "/".into(), user: 0 };
     let before = rules();
     let up = async || {
-        LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
-        LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
-        assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
+        LinuxNetwork::host().ensure_bridge(&network, &owner).await.unwrap();
+        LinuxNetwork::host().ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
+        assert!(LinuxNetwork::host().look().await.unwrap().has_firewall(&network));
     };
     up().await;
-    LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
+    LinuxNetwork::host().remove_firewall(&network.bridge).await.unwrap();
     assert_eq!(rules(), before, "iptables was not in use, and is not now");
 
     up().await;
@@ -113,8 +113,8 @@ async fn docker_starts_later() {
     run("iptables -A DOCKER-USER -j RETURN");
     run("iptables -I FORWARD -j DOCKER-USER");
     assert_eq!(seen_from_outside().as_deref(), Some(ROUTER), "Docker has started");
-    assert!(LinuxNetwork.look().await.unwrap().has_firewall(&network));
-    LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
+    assert!(LinuxNetwork::host().look().await.unwrap().has_firewall(&network));
+    LinuxNetwork::host().remove_firewall(&network.bridge).await.unwrap();
     assert!(rules().contains("DOCKER-USER") && !rules().contains("skep"), "{}", rules());
 }
 
@@ -128,25 +128,25 @@ async fn story(firewall: &str) {
 
     // Twice, as by an `up` that is done again.
     for _ in 0..2 {
-        LinuxNetwork.ensure_bridge(&network, &owner).await.unwrap();
+        LinuxNetwork::host().ensure_bridge(&network, &owner).await.unwrap();
     }
     attach_node(&network);
     assert!(link(&network.bridge).contains("52:53:0a:c1:00:01"), "the lowest tap gave its address");
     assert_eq!(seen_from_outside(), None, "{firewall}: without rules nothing passes");
 
     for _ in 0..2 {
-        LinuxNetwork.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
+        LinuxNetwork::host().ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
     }
-    let seen = LinuxNetwork.look().await.unwrap();
+    let seen = LinuxNetwork::host().look().await.unwrap();
     assert!(seen.has_bridge(&network) && seen.has_firewall(&network), "{firewall}");
     assert_eq!(seen_from_outside().as_deref(), Some(ROUTER), "{firewall}");
     assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n", "the host is no router");
 
-    LinuxNetwork.remove_firewall(&network.bridge).await.unwrap();
-    LinuxNetwork.remove_link(&network.bridge).await.unwrap();
-    LinuxNetwork.restore_forwarding(&state).await.unwrap();
+    LinuxNetwork::host().remove_firewall(&network.bridge).await.unwrap();
+    LinuxNetwork::host().remove_link(&network.bridge).await.unwrap();
+    LinuxNetwork::host().restore_forwarding(&state).await.unwrap();
     run("ip -n node link delete eth0");
-    let seen = LinuxNetwork.look().await.unwrap();
+    let seen = LinuxNetwork::host().look().await.unwrap();
     assert!(!seen.has_bridge(&network) && !seen.has_firewall(&network), "{firewall}");
     assert_eq!(rules(), before, "{firewall}");
     assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "0\n");

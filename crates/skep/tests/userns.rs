@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_net::network::Network;
 use skep_net::userns::UsernsNetwork;
-use skep_store::Owner;
+use skep_store::{Owner, Store};
 use skep_sys::Dial;
 use skep_testkit::host::can_run_machines;
 
@@ -31,6 +31,10 @@ fn a_network_of_ones_own_is_nowhere_else() {
     runtime.block_on(story());
 }
 
+fn owner(store: &Path, cluster: &str) -> Owner {
+    Owner::of(&Store::new(store.into()).cluster(&cluster.parse().unwrap()))
+}
+
 async fn story() {
     let store = tempfile::tempdir().unwrap();
     let program = env!("CARGO_BIN_EXE_skep");
@@ -38,7 +42,7 @@ async fn story() {
     let userns = UsernsNetwork::for_store(store.path(), program.into()).unwrap();
     let subnet = "10.193.0.0/24".parse().unwrap();
     let network = NetworkRecord { subnet, bridge: "skep-test".into() };
-    let owner = Owner { cluster: "test".parse().unwrap(), store: store.path().into(), user: 7 };
+    let owner = owner(store.path(), "test");
     assert!(!userns.look().await.unwrap().has_bridge(&network));
 
     // Twice, as by an `up` that is done again.
@@ -156,8 +160,7 @@ fn two_clusters_in_a_users_own_namespace_are_apart() {
         for (name, subnet) in bridges {
             let bridge = format!("skep-{name}");
             let network = NetworkRecord { subnet: subnet.parse().unwrap(), bridge };
-            let owner =
-                Owner { cluster: name.parse().unwrap(), store: store.path().into(), user: 7 };
+            let owner = owner(store.path(), name);
             userns.ensure_bridge(&network, &owner).await.unwrap();
             userns.ensure_firewall(&network, &owner, &Admits::default()).await.unwrap();
         }

@@ -26,7 +26,7 @@ use super::qmp::Qmp;
 use super::template::Template;
 use super::{Emulator, Files, QemuVersion, console, disk, host, launch, user_of};
 use crate::shell::AGENT_SOCKET;
-use crate::{Boot, Error};
+use crate::{Boot, Error, Say};
 
 /// The file of the process's pages.
 pub(super) const PAGES: &str = "process";
@@ -148,6 +148,7 @@ pub(super) async fn go_on(
     emulator: &Emulator,
     (template, kept): (&Template, &Checkpoint),
     host: (&dyn Network, bool),
+    say: Say<'_>,
 ) -> Result<(), Error> {
     let files = Files::of(machine);
     let ram = template.ram();
@@ -193,7 +194,7 @@ pub(super) async fn go_on(
     let rest = template.dir.join(REST);
     restored.map_err(|source| FileError::new("go on from", &rest, source))?;
     if let Some(process) = launch::process(&machine.dir) {
-        launch::place(process, machine, boot, emulator.profile()).await;
+        launch::place(process, machine, boot, emulator.profile(), say).await;
     }
     Ok(())
 }

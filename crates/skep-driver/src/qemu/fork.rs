@@ -88,7 +88,8 @@ pub(super) async fn fork(
     }
     if let Some(kept) = emulator_checkpoint::of(&template.dir) {
         let goes_on = async {
-            emulator_checkpoint::go_on(machine, boot, emulator, (&template, &kept), host).await?;
+            emulator_checkpoint::go_on(machine, boot, emulator, (&template, &kept), host, say)
+                .await?;
             load(&machine.dir, &template).await
         };
         match goes_on.await {
@@ -100,7 +101,7 @@ pub(super) async fn fork(
         power::kill(&machine.dir).await?;
     }
     let ram = memory_file(&Files::of(machine), &template).await?;
-    let started = launch::start(machine, boot, emulator, Memory::Copied(&ram), host).await;
+    let started = launch::start(machine, boot, emulator, Memory::Copied(&ram), host, say).await;
     // QEMU has mapped its own copy, or has ended: nobody opens the file again.
     let _ = std::fs::remove_file(Files::of(machine).memory());
     started?;

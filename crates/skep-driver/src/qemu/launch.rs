@@ -19,7 +19,7 @@ use super::qmp::Qmp;
 use super::template::await_monitor;
 use super::{Accelerator, Emulator, Files, Profile, console, disk, power, program, user, user_of};
 use crate::shell::AgentShell;
-use crate::{Boot, Error, shape_of};
+use crate::{Boot, Error, Remark, Say, shape_of};
 
 /// How long a process may take to end whose monitor has broken off.
 const ENDING: Duration = Duration::from_secs(2);
@@ -107,6 +107,7 @@ pub(super) async fn start(
     emulator: &Emulator,
     memory: Memory<'_>,
     (network, secluded): (&dyn Network, bool),
+    say: Say<'_>,
 ) -> Result<(), Error> {
     let files = Files::of(machine);
     let command = command(machine, boot, emulator, memory, (network, secluded)).await?;
@@ -117,7 +118,7 @@ pub(super) async fn start(
         note_process(&files, process, emulator)?;
     }
     if let Some(process) = daemon.process() {
-        place(process, machine, boot, emulator.profile()).await;
+        place(process, machine, boot, emulator.profile(), say).await;
     }
     let limit = Duration::from_secs(20) * emulator.profile().slowness();
     let answers = async {
@@ -192,8 +193,18 @@ pub(super) fn title(machine: &Machine, boot: &Boot) -> String {
 }
 
 /// Gives a machine's new process its place among the host's: apart from our own session, and a worker's behind managers'.
-pub(super) async fn place(process: ProcessId, machine: &Machine, boot: &Boot, profile: Profile) {
-    leave_session(process, &title(machine, boot)).await;
+pub(super) async fn place(
+    process: ProcessId,
+    machine: &Machine,
+    boot: &Boot,
+    profile: Profile,
+    say: Say<'_>,
+) {
+    if let Some(reason) = leave_session(process, &title(machine, boot)).await {
+        say(Remark::Warning(&format!(
+            "QEMU stays in the control group of this session and may end with it, as systemd made no scope: {reason}"
+        )));
+    }
     let Some(nice) = profile.worker_niceness() else { return };
     if machine.record.spec.role == Role::Manager {
         return;

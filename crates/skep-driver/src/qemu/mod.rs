@@ -259,15 +259,6 @@ impl Qemu {
     }
 }
 
-/// Says, once, that machines could not leave the session that they were started from.
-fn say_trouble(say: Say<'_>) {
-    if let Some(reason) = skep_sys::scope_trouble() {
-        say(Remark::Warning(&format!(
-            "QEMU stays in the control group of this session and may end with it, as systemd made no scope: {reason}"
-        )));
-    }
-}
-
 #[async_trait]
 impl Fork for Qemu {
     async fn ensure_template(
@@ -300,9 +291,7 @@ impl Fork for Qemu {
         let emulator = self.choose(&boot.kernel, &boot.initrd, say).await?;
         disk::prepare(machine).await?;
         let secluded = self.secludes(&machine.dir, say).await;
-        let forked = fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await;
-        say_trouble(say);
-        forked
+        fork::fork(machine, boot, emulator, (&*self.network, secluded), say).await
     }
 }
 
@@ -336,9 +325,7 @@ impl Driver for Qemu {
         disk::prepare(machine).await?;
         let secluded = self.secludes(&machine.dir, say).await;
         let host = (&*self.network, secluded);
-        let started = launch::start(machine, boot, emulator, Memory::Anonymous, host).await;
-        say_trouble(say);
-        started
+        launch::start(machine, boot, emulator, Memory::Anonymous, host, say).await
     }
 
     async fn await_guest(&self, machine: &Machine, limit: Option<Duration>) -> Result<(), Error> {

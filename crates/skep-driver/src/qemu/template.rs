@@ -469,6 +469,8 @@ mod tests {
     use crate::qemu::qmp::fake::FakeMonitor;
     use crate::qemu::{Accelerator, Profile, QemuVersion};
     use skep_core::model::{ContainerImage, Size};
+    use std::sync::LazyLock;
+
     use skep_net::network::LinuxNetwork;
 
     fn image(id: &str) -> Image {
@@ -576,8 +578,10 @@ mod tests {
         }
     }
 
+    static NETWORK: LazyLock<LinuxNetwork> = LazyLock::new(LinuxNetwork::host);
+
     fn making<'a>(image: &'a Image, emulator: &'a Emulator) -> Making<'a> {
-        let (network, say) = (&LinuxNetwork, &|_: Remark<'_>| ());
+        let (network, say) = (&*NETWORK, &|_: Remark<'_>| ());
         let (shape, secluded) = (SHAPE, false);
         Making { image, shape, images: &[], emulator, keeps: false, network, secluded, say }
     }

@@ -10,7 +10,6 @@ mod nft;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -147,20 +146,21 @@ impl Rules {
     }
 }
 
-/// Whether this process acts where no Docker starts.
-static WITHOUT_DOCKER: AtomicBool = AtomicBool::new(false);
-
-/// Lets this process make no provision for a Docker that is started later, as none is where it acts.
-pub(crate) fn expect_no_docker() {
-    WITHOUT_DOCKER.store(true, Ordering::Relaxed);
+/// Whether a Docker may start beside the networks. Once started, it drops what is forwarded, whoever was there first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Docker {
+    /// On this host, if it is installed.
+    IfInstalled,
+    /// In a namespace of our own none starts.
+    Never,
 }
 
-/// Tells whether Docker is installed. Once started, it drops what is forwarded, whoever was there first.
-fn has_docker() -> bool {
-    !WITHOUT_DOCKER.load(Ordering::Relaxed)
-        && ["/usr/bin", "/usr/sbin", "/usr/local/bin"]
-            .iter()
-            .any(|dir| Path::new(dir).join("dockerd").exists())
+impl Docker {
+    fn may_start(self) -> bool {
+        let places = ["/usr/bin", "/usr/sbin", "/usr/local/bin"];
+        let is_there = |dir: &&str| Path::new(dir).join("dockerd").exists();
+        self == Self::IfInstalled && places.iter().any(is_there)
+    }
 }
 
 /// Makes the rules of a network, which lets these hosts in. `outside` are interfaces that forward for skep alone. The
@@ -175,11 +175,12 @@ pub async fn ensure(
     hosts: &[Ipv4Addr],
     outside: &Outside,
     peerings: &Peerings,
+    docker: Docker,
 ) -> Result<(), Error> {
     let peers = peerings.get(&network.bridge).map(Vec::as_slice).unwrap_or_default();
     let others = nft::render_peers(&nft::chains().await?, peerings, &network.bridge);
     nft::apply(&(nft::render(network, owner, hosts, outside, peers) + &others)).await?;
-    if let Some(place) = iptables::place(&nft::chains().await?, has_docker()).await? {
+    if let Some(place) = iptables::place(&nft::chains().await?, docker.may_start()).await? {
         iptables::ensure(&place, &network.bridge).await?;
     }
     Ok(())
@@ -190,9 +191,9 @@ pub async fn ensure(
 /// # Errors
 ///
 /// If nft or iptables refuses; what can be removed is removed all the same.
-pub async fn remove(bridge: &str, peerings: &Peerings) -> Result<(), Error> {
+pub async fn remove(bridge: &str, peerings: &Peerings, docker: Docker) -> Result<(), Error> {
     let chains = nft::chains().await?;
-    let from_iptables = match iptables::place(&chains, has_docker()).await {
+    let from_iptables = match iptables::place(&chains, docker.may_start()).await {
         Ok(Some(place)) => iptables::remove(&place, bridge).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
@@ -212,13 +213,13 @@ pub async fn remove(bridge: &str, peerings: &Peerings) -> Result<(), Error> {
 /// # Errors
 ///
 /// If nft says what cannot be understood.
-pub async fn look() -> Result<Rules, Error> {
+pub async fn look(docker: Docker) -> Result<Rules, Error> {
     let chains = match nft::chains().await {
         // Without nft, or without the right to ask it, nothing of ours is there to be seen.
         Err(Error::Cmd(_)) => return Ok(Rules::default()),
         chains => chains?,
     };
-    let place = iptables::place(&chains, has_docker()).await?;
+    let place = iptables::place(&chains, docker.may_start()).await?;
     let listing = match &place {
         Some(place) => iptables::list(place).await?,
         None => String::new(),

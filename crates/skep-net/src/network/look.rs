@@ -12,7 +12,7 @@ use skep_store::Owner;
 use super::claims::{self, Claims};
 use super::ip::{self, Link, Route};
 use super::{Error, TAP, forwarding, policy};
-use crate::firewall::{self, Rules, Table};
+use crate::firewall::{self, Docker, Rules, Table};
 
 /// What was seen of the host's network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,8 +33,8 @@ pub struct HostNetwork {
 }
 
 /// Looks at all of it.
-pub(super) async fn look() -> Result<HostNetwork, Error> {
-    let (seen, rules) = tokio::join!(look_around(), firewall::look());
+pub(super) async fn look(docker: Docker) -> Result<HostNetwork, Error> {
+    let (seen, rules) = tokio::join!(look_around(), firewall::look(docker));
     Ok(HostNetwork { rules: rules?, ..seen? })
 }
 

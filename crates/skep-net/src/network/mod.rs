@@ -27,7 +27,7 @@ pub use look::HostNetwork;
 pub use resolvers::resolvers;
 pub use root::RootNetwork;
 
-use crate::firewall::{self, Outside, Peerings};
+use crate::firewall::{self, Docker, Outside, Peerings};
 use crate::forwarder::{self, PublishedPorts};
 
 /// What went wrong with the host's network.
@@ -207,9 +207,11 @@ pub trait Network: Send + Sync {
     }
 }
 
-/// This host's network.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LinuxNetwork;
+/// The network that this process is in.
+#[derive(Debug, Clone, Copy)]
+pub struct LinuxNetwork {
+    docker: Docker,
+}
 
 #[async_trait]
 impl Network for LinuxNetwork {
@@ -249,7 +251,7 @@ impl Network for LinuxNetwork {
     async fn look(&self) -> Result<HostNetwork, Error> {
         // What is not known of others' networks is seen where they are made.
         let claims = claims::read(Path::new(claims::STATE)).unwrap_or_default();
-        Ok(look::look().await?.with_claims(claims))
+        Ok(look::look(self.docker).await?.with_claims(claims))
     }
 
     async fn tap(
@@ -269,6 +271,18 @@ impl Network for LinuxNetwork {
 }
 
 impl LinuxNetwork {
+    /// Returns this host's network.
+    #[must_use]
+    pub fn host() -> Self {
+        Self { docker: Docker::IfInstalled }
+    }
+
+    /// Returns the network of a namespace of our own, in which this process is.
+    #[must_use]
+    pub fn enclosed() -> Self {
+        Self { docker: Docker::Never }
+    }
+
     /// As [`Network::ensure_firewall`], with what all networks of this host are opened to.
     ///
     /// # Errors
@@ -293,7 +307,7 @@ impl LinuxNetwork {
             }
         };
         let outside = Outside { exits, switched };
-        firewall::ensure(network, &owner.digest(), hosts, &outside, peerings).await?;
+        firewall::ensure(network, &owner.digest(), hosts, &outside, peerings, self.docker).await?;
         // Only with the rules in place.
         forwarding::ensure(&network.bridge, &outside.switched).await
     }
@@ -305,7 +319,7 @@ impl LinuxNetwork {
     /// If the rights are missing.
     pub async fn remove_rules(&self, name: &str, peerings: &Peerings) -> Result<(), Error> {
         spare(name, ROOT)?;
-        remove_firewall(name, peerings).await
+        Ok(firewall::remove(name, peerings, self.docker).await?)
     }
 }
 
@@ -337,7 +351,7 @@ pub async fn remove_link(name: &str) -> Result<(), Error> {
 ///
 /// If the rights are missing.
 pub async fn remove_firewall(name: &str, peerings: &Peerings) -> Result<(), Error> {
-    Ok(firewall::remove(name, peerings).await?)
+    Ok(firewall::remove(name, peerings, Docker::IfInstalled).await?)
 }
 
 /// The number of root.

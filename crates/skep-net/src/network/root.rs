@@ -51,10 +51,10 @@ impl RootNetwork {
     /// Gives a network's name and subnet back when nothing of it is left.
     async fn give_up(name: &str, turn: Lock) -> Result<(), Error> {
         let state = Path::new(claims::STATE);
-        let host = LinuxNetwork.look().await?;
+        let host = LinuxNetwork::host().look().await?;
         if !host.has_link(name) && !host.rules().has_table(name) {
             claims::remove(state, name)?;
-            LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
+            LinuxNetwork::host().restore_forwarding(&claims::forwarding_file(state)).await?;
         }
         claims::remove_if_unused(state, turn);
         Ok(())
@@ -79,12 +79,12 @@ impl Network for RootNetwork {
         }
         let claim = Claim::of(owner, network.subnet);
         claims::write(Path::new(claims::STATE), &network.bridge, &claim)?;
-        LinuxNetwork.ensure_bridge(network, owner).await
+        LinuxNetwork::host().ensure_bridge(network, owner).await
     }
 
     async fn remove_link(&self, name: &str) -> Result<(), Error> {
         let turn = Self::turn().await?;
-        LinuxNetwork.remove_link(name).await?;
+        LinuxNetwork::host().remove_link(name).await?;
         Self::give_up(name, turn).await
     }
 
@@ -99,26 +99,26 @@ impl Network for RootNetwork {
         let state = Path::new(claims::STATE);
         let claims = claims::name_peers(state, network, owner, &admits.peers)?;
         let peerings = claims::peerings(&claims);
-        LinuxNetwork.ensure_rules(network, owner, &admits.hosts, &peerings).await
+        LinuxNetwork::host().ensure_rules(network, owner, &admits.hosts, &peerings).await
     }
 
     async fn remove_firewall(&self, name: &str) -> Result<(), Error> {
         let turn = Self::turn().await?;
         super::spare(name, super::ROOT)?;
         let claims = claims::forget_peers(Path::new(claims::STATE), name)?;
-        LinuxNetwork.remove_rules(name, &claims::peerings(&claims)).await?;
+        LinuxNetwork::host().remove_rules(name, &claims::peerings(&claims)).await?;
         Self::give_up(name, turn).await
     }
 
     async fn restore_forwarding(&self, state: &Path) -> Result<(), Error> {
         let turn = Self::turn().await?;
-        LinuxNetwork.restore_forwarding(state).await?;
+        LinuxNetwork::host().restore_forwarding(state).await?;
         claims::remove_if_unused(Path::new(claims::STATE), turn);
         Ok(())
     }
 
     async fn look(&self) -> Result<HostNetwork, Error> {
-        LinuxNetwork.look().await
+        LinuxNetwork::host().look().await
     }
 
     async fn tap(
@@ -127,11 +127,11 @@ impl Network for RootNetwork {
         network: &NetworkRecord,
         owner: &Owner,
     ) -> Result<OwnedFd, Error> {
-        LinuxNetwork.tap(name, network, owner).await
+        LinuxNetwork::host().tap(name, network, owner).await
     }
 
     async fn detached_tap(&self) -> Result<OwnedFd, Error> {
-        LinuxNetwork.detached_tap().await
+        LinuxNetwork::host().detached_tap().await
     }
 }
 

@@ -2,24 +2,17 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use skep_core::model::{Admits, NetworkRecord};
 use skep_core::observed::HostsEntry;
 use skep_store::Owner;
-use skep_sys::{Cmd, RpcError, call_program};
+use skep_sys::{Cmd, CmdError};
 
-use super::PROGRAM;
-use super::request::{Act, Answer, MOST, PROTOCOL, Place, Request};
+use super::{MOST, PROGRAM};
 use crate::hosts::{self, Names};
 use crate::network::{Error, HostNetwork, Network};
-
-/// How long a request may take: skep-net itself ends after two minutes at most.
-const PATIENCE: Duration = Duration::from_secs(130);
-
-/// After what time a request is sent again that found too many of this user's.
-const AGAIN: Duration = Duration::from_millis(200);
+use crate::remote::{Act, Answer, Place, Remote, failed};
 
 /// The host's network, as far as the privileged helper gives it to an ordinary user.
 #[derive(Debug, Clone)]
@@ -48,57 +41,18 @@ impl HelperNetwork {
     pub async fn hello(&self) -> Result<(), Error> {
         self.done(Act::Hello).await
     }
-
-    async fn done(&self, act: Act) -> Result<(), Error> {
-        match self.ask(act).await? {
-            (Answer::Done, _) => Ok(()),
-            (answer, _) => Err(failed(answer)),
-        }
-    }
-
-    async fn descriptor(&self, act: Act) -> Result<OwnedFd, Error> {
-        match self.ask(act).await? {
-            (Answer::Done, Some(descriptor)) => Ok(descriptor),
-            (answer, _) => Err(failed(answer)),
-        }
-    }
-
-    async fn ask(&self, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
-        let broken = |source| Error::Tap { name: "of skep-net".to_owned(), source };
-        let request = Request { protocol: PROTOCOL, act };
-        let request = serde_json::to_vec(&request).expect("a request has only text keys");
-        if request.len() > MOST {
-            return Err(Error::Refused("the request is too long".to_owned()));
-        }
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let command = Cmd::new(&self.command[0]).args(&self.command[1..]).timeout(PATIENCE);
-            let asked = call_program(command, &request, MOST).await;
-            let (bytes, descriptor) = asked.map_err(|error| match error {
-                RpcError::Socket(source) => broken(source),
-                RpcError::Program(error) => Error::NoHelper(error),
-            })?;
-            let answer = serde_json::from_slice(&bytes);
-            let answer = answer.map_err(|source| Error::Parse { program: super::NAME, source })?;
-            match answer {
-                // wait: nothing tells when this user's other requests have ended.
-                Answer::Busy if Instant::now() < end => tokio::time::sleep(AGAIN).await,
-                answer => return Ok((answer, descriptor)),
-            }
-        }
-    }
 }
 
-fn failed(answer: Answer) -> Error {
-    match answer {
-        Answer::Refused(reason) | Answer::Failed(reason) => Error::Refused(reason),
-        Answer::Busy => {
-            let seconds = PATIENCE.as_secs();
-            Error::Refused(format!("this user had too many requests at once for {seconds} s"))
-        }
-        Answer::Taken(reason) => Error::Taken(reason),
-        Answer::Other(version) => Error::OtherHelper(version),
-        Answer::Done | Answer::Seen { .. } => Error::Refused("it gives another answer".to_owned()),
+impl Remote for HelperNetwork {
+    const NAME: &str = super::NAME;
+    const MOST: usize = MOST;
+
+    fn command(&self) -> Result<Cmd, Error> {
+        Ok(Cmd::new(&self.command[0]).args(&self.command[1..]))
+    }
+
+    fn unusable(error: CmdError) -> Error {
+        Error::NoHelper(error)
     }
 }
 

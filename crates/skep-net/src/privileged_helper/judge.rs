@@ -7,10 +7,10 @@ use skep_core::model::{Admits, Hostname, NetworkRecord};
 use skep_store::Owner;
 use thiserror::Error;
 
-use super::request::{Act, Name, Place};
 use super::serve::Grants;
 use crate::network::claims::Claim;
 use crate::network::{BRIDGE, HostNetwork, address_of_tap};
+use crate::remote::{Act, Name, Place};
 
 /// The longest name of an interface (IFNAMSIZ less its terminating zero).
 const INTERFACE: usize = 15;
@@ -65,6 +65,8 @@ pub(super) enum Refusal {
     TooManyAddresses,
     #[error("one user can have {} unconnected taps at most", HostNetwork::LOOSE_TAPS)]
     TooManyLooseTaps,
+    #[error("skep-net connects to nobody")]
+    NoConnections,
     #[error("an interface {0} exists already")]
     LinkTaken(String),
     #[error("bridge {0} does not exist yet")]
@@ -96,6 +98,7 @@ impl Refusal {
 pub(super) fn judge(act: &Act, user: u32, seen: &Seen<'_>) -> Result<(), Refusal> {
     match act {
         Act::Hello | Act::Look => Ok(()),
+        Act::Connect(_) => Err(Refusal::NoConnections),
         // A loose tap leads nowhere, and goes with whoever holds it.
         Act::LooseTap => match seen.host.free_loose_tap(user) {
             Some(_) => Ok(()),

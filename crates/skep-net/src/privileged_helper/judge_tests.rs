@@ -318,7 +318,7 @@ fn clusters_of_one_user_do_not_take_each_others() {
 
 #[test]
 fn a_request_has_nothing_that_is_not_known() {
-    use super::super::request::Request;
+    use crate::remote::Request;
     let read = |text: &str| serde_json::from_str::<Request>(text).is_ok();
     assert!(read(r#"{"protocol": 2, "act": "look"}"#));
     assert!(read(r#"{"protocol": 2, "act": {"remove-link": "skep-a"}}"#));
@@ -334,4 +334,10 @@ fn a_request_has_nothing_that_is_not_known() {
     ] {
         assert!(!read(bad), "{bad}");
     }
+}
+
+#[test]
+fn root_connects_to_nobody() {
+    let error = judged(&Act::Connect("127.0.0.1:22".parse().unwrap()), ALICE).unwrap_err();
+    assert_eq!(error, "skep-net connects to nobody");
 }

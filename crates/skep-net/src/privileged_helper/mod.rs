@@ -20,14 +20,17 @@ mod client;
 mod detach;
 mod judge;
 mod queue;
-mod request;
 mod serve;
 
 pub use blocks::remove_all as remove_all_names;
 pub use client::HelperNetwork;
 pub use detach::{ignore_terminals, leave_caller};
-pub use request::PROTOCOL;
 pub use serve::{Grants, serve};
+
+pub use crate::remote::PROTOCOL;
+
+/// The longest request or answer, in bytes.
+const MOST: usize = 64 << 10;
 
 /// The name by which skep is called to act as root.
 pub const NAME: &str = "skep-net";

@@ -13,13 +13,13 @@ use skep_sys::{FileError, LockError, chain, read_own, receive};
 use thiserror::Error;
 use tokio::time::timeout;
 
-use super::blocks;
 use super::judge::{Refusal, Seen, judge, place_of};
 use super::queue::Queue;
-use super::request::{Act, Answer, MOST, PROTOCOL, Request};
+use super::{MOST, blocks};
 use crate::hosts;
 use crate::network::claims::{self, Claim, Claims};
 use crate::network::{self, HostNetwork, LinuxNetwork, Network};
+use crate::remote::{Act, Answer, PROTOCOL, Request};
 
 /// How long a request may take to come.
 const READ: Duration = Duration::from_secs(10);
@@ -164,7 +164,7 @@ async fn reply(
 }
 
 async fn look(state: &Path) -> Result<HostNetwork, Undone> {
-    Ok(LinuxNetwork.look().await?.with_claims(claims::read(state)?))
+    Ok(LinuxNetwork::host().look().await?.with_claims(claims::read(state)?))
 }
 
 /// Judges an act by what is there, and does it. Whoever calls this is the only one.
@@ -205,15 +205,17 @@ async fn change(act: &Act, user: u32, state: &Path) -> Result<Done, Undone> {
 async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Result<Done, Undone> {
     let forwarding = claims::forwarding_file(state);
     match act {
-        Act::EnsureBridge(it) => LinuxNetwork.ensure_bridge(&it.network, &it.owner(user)).await?,
+        Act::EnsureBridge(it) => {
+            LinuxNetwork::host().ensure_bridge(&it.network, &it.owner(user)).await?
+        }
         Act::EnsureFirewall { place: it, hosts, peers } => {
             let owner = it.owner(user);
             let peerings =
                 claims::peerings(&claims::name_peers(state, &it.network, &owner, peers)?);
-            LinuxNetwork.ensure_rules(&it.network, &owner, hosts, &peerings).await?;
+            LinuxNetwork::host().ensure_rules(&it.network, &owner, hosts, &peerings).await?;
         }
         Act::Tap { name, place } => {
-            let tap = LinuxNetwork.tap(name, &place.network, &place.owner(user)).await?;
+            let tap = LinuxNetwork::host().tap(name, &place.network, &place.owner(user)).await?;
             return Ok((Answer::Done, Some(tap)));
         }
         Act::LooseTap => {
@@ -229,13 +231,13 @@ async fn carry_out(act: &Act, user: u32, state: &Path, host: &HostNetwork) -> Re
             network::remove_firewall(name, &peerings).await?;
             give_up(name, state, host.claims()).await?;
         }
-        Act::RestoreForwarding => LinuxNetwork.restore_forwarding(&forwarding).await?,
+        Act::RestoreForwarding => LinuxNetwork::host().restore_forwarding(&forwarding).await?,
         Act::Names { cluster, store, names } => {
             let owner = Owner { cluster: cluster.clone(), store: store.clone(), user };
             let entries: Vec<_> = names.iter().map(Into::into).collect();
             blocks::write(state, Path::new(HOSTS), &owner, &entries)?;
         }
-        Act::Hello | Act::Look => {}
+        Act::Hello | Act::Look | Act::Connect(_) => {}
     }
     Ok((Answer::Done, None))
 }
@@ -264,7 +266,7 @@ async fn give_up(name: &str, state: &Path, claims: &Claims) -> Result<(), Undone
             remove_taps(host.taps_in(claim.subnet)).await?;
         }
         claims::remove(state, name)?;
-        LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
+        LinuxNetwork::host().restore_forwarding(&claims::forwarding_file(state)).await?;
     }
     Ok(())
 }

@@ -127,7 +127,7 @@ pub async fn undo(
         network::remove_link(&used.bridge).await?;
         claims::remove(state, &used.bridge)?;
     }
-    LinuxNetwork.restore_forwarding(&claims::forwarding_file(state)).await?;
+    LinuxNetwork::host().restore_forwarding(&claims::forwarding_file(state)).await?;
     let mut record = record(state)?;
     while let Some(part) = record.parts.last().cloned() {
         say(&part);

@@ -1,19 +1,17 @@
 //! What is done within the namespaces, by a process of its own for each.
 
-use std::net::{SocketAddrV4, TcpStream};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::TcpStream;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use serde::{Deserialize, Serialize};
-use skep_core::model::{Admits, NetworkRecord};
-use skep_store::Owner;
+use skep_core::model::Admits;
 use skep_sys::{chain, receive};
 
-use crate::firewall;
 use crate::network::claims::Claims;
-use crate::network::{Error, HostNetwork, LinuxNetwork, Network};
+use crate::network::{Error, LinuxNetwork, Network};
+use crate::remote::{Act, Answer, Reply, Request};
 
 /// The word by which skep is told to do one of them.
 pub const SERVE_USERNS: &str = "--enclosed";
@@ -30,30 +28,6 @@ const CONNECT: Duration = Duration::from_secs(20);
 /// Where the namespace forwards packets or does not.
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
 
-/// What is to be done.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Act {
-    Look,
-    EnsureBridge(NetworkRecord, Owner),
-    EnsureFirewall(NetworkRecord, Owner),
-    RemoveFirewall(String),
-    RemoveLink(String),
-    Tap(String, NetworkRecord, Owner),
-    LooseTap,
-    Connect(SocketAddrV4),
-}
-
-/// An answer.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Answer {
-    /// It is done; a descriptor comes along if one was asked for.
-    Done,
-    Seen(Box<HostNetwork>),
-    Failed(String),
-    /// There is no connection, by the number of the error that the kernel has for it.
-    NotConnected(i32),
-}
-
 /// Reads what is to be done from a socket, does it, and answers.
 ///
 /// # Errors
@@ -62,9 +36,7 @@ pub(super) enum Answer {
 pub async fn serve_userns(socket: BorrowedFd<'_>) -> std::io::Result<()> {
     set_socket_timeout(socket, Timeout::Send, Some(READ))?;
     let (bytes, _) = receive(socket, MOST, READ)?;
-    let act = serde_json::from_slice(&bytes)?;
-    // No Docker ever starts in here.
-    firewall::expect_no_docker();
+    let Request { act, .. } = serde_json::from_slice(&bytes)?;
     let (answer, descriptor) = match act {
         Act::Connect(to) => match TcpStream::connect_timeout(&to.into(), CONNECT) {
             Ok(stream) => (Answer::Done, Some(stream.into())),
@@ -79,30 +51,41 @@ pub async fn serve_userns(socket: BorrowedFd<'_>) -> std::io::Result<()> {
     skep_sys::answer(socket, &text, descriptor)
 }
 
-async fn carry_out(act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
-    let here = LinuxNetwork;
+async fn carry_out(act: Act) -> Result<Reply, Error> {
+    let (here, user) = (LinuxNetwork::enclosed(), user_outside());
     match act {
         Act::Look => {
             // Claims are of the host's networks; root, who can read them, would take them for this namespace's.
             let seen = here.look().await?.with_claims(Claims::default());
-            return Ok((Answer::Seen(Box::new(seen)), None));
+            return Ok((Answer::SeenAll(Box::new(seen)), None));
         }
-        Act::EnsureBridge(network, owner) => here.ensure_bridge(&network, &owner).await?,
-        Act::EnsureFirewall(network, owner) => {
+        Act::EnsureBridge(it) => here.ensure_bridge(&it.network, &it.owner(user)).await?,
+        Act::EnsureFirewall { place: it, .. } => {
             // Nothing else is in here, and the switch goes with the namespace. Without rules nothing is routed.
             let written = std::fs::write(FORWARDING, "1");
             let failed = |error| skep_sys::FileError::new("write", Path::new(FORWARDING), error);
             written.map_err(failed)?;
             // Hosts cannot reach nodes in here, and there are no claims of peers.
-            here.ensure_firewall(&network, &owner, &Admits::default()).await?;
+            here.ensure_firewall(&it.network, &it.owner(user), &Admits::default()).await?;
         }
         Act::RemoveFirewall(name) => here.remove_firewall(&name).await?,
         Act::RemoveLink(name) => here.remove_link(&name).await?,
-        Act::Tap(name, network, owner) => {
-            return Ok((Answer::Done, Some(here.tap(&name, &network, &owner).await?)));
+        Act::Tap { name, place: it } => {
+            let tap = here.tap(&name, &it.network, &it.owner(user)).await?;
+            return Ok((Answer::Done, Some(tap)));
         }
         Act::LooseTap => return Ok((Answer::Done, Some(here.detached_tap().await?))),
-        Act::Connect(_) => {}
+        Act::Hello => {}
+        Act::Connect(_) | Act::RestoreForwarding | Act::Names { .. } => {
+            return Ok((Answer::Refused("a user's own network has nothing of that".into()), None));
+        }
     }
     Ok((Answer::Done, None))
+}
+
+/// Returns the user who is root in here, by the first line of the map (user_namespaces(7)).
+fn user_outside() -> u32 {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let outside = map.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());
+    outside.unwrap_or_else(|| rustix::process::geteuid().as_raw())
 }

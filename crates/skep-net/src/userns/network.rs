@@ -14,17 +14,16 @@ use ipnet::Ipv4Net;
 use skep_core::model::{Admits, NetworkRecord, Publication};
 use skep_core::observed::HostsEntry;
 use skep_store::Owner;
-use skep_sys::{
-    Cmd, Dial, Dialer, HostDialer, Lock, RpcError, call_program, make_private_dir, remove_tree,
-};
+use skep_sys::{Cmd, CmdError, Dial, Dialer, HostDialer, Lock, make_private_dir, remove_tree};
 use tokio::net::TcpStream;
 
-use super::acts::{Act, Answer, MOST, SERVE_USERNS};
+use super::acts::{MOST, SERVE_USERNS};
 use super::processes::{Processes, Which};
 use super::{FORWARD, loopback_aliases_taken};
 use crate::forwarder::{self, Forwarder, Noted, Places, loopback_alias};
 use crate::hosts::{self, Names};
 use crate::network::{Error, HostNetwork, Network, address_of_tap};
+use crate::remote::{Act, Answer, Place, Remote, failed};
 
 /// How long another skep of this user may be at the namespace: it starts a process or two there.
 const TURN: Duration = Duration::from_secs(60);
@@ -103,34 +102,26 @@ impl UsernsNetwork {
         Ok(self.forwarder.ensure()?)
     }
 
-    async fn done(&self, act: Act) -> Result<(), Error> {
-        self.ask(act).await.map(drop)
-    }
-
     /// Has something done, if there are namespaces at all.
     async fn done_if_there(&self, act: Act) -> Result<(), Error> {
         match self.processes.find(Which::Keeper) {
-            Some(_) => self.done(act).await,
+            Some(_) => self.processes.done(act).await,
             None => Ok(()),
         }
     }
 
-    async fn descriptor(&self, act: Act) -> Result<OwnedFd, Error> {
-        let missing = || Error::Refused("no descriptor came".to_owned());
-        self.ask(act).await?.1.ok_or_else(missing)
+    /// Has something done, making the namespaces before if need be.
+    async fn done(&self, act: Act) -> Result<(), Error> {
+        self.ensured().await?.done(act).await
     }
 
-    /// Asks, making the namespaces before if need be.
-    async fn ask(&self, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
+    async fn ensured(&self) -> Result<&Processes, Error> {
         if self.processes.find(Which::Keeper).is_none() {
             make_private_dir(&self.dir)?;
             let _turn = Lock::take_within(&self.dir.join("lock"), TURN).await?;
             self.processes.ensure_keeper().await?;
         }
-        match ask(&self.processes, act).await? {
-            (Answer::Failed(reason), _) => Err(Error::Refused(reason)),
-            answer => Ok(answer),
-        }
+        Ok(&self.processes)
     }
 
     /// Ends what nothing needs any more, and lets the store's next cluster have its network elsewhere.
@@ -152,20 +143,19 @@ impl UsernsNetwork {
     }
 }
 
-async fn ask(processes: &Processes, act: Act) -> Result<(Answer, Option<OwnedFd>), Error> {
-    let broken = |source| Error::Tap { name: "of the namespace".to_owned(), source };
-    let words = processes.entering();
-    let words =
-        words.ok_or_else(|| Error::Refused("the namespace of networks is gone".to_owned()))?;
-    let request = serde_json::to_vec(&act).expect("plain values");
-    let command = Cmd::new(&words[0]).args(&words[1..]).arg(processes.program()).arg(SERVE_USERNS);
-    let (bytes, descriptor) =
-        call_program(command, &request, MOST).await.map_err(|error| match error {
-            RpcError::Socket(source) => broken(source),
-            RpcError::Program(error) => Error::NoNamespace(error),
-        })?;
-    let answer = serde_json::from_slice(&bytes);
-    Ok((answer.map_err(|source| Error::Parse { program: "skep", source })?, descriptor))
+impl Remote for Processes {
+    const NAME: &str = "the namespace";
+    const MOST: usize = MOST;
+
+    fn command(&self) -> Result<Cmd, Error> {
+        let gone = || Error::Refused("the namespace of networks is gone".to_owned());
+        let words = self.entering().ok_or_else(gone)?;
+        Ok(Cmd::new(&words[0]).args(&words[1..]).arg(self.program()).arg(SERVE_USERNS))
+    }
+
+    fn unusable(error: CmdError) -> Error {
+        Error::NoNamespace(error)
+    }
 }
 
 #[async_trait]
@@ -176,7 +166,7 @@ impl Network for UsernsNetwork {
         if let Some(reason) = self.look().await?.conflict(network, owner) {
             return Err(Error::Taken(reason));
         }
-        self.done(Act::EnsureBridge(network.clone(), owner.clone())).await?;
+        self.done(Act::EnsureBridge(Place::of(network, owner))).await?;
         self.places.change(network, |_| ())?;
         turn.remove();
         Ok(())
@@ -197,7 +187,8 @@ impl Network for UsernsNetwork {
         owner: &Owner,
         _admits: &Admits,
     ) -> Result<(), Error> {
-        self.done(Act::EnsureFirewall(network.clone(), owner.clone())).await
+        let (place, hosts, peers) = (Place::of(network, owner), Vec::new(), Vec::new());
+        self.done(Act::EnsureFirewall { place, hosts, peers }).await
     }
 
     async fn publish(
@@ -248,10 +239,9 @@ impl Network for UsernsNetwork {
     async fn look(&self) -> Result<HostNetwork, Error> {
         let seen = match self.processes.find(Which::Keeper) {
             None => HostNetwork::default(),
-            Some(_) => match ask(&self.processes, Act::Look).await? {
-                (Answer::Seen(seen), _) => *seen,
-                (Answer::Failed(reason), _) => return Err(Error::Refused(reason)),
-                _ => return Err(Error::Refused("it gives another answer".to_owned())),
+            Some(_) => match self.processes.ask(Act::Look).await?.0 {
+                Answer::SeenAll(seen) => *seen,
+                answer => return Err(failed(answer)),
             },
         };
         // What is taken on the loopback belongs to another user's cluster, or to one of another store.
@@ -269,8 +259,8 @@ impl Network for UsernsNetwork {
         network: &NetworkRecord,
         owner: &Owner,
     ) -> Result<OwnedFd, Error> {
-        let tap = Act::Tap(name.to_owned(), network.clone(), owner.clone());
-        let tap = self.descriptor(tap).await?;
+        let tap = Act::Tap { name: name.to_owned(), place: Place::of(network, owner) };
+        let tap = self.ensured().await?.descriptor(tap).await?;
         if let Some(address) = address_of_tap(name) {
             let add = |it: &mut Noted| {
                 if !it.nodes.contains(&address) {
@@ -283,7 +273,7 @@ impl Network for UsernsNetwork {
     }
 
     async fn detached_tap(&self) -> Result<OwnedFd, Error> {
-        self.descriptor(Act::LooseTap).await
+        self.ensured().await?.descriptor(Act::LooseTap).await
     }
 
     fn dialer(&self) -> Dialer {
@@ -308,7 +298,8 @@ impl Dial for UsernsNetwork {
 
 /// Connects within the namespaces; the connection is ours then.
 pub(super) async fn connect(processes: &Processes, to: SocketAddrV4) -> io::Result<TcpStream> {
-    let (answer, stream) = ask(processes, Act::Connect(to)).await.map_err(io::Error::other)?;
+    let asked = processes.ask(Act::Connect(to)).await;
+    let (answer, stream) = asked.map_err(io::Error::other)?;
     match (answer, stream) {
         (Answer::NotConnected(number), _) if number != 0 => {
             Err(io::Error::from_raw_os_error(number))

@@ -53,7 +53,7 @@ impl Backends {
         }
         if !Path::new(privileged_helper::PROGRAM).exists() {
             // A user without rights can still look, and be told by the kernel what is missing.
-            return own(Arc::new(LinuxNetwork));
+            return own(Arc::new(LinuxNetwork::host()));
         }
         let helper = HelperNetwork::default();
         let (network, names) = (Arc::new(helper.clone()), Arc::new(helper.clone()));

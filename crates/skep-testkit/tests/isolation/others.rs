@@ -80,18 +80,18 @@ impl Cluster {
 
     /// Does what `up` does of the network.
     async fn up(&self) {
-        LinuxNetwork.ensure_bridge(&self.network, &self.owner).await.unwrap();
+        LinuxNetwork::host().ensure_bridge(&self.network, &self.owner).await.unwrap();
         let nobody = Admits::default();
-        LinuxNetwork.ensure_firewall(&self.network, &self.owner, &nobody).await.unwrap();
+        LinuxNetwork::host().ensure_firewall(&self.network, &self.owner, &nobody).await.unwrap();
     }
 
     async fn down(&self) {
-        LinuxNetwork.remove_firewall(&self.network.bridge).await.unwrap();
-        LinuxNetwork.remove_link(&self.network.bridge).await.unwrap();
+        LinuxNetwork::host().remove_firewall(&self.network.bridge).await.unwrap();
+        LinuxNetwork::host().remove_link(&self.network.bridge).await.unwrap();
     }
 
     async fn has_rules(&self) -> bool {
-        LinuxNetwork.look().await.unwrap().has_firewall(&self.network)
+        LinuxNetwork::host().look().await.unwrap().has_firewall(&self.network)
     }
 }
 
@@ -128,7 +128,7 @@ async fn docker(mut nets: Nets) {
     for cluster in &clusters {
         cluster.down().await;
     }
-    LinuxNetwork.restore_forwarding(Path::new("/nowhere")).await.unwrap();
+    LinuxNetwork::host().restore_forwarding(Path::new("/nowhere")).await.unwrap();
     assert_eq!(std::fs::read_to_string(FORWARDING).unwrap(), "1\n", "Docker relies on it");
     assert!(nets.tcp("box", LAN, PORT, LONG).is_some(), "its containers get out");
     let left = traces();

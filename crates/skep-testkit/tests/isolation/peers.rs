@@ -169,7 +169,7 @@ impl Cluster {
 
     /// Tells whether `up` would find its rules as they should be.
     async fn is_as_wanted(&self) -> bool {
-        let seen: HostNetwork = LinuxNetwork.look().await.unwrap();
+        let seen: HostNetwork = LinuxNetwork::host().look().await.unwrap();
         seen.has_bridge(&self.network) && seen.has_firewall(&self.network)
     }
 
