@@ -92,6 +92,25 @@ pub fn look(config: &Path, owner: &Owner, credentials: &Credentials) -> ContextS
     }
 }
 
+/// Tells whether the docker command would speak to one of skep's clusters, by its current context; `chosen` is
+/// `DOCKER_CONTEXT`.
+#[must_use]
+pub fn is_current(config: &Path, chosen: Option<&str>) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Chosen {
+        current_context: Option<String>,
+    }
+    let written = || {
+        let text = std::fs::read(config.join("config.json")).ok()?;
+        serde_json::from_slice::<Chosen>(&text).ok()?.current_context
+    };
+    let Some(name) = chosen.map(str::to_owned).or_else(written) else { return false };
+    let meta = std::fs::read(meta_dir(config, &name).join("meta.json")).ok();
+    let meta = meta.and_then(|text| parse(&text));
+    meta.is_some_and(|meta| Owner::is_mark(&meta.metadata.description))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Meta {
@@ -227,6 +246,21 @@ mod tests {
         for name in ["ca", "cert", "key"] {
             std::fs::write(tls.join(format!("{name}.pem")), name).unwrap();
         }
+    }
+
+    #[test]
+    fn a_cluster_is_spoken_to_by_the_context_in_use() {
+        let config = tempfile::tempdir().unwrap();
+        assert!(!is_current(config.path(), None) && !is_current(config.path(), Some("skep-demo")));
+        write_context(config.path(), &owner().mark());
+        assert!(!is_current(config.path(), None), "another one is in use");
+        assert!(is_current(config.path(), Some("skep-demo")));
+        let chosen = r#"{"auths": {}, "currentContext": "skep-demo"}"#;
+        std::fs::write(config.path().join("config.json"), chosen).unwrap();
+        assert!(is_current(config.path(), None));
+        assert!(!is_current(config.path(), Some("default")), "the variable wins");
+        write_context(config.path(), "the one of the data centre");
+        assert!(!is_current(config.path(), None), "somebody else's");
     }
 
     #[tokio::test]

@@ -6,4 +6,5 @@
 pub mod contexts;
 pub mod engine;
 pub mod oci;
+pub mod program;
 pub mod stack;

@@ -3,7 +3,8 @@
 mod conditions;
 mod packages;
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -40,7 +41,8 @@ impl Check {
     #[must_use]
     pub fn is_said_by_up(&self) -> bool {
         self.verdict == Verdict::Warning
-            && [conditions::LOGOUT, conditions::ISOLATION, BETWEEN_NODES].contains(&self.name)
+            && [RIGHTS, conditions::LOGOUT, conditions::ISOLATION, conditions::DNS, BETWEEN_NODES]
+                .contains(&self.name)
     }
 }
 
@@ -106,9 +108,31 @@ fn bad(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) 
     Check { name, verdict: Verdict::Failed, found: found.into(), remedy: remedy.into() }
 }
 
+/// The check of rights, which root passes with a warning in somebody else's home.
+const RIGHTS: &str = "rights";
+
+/// Returns who owns what there is of a path, and which directory that is.
+fn home_of(path: &Path) -> (u32, PathBuf) {
+    let present = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let owner = std::fs::metadata(present).map_or(0, |found| found.uid());
+    (owner, present.to_owned())
+}
+
+/// Judges where root's clusters would be, as sudo -E has it. The user could neither use nor remove what root creates in their
+/// home, and root does not believe what is theirs.
+fn of_root(store: &Path, (owner, dir): &(u32, PathBuf)) -> Check {
+    if *owner == 0 {
+        return good(RIGHTS, "root");
+    }
+    let (store, dir, user) = (store.display(), dir.display(), skep_sys::user_name(*owner));
+    let found = format!("root's clusters would be in {store}, and {dir} is {user}'s");
+    let remedy = "run the same command with sudo -H, which uses root's own home";
+    Check { name: RIGHTS, verdict: Verdict::Warning, found, remedy: remedy.to_owned() }
+}
+
 /// Checks that networks can be made for whoever this is.
 async fn rights(needs: &Needs<'_>) -> Check {
-    const NAME: &str = "rights";
+    const NAME: &str = RIGHTS;
     if let Some(userns) = needs.userns {
         return match userns.hello().await {
             Ok(()) => good(NAME, "networks in a user namespace (--net user)"),
@@ -116,11 +140,12 @@ async fn rights(needs: &Needs<'_>) -> Check {
         };
     }
     if is_root() {
-        return good(NAME, "root");
+        return of_root(needs.store, &home_of(needs.store));
     }
     let Some(helper) = needs.helper else {
         let remedy = format!(
-            "{} (once); or use --net user, which needs no root; or run the same command with sudo -E",
+            "{} (once); or use --net user, which needs no root; or run the same command with sudo -H, for a \
+             cluster of root's",
             setup::remedy()
         );
         return bad(NAME, "bridges and firewall rules need root", remedy);
@@ -385,6 +410,18 @@ async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_is_warned_in_somebody_elses_home() {
+        let store = Path::new("/homes/alice/.local/share/skep");
+        assert_eq!(of_root(store, &(0, "/root".into())).verdict, Verdict::Ok);
+        let check = of_root(store, &(4_000_000, "/homes/alice".into()));
+        assert!(check.is_said_by_up() && check.remedy.contains("sudo -H"), "{check:?}");
+        assert!(check.found.ends_with("/homes/alice is user 4000000's"), "{}", check.found);
+        let dir = tempfile::tempdir().unwrap();
+        let (_, found) = home_of(&dir.path().join("a/b"));
+        assert_eq!(found, dir.path());
+    }
 
     #[test]
     fn a_firewall_that_certainly_drops_frames_between_nodes_is_refused_and_one_that_may_is_announced()

@@ -33,6 +33,12 @@ impl Owner {
         format!("skep:{}:{}", self.cluster, self.digest())
     }
 
+    /// Tells whether a text is the mark of something of anybody's.
+    #[must_use]
+    pub fn is_mark(text: &str) -> bool {
+        text.starts_with("skep:")
+    }
+
     /// Returns the number of the user, in clear text, and 128 bits of a digest of all: a user who may choose the names of
     /// clusters and stores finds no others with the digest of a given one, and another user's number is in no mark of
     /// theirs. Both fit into what the kernel and nftables have for it.

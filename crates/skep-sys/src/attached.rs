@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::COMMANDS;
+use super::{COMMANDS, environment};
 
 /// Runs a program with our own standard streams, in our own process group, to whatever end.
 ///
@@ -17,7 +17,9 @@ pub fn run_attached<S: AsRef<OsStr>>(
     args: impl IntoIterator<Item = S>,
 ) -> std::io::Result<ExitStatus> {
     tracing::debug!(target: COMMANDS, "run on this terminal: {}", program.display());
-    Command::new(program).args(args).status()
+    let mut command = Command::new(program);
+    environment::change(&mut command);
+    command.args(args).status()
 }
 
 /// Runs a program with our standard input and in our process group, and returns how it ended and what it said on its
@@ -32,6 +34,7 @@ pub fn run_with_our_input<S: AsRef<OsStr>>(
 ) -> std::io::Result<(ExitStatus, Vec<u8>)> {
     tracing::debug!(target: COMMANDS, "run with this input: {}", program.display());
     let mut command = Command::new(program);
+    environment::change(&mut command);
     command.args(args).stdin(Stdio::inherit()).stdout(Stdio::null()).stderr(Stdio::piped());
     let output = command.spawn()?.wait_with_output()?;
     Ok((output.status, output.stderr))

@@ -5,7 +5,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use super::command_log::Logged;
+use super::environment;
 
 /// How much of a program's output is kept for an error message.
 const TAIL_LINES: usize = 12;
@@ -66,9 +67,6 @@ const LEASHED: [&str; 4] = ["setpriv", "--pdeathsig", "KILL", "--"];
 /// What makes an ordinary user root in a namespace of users of its own, whose other users are those that
 /// /etc/subuid gives to that user (unshare(1), newuidmap(1)).
 const MAPPED: [&str; 2] = ["--map-root-user", "--map-auto"];
-
-/// Where programs for administrators are, which the path of an ordinary user leaves out.
-const ADMIN: &str = "/usr/local/sbin:/usr/sbin:/sbin";
 
 /// What a program printed.
 #[derive(Debug, Clone, Default)]
@@ -360,17 +358,14 @@ impl Cmd {
         }
         words.push(&self.program);
         let mut command = Command::new(words[0]);
+        environment::prepare(command.as_std_mut());
         command
             .args(&words[1..])
             .args(&self.args)
-            .env("LC_ALL", "C")
             .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(path) = SEARCH_PATH.get() {
-            command.env("PATH", path);
-        }
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
@@ -403,35 +398,6 @@ pub(super) fn remove_mapped(dir: &Path) -> std::io::Result<()> {
         true => Ok(()),
         false => Err(std::io::Error::other(tail(&output.stderr))),
     }
-}
-
-/// Where programs are looked for, if it was said.
-static SEARCH_PATH: OnceLock<OsString> = OnceLock::new();
-
-/// Lets programs be found where this search path says, and then where those for administrators are. Said
-/// once; without it they are found as their caller would find them.
-pub fn search_in(path: OsString) {
-    let _ = SEARCH_PATH.set(path_with_admin(path));
-}
-
-/// Returns where programs are looked for; the usual places if it was not said.
-#[must_use]
-pub fn search_path() -> OsString {
-    let usual = || path_with_admin("/usr/local/bin:/usr/bin:/bin".into());
-    SEARCH_PATH.get().cloned().unwrap_or_else(usual)
-}
-
-/// Returns a search path to which the places of programs for administrators are added.
-fn path_with_admin(mut path: OsString) -> OsString {
-    let missing = |dir: &&str| !std::env::split_paths(&path).any(|it| it == Path::new(dir));
-    let missing: Vec<_> = ADMIN.split(':').filter(missing).collect();
-    for dir in missing {
-        if !path.is_empty() {
-            path.push(":");
-        }
-        path.push(dir);
-    }
-    path
 }
 
 /// Kills a process group when dropped.
@@ -483,14 +449,6 @@ mod tests {
     async fn a_missing_program_is_called_missing() {
         let error = Cmd::new("no-such-program-here").run().await.unwrap_err();
         assert_eq!(error.to_string(), "no-such-program-here is not installed");
-    }
-
-    #[test]
-    fn programs_for_administrators_are_found_after_all_others() {
-        let path = |text: &str| path_with_admin(text.into()).into_string().unwrap();
-        assert_eq!(path("/opt:/bin"), "/opt:/bin:/usr/local/sbin:/usr/sbin:/sbin");
-        assert_eq!(path("/sbin:/bin"), "/sbin:/bin:/usr/local/sbin:/usr/sbin");
-        assert_eq!(path(""), "/usr/local/sbin:/usr/sbin:/sbin");
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::COMMANDS;
+use super::{COMMANDS, environment};
 
 /// Replaces this process by a program, which so gets the terminal, the streams and the signals, and
 /// whose exit code is ours. Returns only if that failed.
@@ -17,6 +17,7 @@ pub fn exec<S: AsRef<OsStr>>(
     // Its arguments are the user's own, and may be what somebody types in a node.
     tracing::debug!(target: COMMANDS, "become {}", program.display());
     let mut command = Command::new(program);
+    environment::change(&mut command);
     command.args(args).envs(env.iter().copied());
     command.exec()
 }

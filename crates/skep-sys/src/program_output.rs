@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::{COMMANDS, tail};
+use super::{COMMANDS, environment, tail};
 
 /// Returns what this process was given to read.
 ///
@@ -33,19 +34,21 @@ impl ProgramOutput {
     /// # Errors
     ///
     /// If it cannot be started.
-    pub fn of(program: &str, args: &[&str]) -> io::Result<Self> {
-        tracing::debug!(target: COMMANDS, "read the output of {program} {}", args.join(" "));
+    pub fn of(program: &Path, args: &[&str]) -> io::Result<Self> {
+        let name = program.display().to_string();
+        tracing::debug!(target: COMMANDS, "read the output of {name} {}", args.join(" "));
         let stderr = tempfile::tempfile()?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        environment::prepare(&mut command);
+        let mut child = command
             .args(args)
-            .env("LC_ALL", "C")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr.try_clone()?)
             .process_group(0)
             .spawn()?;
         let stdout = child.stdout.take().expect("it is piped");
-        Ok(Self { name: program.to_owned(), child, stdout, stderr, ended: false })
+        Ok(Self { name, child, stdout, stderr, ended: false })
     }
 
     fn last_words(&mut self) -> String {
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn a_failure_is_noticed_at_the_end() {
         let mut output =
-            ProgramOutput::of("sh", &["-c", "echo all; echo why >&2; exit 3"]).unwrap();
+            ProgramOutput::of(Path::new("sh"), &["-c", "echo all; echo why >&2; exit 3"]).unwrap();
         let mut text = String::new();
         let error = output.read_to_string(&mut text).unwrap_err();
         assert_eq!((text.as_str(), error.to_string().as_str()), ("all\n", "sh failed: why"));
@@ -94,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_program_that_nobody_listens_to_is_ended() {
-        let mut output = ProgramOutput::of("sh", &["-c", "echo $$; exec sleep 60"]).unwrap();
+        let mut output =
+            ProgramOutput::of(Path::new("sh"), &["-c", "echo $$; exec sleep 60"]).unwrap();
         let mut text = [0; 16];
         let count = output.read(&mut text).unwrap();
         let pid = String::from_utf8_lossy(&text[..count]).trim().to_owned();

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use skep_core::event::Event;
 use skep_core::model::{ClusterName, NodeName, NodeRecord};
+use skep_docker::contexts;
+use skep_docker::program::{self, Kind};
 use skep_driver::AnyDriver;
 use skep_driver::qemu::{Accelerator, Profile};
 use skep_ops::{Config, Events, NetworkMode, Run, RunOptions, Session};
@@ -48,9 +50,9 @@ impl Context {
         let (Some(data), Some(cache)) = (data, cache) else {
             return Err(CliError::host("no place for state: neither HOME nor SKEP_HOME is set"));
         };
-        let docker = own_docker();
-        let docker_config =
-            directory("DOCKER_CONFIG").or_else(|| Some(directory("HOME")?.join(".docker")));
+        // Podman's has no swarm, and a snap's cannot read keys: skep's own is better than these.
+        let docker = program::find(&skep_sys::search_path(), &[Kind::Docker]);
+        let docker_config = docker_config();
         let config = Config {
             store: absolute(&data),
             cache: absolute(&cache).join("skep"),
@@ -201,7 +203,6 @@ impl From<Accel> for Accelerator {
     }
 }
 
-/// Returns how a test wants guests to be treated, if it does.
 /// Returns the hosts that are reached without a proxy, if a proxy is used. Of both spellings the docker command
 /// takes the first that is set.
 fn no_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
@@ -211,6 +212,7 @@ fn no_proxy(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     Some(variable("NO_PROXY").or_else(|| variable("no_proxy")).unwrap_or_default())
 }
 
+/// Returns how a test wants guests to be treated, if it does.
 fn test_profile() -> Result<Option<Profile>, CliError> {
     let Some(value) = variable(TEST_KVM_PATH) else { return Ok(None) };
     let refuse = |why: &str| Err(CliError::usage(format!("{TEST_KVM_PATH}: {why}")));
@@ -232,15 +234,33 @@ pub fn chmod(it: &Exposed) -> String {
     format!("chmod {:o} {path}", it.wanted)
 }
 
-/// Returns the docker command that is found on the path.
-fn own_docker() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|program| is_program(program))
+/// Returns where the docker command has its contexts.
+fn docker_config() -> Option<PathBuf> {
+    directory("DOCKER_CONFIG").or_else(|| Some(directory("HOME")?.join(".docker")))
 }
 
-fn is_program(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+/// Returns how the environment of programs has to differ from ours so that the docker command that skep starts speaks
+/// to whom skep wants: the host's own engine, or a node that skep names in variables of that one call.
+#[must_use]
+pub fn program_environment() -> Vec<skep_sys::Variable> {
+    let leads_to_machine = match variable("DOCKER_HOST") {
+        // As `skep env` and `docker-machine env` set it; a machine has its keys beside its record.
+        Some(_) => {
+            directory("DOCKER_CERT_PATH").is_some_and(|dir| skep_store::dm::is_machine(&dir))
+        }
+        None => {
+            let chosen = text_variable("DOCKER_CONTEXT");
+            docker_config().is_some_and(|dir| contexts::is_current(&dir, chosen.as_deref()))
+        }
+    };
+    // An engine's version of the API is asked for, whatever fitted another one.
+    let mut changes = vec![("DOCKER_API_VERSION".into(), None)];
+    if leads_to_machine {
+        let host = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"];
+        changes.extend(host.map(|name| (name.into(), None)));
+        changes.push(("DOCKER_CONTEXT".into(), Some("default".into())));
+    }
+    changes
 }
 
 /// Returns a directory from the environment.

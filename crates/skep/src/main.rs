@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use skep::cli::{Cli, Command, Detail, Refusal};
-use skep::context::Context;
+use skep::context::{Context, program_environment};
 use skep::error::code;
 use skep::machine::{Machines, line_for};
 use skep::{background, logging, privileged_helper};
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         let vms = Machines::new(Context::from_env(Detail::Quiet));
         return exit(skep_machine::run(line, Arc::new(vms)));
     }
+    skep_sys::change_environment(program_environment());
     let words: Vec<_> = std::env::args_os().collect();
     let cli = match Cli::read(&words, &|name| std::env::var_os(name)) {
         Ok(cli) => cli,

@@ -1,5 +1,6 @@
 //! Stacks: deployed and waited for, refused with the reason, and gone from every node.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -159,13 +160,26 @@ fn a_stack_is_deployed_or_refused_with_the_reason_and_removed_whole() {
 
     // Swarm changes no config. No registry is asked for what was loaded, so docker does not warn either.
     write("page.html", "The shop has moved");
-    let said = stack("deploy --env-file .env -c shop.yml -c more.yml shop");
-    assert_eq!(said.code, 0, "{}", said.stderr);
+    let again = |number: u32| {
+        import(&home, files.path(), number);
+        let mut deploy = home.command(["stack", "deploy", "-v", "--env-file", ".env"]);
+        deploy.args(["-c", "shop.yml", "-c", "more.yml", "shop"]).env("IMAGE", "app:1");
+        let said = finish(deploy.current_dir(files.path()));
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert_eq!(numbers(&home), [format!("NUMBER={number}")].into());
+        said
+    };
+    let said = again(1);
     assert!(said.stderr.contains("config shop_page has changed"), "{}", said.stderr);
     assert!(!said.stderr.contains("registry"), "{}", said.stderr);
+    assert!(!said.stderr.contains("as it was loaded last"), "{}", said.stderr);
     for address in &addresses {
         assert_eq!(fetch(address, 8080).as_deref(), Some("The shop has moved"));
     }
+    // The same name is another image now, of which neither the file nor the swarm knows.
+    let said = again(2);
+    let started = said.stderr.lines().filter(|line| line.contains("as it was loaded last"));
+    assert_eq!(started.count(), 2, "{}", said.stderr);
 
     for (stacks, left) in [("rm odd strange crashing once", "shop"), ("rm shop", "")] {
         let said = stack(stacks);
@@ -275,6 +289,25 @@ fn refusals_tell_why(deploy: &dyn Fn(&str) -> Said, home: &Home) {
     assert_eq!(said.code, 1, "{}", said.stderr);
     assert!(said.stderr.contains("port '8080' is already in use by service 'shop_web'"));
     assert_eq!(home.try_run("stack rm other").code, 0);
+}
+
+/// Gives all nodes an image of the name app:1 that has a number.
+fn import(home: &Home, dir: &Path, number: u32) {
+    for node in ["node0", "node1"] {
+        let change = format!("ENV NUMBER={number}");
+        let mut import = home.command(["docker", "--node", node, "--", "import"]);
+        import.args(["--change", &change, "-", "app:1"]);
+        let archive = std::fs::File::open(dir.join("image.tar")).unwrap();
+        assert_eq!(finish(import.stdin(Stdio::from(archive))).code, 0);
+    }
+}
+
+/// Returns the numbers of the images that the shop's containers run.
+fn numbers(home: &Home) -> BTreeSet<String> {
+    let inspect = "docker ps -q --filter label=com.docker.stack.namespace=shop | \
+        xargs docker inspect -f '{{range .Config.Env}}{{println .}}{{end}}' | grep ^NUMBER";
+    let nodes = ["node0", "node1"].map(|node| home.run_args(["ssh", node, inspect]));
+    nodes.concat().lines().map(str::to_owned).collect()
 }
 
 /// Puts an image of a static busybox on all nodes and returns its ID: there is no registry.

@@ -46,6 +46,8 @@ pub struct Service {
     pub stack: Option<String>,
     /// The image, without the digest.
     pub image: String,
+    /// Whether the image is named with a digest, which only a registry knows.
+    pub pinned: bool,
     /// How many tasks it is to have.
     pub mode: Mode,
     /// Where it may run, such as `node.role==manager`.

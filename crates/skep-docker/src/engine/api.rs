@@ -31,9 +31,9 @@ use tokio_util::io::ReaderStream;
 
 use super::tls::{Answer, Connection};
 use super::{
-    Engine, EngineEvent, EngineImage, Error, EventsWanted, LogsWanted, PORT, PROBE, Part, Place,
-    ProbeAt, ProbeService, Remains, SWARM_PORT, ServiceLine, Stream, Upload, endless, images,
-    inside, probe, services,
+    Container, Engine, EngineEvent, EngineImage, Error, EventsWanted, LogsWanted, PORT, PROBE,
+    Part, Place, ProbeAt, ProbeService, Remains, SWARM_PORT, ServiceLine, Stream, Upload, endless,
+    images, inside, probe, services,
 };
 
 /// How soon the engine is asked again about what goes on in it.
@@ -435,8 +435,8 @@ impl Engine for ApiEngine {
         services::task_log(self, task, lines).await
     }
 
-    async fn last_check(&self, container: &str) -> Result<Option<String>, Error> {
-        services::last_check(self, container).await
+    async fn container(&self, id: &str) -> Result<Container, Error> {
+        services::container(self, id).await
     }
 
     async fn service_logs(
@@ -449,10 +449,6 @@ impl Engine for ApiEngine {
 
     async fn events(&self, wanted: &EventsWanted) -> Result<Stream<EngineEvent>, Error> {
         endless::events(self, wanted).await
-    }
-
-    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error> {
-        services::ran_out_of_memory(self, container).await
     }
 
     async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error> {

@@ -198,6 +198,17 @@ pub struct Remains {
     pub networks: usize,
 }
 
+/// A container of an engine (`docker container inspect`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Container {
+    /// The ID of the image that it was made from.
+    pub image: String,
+    /// Whether it ended for want of memory.
+    pub out_of_memory: bool,
+    /// The code and output of its last health check, if there was one.
+    pub last_check: Option<String>,
+}
+
 /// Where engines are had from.
 pub trait Engines: Send + Sync {
     /// Opens the engine at an address; nothing is sent yet. `patience` bounds each call.
@@ -325,11 +336,8 @@ pub trait Engine: Send + Sync {
     /// engine's patience.
     async fn events(&self, wanted: &EventsWanted) -> Result<Stream<EngineEvent>, Error>;
 
-    /// Tells whether a container of this engine ended for want of memory.
-    async fn ran_out_of_memory(&self, container: &str) -> Result<bool, Error>;
-
-    /// Returns the code and output of the last health check of a container of this engine, if there was one.
-    async fn last_check(&self, container: &str) -> Result<Option<String>, Error>;
+    /// Returns what is known of a container of this engine.
+    async fn container(&self, id: &str) -> Result<Container, Error>;
 
     /// Returns what a stack has beside its services: networks, secrets and configs; managers only.
     async fn shared_by(&self, stack: &str) -> Result<Vec<String>, Error>;

@@ -21,7 +21,7 @@ use skep_core::services::{
 use std::collections::HashMap;
 
 use super::api::ApiEngine;
-use super::{Error, Remains};
+use super::{Container, Error, Remains};
 
 /// The label by which the docker command knows what belongs to a stack.
 pub(super) const STACK: &str = "com.docker.stack.namespace";
@@ -71,6 +71,7 @@ fn read_service(service: ApiService) -> Option<Service> {
         id: service.id?,
         name: spec.name.unwrap_or_default(),
         stack: spec.labels.and_then(|mut labels| labels.remove(STACK)),
+        pinned: container.image.as_ref().is_some_and(|image| image.contains('@')),
         image: without_digest(&container.image.unwrap_or_default()),
         mode: read_mode(spec.mode),
         constraints: placement.constraints.unwrap_or_default(),
@@ -289,33 +290,27 @@ pub(super) async fn task_log(
     Ok(all[all.len().saturating_sub(lines)..].to_vec())
 }
 
-pub(super) async fn ran_out_of_memory(engine: &ApiEngine, container: &str) -> Result<bool, Error> {
+pub(super) async fn container(engine: &ApiEngine, id: &str) -> Result<Container, Error> {
     let inspect = engine.call("inspect a container", |docker| async move {
-        docker.inspect_container(container, None::<InspectContainerOptions>).await
-    });
-    Ok(inspect.await?.state.and_then(|state| state.oom_killed).unwrap_or(false))
-}
-
-pub(super) async fn last_check(
-    engine: &ApiEngine,
-    container: &str,
-) -> Result<Option<String>, Error> {
-    let inspect = engine.call("inspect a container", |docker| async move {
-        docker.inspect_container(container, None::<InspectContainerOptions>).await
+        docker.inspect_container(id, None::<InspectContainerOptions>).await
     });
     let found = inspect.await?;
-    let checks = found.state.and_then(|state| state.health?.log).unwrap_or_default();
-    let Some(last) = checks.into_iter().next_back() else { return Ok(None) };
-    let mut text = format!("exit code {}", last.exit_code.unwrap_or(0));
-    let output = plain(&last.output.unwrap_or_default());
-    if !output.is_empty() {
-        text.push_str(&format!(": {output}"));
-    }
+    let state = found.state.unwrap_or_default();
     let start = found.config.and_then(|config| config.healthcheck?.start_period).unwrap_or(0);
-    if start > 0 {
-        text.push_str(&format!(" (its start_period is {} s)", start / 1_000_000_000));
-    }
-    Ok(Some(text))
+    let checks = state.health.and_then(|health| health.log).unwrap_or_default();
+    let last_check = checks.into_iter().next_back().map(|last| {
+        let mut text = format!("exit code {}", last.exit_code.unwrap_or(0));
+        let output = plain(&last.output.unwrap_or_default());
+        if !output.is_empty() {
+            text.push_str(&format!(": {output}"));
+        }
+        if start > 0 {
+            text.push_str(&format!(" (its start_period is {} s)", start / 1_000_000_000));
+        }
+        text
+    });
+    let out_of_memory = state.oom_killed.unwrap_or(false);
+    Ok(Container { image: found.image.unwrap_or_default(), out_of_memory, last_check })
 }
 
 pub(super) async fn shared_by(engine: &ApiEngine, stack: &str) -> Result<Vec<String>, Error> {

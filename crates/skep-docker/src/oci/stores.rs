@@ -1,12 +1,14 @@
 //! The host's own stores of images: docker's and podman's, through their commands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use skep_sys::{Cmd, CmdError, ProgramOutput};
+use skep_sys::{Cmd, CmdError, ProgramOutput, search_path};
 
 use super::index::{Contents, Image, Layer, familiar};
 use super::{Error, Input, archive, read_error};
+use crate::program::{self, Kind};
 
 /// How long a store may take to tell of an image.
 const LOOK: Duration = Duration::from_secs(20);
@@ -41,9 +43,9 @@ struct RootFs {
 /// Looks at what an archive of the image will have in it.
 pub(super) async fn contents(reference: &str) -> Result<Contents, Error> {
     let mut tried = Vec::new();
-    for store in ["docker", "podman"] {
+    for store in [Store::Docker, Store::Podman] {
         match inspect(store, reference).await {
-            Ok(found) if store == "docker" && found.graph_driver.data.is_some() => {
+            Ok(found) if store == Store::Docker && found.graph_driver.data.is_some() => {
                 return Ok(predicted(reference, found));
             }
             // The ID of what other stores write is known only from what they write.
@@ -51,15 +53,42 @@ pub(super) async fn contents(reference: &str) -> Result<Contents, Error> {
             Err(CmdError::NotFound { program }) => {
                 tried.push(format!("{program} is not installed"))
             }
-            Err(CmdError::Failed { tail, .. }) => tried.push(format!("{store}: {tail}")),
-            Err(error) => tried.push(format!("{store}: {error}")),
+            Err(CmdError::Failed { tail, .. }) => tried.push(format!("{}: {tail}", store.name())),
+            Err(error) => tried.push(format!("{}: {error}", store.name())),
         }
     }
     Err(Error::NoSuchImage { reference: reference.to_owned(), tried: tried.join("; ") })
 }
 
-async fn inspect(store: &str, reference: &str) -> Result<Inspected, CmdError> {
-    let cmd = Cmd::new(store).args(["image", "inspect", "--format", "{{json .}}", "--", reference]);
+/// A store of images on this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Docker,
+    Podman,
+}
+
+impl Store {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+
+    /// Returns its command; docker's name may be podman's.
+    fn program(self) -> Result<PathBuf, CmdError> {
+        match self {
+            Self::Podman => Ok(self.name().into()),
+            Self::Docker => program::find(&search_path(), &[Kind::Docker, Kind::Snap])
+                .ok_or_else(|| CmdError::NotFound { program: self.name().to_owned() }),
+        }
+    }
+}
+
+async fn inspect(store: Store, reference: &str) -> Result<Inspected, CmdError> {
+    let cmd = Cmd::new(store.program()?);
+    let cmd = cmd.args(["image", "inspect", "--format", "{{json .}}", "--", reference]);
+    let store = store.name();
     let output = cmd.timeout(LOOK).run().await?;
     serde_json::from_slice(&output.stdout).map_err(|error| CmdError::Start {
         command: format!("{store} image inspect {reference}"),
@@ -95,32 +124,27 @@ async fn written(reference: &str) -> Result<Contents, Error> {
 
 /// Opens the archive that a store writes of an image.
 pub(super) fn open(reference: &str) -> Result<Input, Error> {
-    let arguments = match store_of(reference)? {
-        Store::Docker => vec!["docker", "save", "--", reference],
+    let (store, found) = store_of(reference)?;
+    let arguments = match store {
+        Store::Docker => vec!["save", "--", reference],
         // In the image's own form: to make another one of it would give it another ID.
-        Store::Podman { oci: true } => vec!["podman", "save", "--format", "oci-archive", reference],
-        Store::Podman { oci: false } => {
-            vec!["podman", "save", "--format", "docker-archive", reference]
+        Store::Podman if found.manifest_type.contains("vnd.oci") => {
+            vec!["save", "--format", "oci-archive", reference]
         }
+        Store::Podman => vec!["save", "--format", "docker-archive", reference],
     };
-    let output = ProgramOutput::of(arguments[0], &arguments[1..]);
+    let output = ProgramOutput::of(&store.program()?, &arguments);
     Ok(Box::new(output.map_err(|source| read_error(reference, source))?))
 }
 
-enum Store {
-    Docker,
-    Podman { oci: bool },
-}
-
-fn store_of(reference: &str) -> Result<Store, Error> {
+fn store_of(reference: &str) -> Result<(Store, Inspected), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| read_error(reference, source))?;
     runtime.block_on(async {
-        if inspect("docker", reference).await.is_ok() {
-            return Ok(Store::Docker);
+        match inspect(Store::Docker, reference).await {
+            Ok(found) => Ok((Store::Docker, found)),
+            Err(_) => Ok((Store::Podman, inspect(Store::Podman, reference).await?)),
         }
-        let found = inspect("podman", reference).await?;
-        Ok(Store::Podman { oci: found.manifest_type.contains("vnd.oci") })
     })
 }
 

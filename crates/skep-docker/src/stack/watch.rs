@@ -140,7 +140,7 @@ async fn last_check(swarm: Swarm<'_>, problem: &Problem) -> Option<String> {
     let task = problem.task.as_ref()?;
     let container = task.container.as_ref()?;
     let engine = swarm.node(&task.node.as_ref()?.parse().ok()?).ok()?;
-    timeout(ASK_AGAIN, engine.last_check(container)).await.ok()?.ok().flatten()
+    timeout(ASK_AGAIN, engine.container(container)).await.ok()?.ok()?.last_check
 }
 
 /// What was told already.
@@ -224,7 +224,8 @@ pub async fn report(swarm: Swarm<'_>, outcome: &Outcome) -> Vec<Report> {
             if let (Cause::Exits(KILLED), Some(node)) = (&problem.cause, node)
                 && let Ok(engine) = swarm.node(&node)
             {
-                report.out_of_memory = engine.ran_out_of_memory(container).await.unwrap_or(false);
+                let found = engine.container(container).await.unwrap_or_default();
+                report.out_of_memory = found.out_of_memory;
             }
         }
         reports.push(report);

@@ -24,7 +24,7 @@ use skep_sys::{CmdError, Dialer, FileError, HostDialer, LockError};
 use thiserror::Error;
 
 pub use look::HostNetwork;
-pub use resolvers::resolvers;
+pub use resolvers::{out_of_reach, resolvers};
 pub use root::RootNetwork;
 
 use crate::firewall::{self, Docker, Outside, Peerings};

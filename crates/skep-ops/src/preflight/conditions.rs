@@ -2,10 +2,12 @@
 //!
 //! Each check is a pure judgment of what was read, and a function that reads it.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use skep_driver::qemu::{MACHINE_USERS, has_users};
+use skep_net::network::{out_of_reach, resolvers};
 use skep_sys::is_root;
 use skep_sys::{Cmd, Lasting, file_system, lasting, sync_time};
 
@@ -34,10 +36,13 @@ const QUICK_CLOCKS: [&str; 3] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_pag
 
 pub(super) const LOGOUT: &str = "logout";
 pub(super) const ISOLATION: &str = "isolation";
+pub(super) const DNS: &str = "DNS servers";
 
 /// Makes all of these checks that apply to this user.
 pub(super) async fn check(store: &Path, cache: &Path, build: bool) -> Vec<Check> {
-    let mut checks = vec![logout(lasting().await)];
+    let root = Path::new("/");
+    let servers = dns(&resolvers(root), &out_of_reach(root));
+    let mut checks = vec![logout(lasting().await), servers];
     if is_root() {
         checks.push(isolation(has_users()));
         checks.push(user_numbers(&[read("/etc/subuid"), read("/etc/subgid")]));
@@ -103,6 +108,23 @@ fn read(file: &str) -> String {
 
 fn poor(name: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Check {
     Check { name, verdict: Verdict::Warning, found: found.into(), remedy: remedy.into() }
+}
+
+/// Judges whether nodes find names outside of the cluster; `own` are the servers that serve this host alone.
+fn dns(servers: &[Ipv4Addr], own: &[String]) -> Check {
+    if !servers.is_empty() {
+        let servers: Vec<_> = servers.iter().map(Ipv4Addr::to_string).collect();
+        return good(DNS, servers.join(", "));
+    }
+    let found = match own {
+        [] => "this host has none, so nodes resolve no names outside of the cluster".to_owned(),
+        own => format!(
+            "nodes cannot reach {}, so they resolve no names outside of the cluster",
+            own.join(", ")
+        ),
+    };
+    let remedy = "add a server with an IPv4 address that others reach to /etc/resolv.conf: nameserver ADDRESS";
+    poor(DNS, found, remedy)
 }
 
 /// Judges whether machines outlive a logout.
@@ -220,6 +242,15 @@ fn clock(source: &str) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dns_servers_that_nodes_do_not_reach_are_named() {
+        let check = dns(&["192.0.2.1".parse().unwrap()], &[]);
+        assert_eq!((check.verdict, check.found.as_str()), (Verdict::Ok, "192.0.2.1"));
+        let check = dns(&[], &["fd00::1".to_owned(), "127.0.0.11".to_owned()]);
+        assert!(check.is_said_by_up() && check.found.contains("fd00::1, 127.0.0.11"), "{check:?}");
+        assert!(dns(&[], &[]).found.starts_with("this host has none"));
+    }
 
     #[test]
     fn who_is_logged_out_is_told_what_keeps_machines() {

@@ -67,6 +67,14 @@ pub enum Error {
     File(#[from] FileError),
 }
 
+/// Tells whether a directory is a machine's, as docker-machine and skep write it: keys beside a record.
+#[must_use]
+pub fn is_machine(dir: &Path) -> bool {
+    let text = std::fs::read(dir.join("config.json")).unwrap_or_default();
+    serde_json::from_slice::<serde_json::Value>(&text)
+        .is_ok_and(|it| it.get("DriverName").is_some())
+}
+
 /// Returns the system's reason in docker-machine's spelling: in small letters, without a number.
 #[must_use]
 pub fn reason(error: &std::io::Error) -> String {

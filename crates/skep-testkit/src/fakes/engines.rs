@@ -13,8 +13,8 @@ use skep_core::model::{Availability, EngineImages, Role};
 use skep_core::observed::{EngineState, Member, ObservedSwarm};
 use skep_core::services::View;
 use skep_docker::engine::{
-    Engine, EngineEvent, EngineImage, Engines, Error, EventsWanted, LogsWanted, Part, Place,
-    ProbeAt, ProbeService, Remains, ServiceLine, Stream, Upload,
+    Container, Engine, EngineEvent, EngineImage, Engines, Error, EventsWanted, LogsWanted, Part,
+    Place, ProbeAt, ProbeService, Remains, ServiceLine, Stream, Upload,
 };
 use skep_docker::oci::Source;
 use skep_store::pki::Credentials;
@@ -368,12 +368,9 @@ impl Engine for FakeEngine {
         Ok(streams::events(&self.state, &dir, wanted))
     }
 
-    async fn ran_out_of_memory(&self, _container: &str) -> Result<bool, Error> {
-        self.act(|_, _| Ok(false))
-    }
-
-    async fn last_check(&self, container: &str) -> Result<Option<String>, Error> {
-        self.act(|_, _| Ok(Some(format!("exit code 1: {container} loads its data"))))
+    async fn container(&self, id: &str) -> Result<Container, Error> {
+        let last_check = Some(format!("exit code 1: {id} loads its data"));
+        self.act(|_, _| Ok(Container { last_check, ..Container::default() }))
     }
 
     async fn shared_by(&self, _stack: &str) -> Result<Vec<String>, Error> {

@@ -54,7 +54,20 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
 
 /// Looks at a source of images.
 async fn look(source: &str) -> Result<ImageSet, CliError> {
-    Source::parse(source).set().await.map_err(|error| {
+    let parsed = Source::parse(source);
+    if let Source::Reference(reference) = &parsed
+        && let Some((name, digest)) = reference.split_once('@')
+    {
+        // Only what comes from a registry has it.
+        return Err(CliError::usage(format!(
+            "{reference}: an archive has no place for the digest, so nodes would not know the image by it"
+        ))
+        .hint(format!(
+            "docker tag {name}@{digest} {}:pinned  # then load that, and name it so in the stack",
+            name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(name, |(name, _)| name)
+        )));
+    }
+    parsed.set().await.map_err(|error| {
         let hint = match &error {
             oci::Error::NoSuchImage { reference, .. } => Some(format!("docker pull {reference}")),
             _ => None,

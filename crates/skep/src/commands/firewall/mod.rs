@@ -168,7 +168,7 @@ async fn change(
     for place in places {
         if place.node.is_none() && !is_root() {
             return Err(CliError::host("firewall rules need root")
-                .hint("run the same command with sudo -E"));
+                .hint("run the same command with sudo -H"));
         }
         let ruleset = ruleset(place)?;
         let backend = place.backend(args).await?;

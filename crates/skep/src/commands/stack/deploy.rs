@@ -7,14 +7,12 @@ use std::time::{Duration, Instant};
 
 use skep_core::event::Event;
 use skep_core::services::{Service, View, given_up};
-use skep_docker::engine::EngineImage;
-use skep_docker::oci::familiar;
 use skep_docker::stack::Swarm;
-use skep_ops::observe::Damage;
 use skep_ops::{DockerCommand, Run};
 use skep_store::ClusterDir;
 
 use super::compose::Wrong;
+use super::loaded::Loaded;
 use super::renamed::Renamed;
 use super::{Checked, converging_limit, judge_ending};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
@@ -60,8 +58,9 @@ pub(in crate::commands) async fn deploy(
     let locked = run.lock_stack(dir, name).await?;
     let before = look(swarm, name).await;
     let was_there = has_anything(swarm, before.as_ref(), name).await;
+    let loaded = Loaded::look(&run, dir).await;
     let resolve = match how.resolve_image {
-        None if need_no_registry(&run, dir, &checked.images).await => Some(ResolveImage::Never),
+        None if loaded.are_all(&checked.images) => Some(ResolveImage::Never),
         asked => asked,
     };
     let mut renamed = Renamed::new(name, &checked.objects, &checked.version, dir.path());
@@ -100,6 +99,8 @@ pub(in crate::commands) async fn deploy(
         }
     }
     start_again(&docker, &before.unwrap_or_default(), &after, &services).await?;
+    let deployed = View { services: of_file(&after, &services), ..after };
+    start_what_was_loaded(&run, &docker, &loaded, dir, &deployed, &checked.images).await?;
     drop(locked);
     if converging.detach {
         return Ok(());
@@ -145,11 +146,47 @@ async fn start_again(
     let (ended, mut still) = (given_up_tasks(before), given_up_tasks(after));
     still.retain(|name, _| services.contains(name));
     for (name, _) in still.iter().filter(|(name, tasks)| ended.get(*name) == Some(*tasks)) {
-        let call = ["service", "update", "--force", "--detach", "--quiet", name.as_str()];
-        let said = docker.call(call, STARTING).run().await;
-        said.context(format!("cannot start service {name} again"))?;
+        force(docker, name).await?;
     }
     Ok(())
+}
+
+/// Starts services of the file with the image that was loaded since they were started: its name is the same, so docker and
+/// the swarm see no change. Says where a registry's image runs though one of that name was loaded.
+async fn start_what_was_loaded(
+    run: &Run<'_>,
+    docker: &DockerCommand,
+    loaded: &Loaded,
+    dir: &ClusterDir,
+    view: &View,
+    images: &BTreeSet<String>,
+) -> Result<(), CliError> {
+    for service in loaded.overruled(view, images) {
+        let (name, image) = (&service.name, &service.image);
+        errln!(
+            "warning: {name}: the registry's {image} runs, not the one that was loaded; with resolve_image: never \
+             (--resolve-image never) it is that"
+        );
+    }
+    for service in loaded.outdated(run.swarm(dir), view).await {
+        let (name, image) = (&service.name, &service.image);
+        run.report(Event::Note(format!("{name}: starting it with {image} as it was loaded last")));
+        force(docker, name).await?;
+    }
+    Ok(())
+}
+
+/// Has the swarm replace a service's tasks.
+async fn force(docker: &DockerCommand, service: &str) -> Result<(), CliError> {
+    let call = ["service", "update", "--force", "--detach", "--quiet", service];
+    let said = docker.call(call, STARTING).run().await;
+    said.context(format!("cannot start service {service} again"))?;
+    Ok(())
+}
+
+/// Returns the services of a stack that are in its file.
+fn of_file(view: &View, services: &[String]) -> Vec<Service> {
+    view.services.iter().filter(|service| services.contains(&service.name)).cloned().collect()
 }
 
 /// Returns the services of a stack that are not in its file; none if docker did not say what is.
@@ -157,29 +194,6 @@ fn left_over<'a>(view: &'a View, services: &[String]) -> Vec<&'a str> {
     let names = view.services.iter().map(|service| service.name.as_str());
     let left = names.filter(|name| !services.iter().any(|it| it == name));
     if services.is_empty() { Vec::new() } else { left.collect() }
-}
-
-/// Tells whether every node of the swarm has all of these images, and from no registry: then none is asked. One that does not
-/// answer would take minutes, one that has another image of that name would win over what was loaded.
-async fn need_no_registry(run: &Run<'_>, dir: &ClusterDir, images: &BTreeSet<String>) -> bool {
-    let Ok(seen) = run.observe(dir, Damage::List).await else { return false };
-    let members = seen.swarm.as_ref().map_or(0, |swarm| swarm.members.len());
-    let by_node = run.images_by_node(dir, &seen).await;
-    members == by_node.len()
-        && by_node.values().all(|has| has.as_ref().is_ok_and(|has| were_loaded(images, has)))
-}
-
-/// Tells whether an engine has all of these images, and from no registry.
-fn were_loaded(images: &BTreeSet<String>, has: &[EngineImage]) -> bool {
-    let was = |name: &String| {
-        // No registry knows an ID.
-        if name.starts_with("sha256:") {
-            return has.iter().any(|image| image.id == *name);
-        }
-        let name = familiar(name);
-        has.iter().any(|image| !image.pulled && image.names.contains(&name))
-    };
-    !images.is_empty() && images.iter().all(was)
 }
 
 fn flags(how: &StackOptions, resolve: Option<ResolveImage>) -> impl Iterator<Item = String> {
@@ -193,32 +207,6 @@ fn flags(how: &StackOptions, resolve: Option<ResolveImage>) -> impl Iterator<Ite
 mod tests {
     use super::*;
     use crate::commands::stack::list::tests::view;
-
-    #[test]
-    fn a_registry_is_asked_for_what_came_from_one_or_is_not_there() {
-        let image = |name: &str, pulled| EngineImage {
-            id: format!("sha256:{name}"),
-            names: [name.to_owned()].into(),
-            bytes: 0,
-            pulled,
-        };
-        let has = [
-            image("app:1", false),
-            image("hub.example:5000/web:latest", false),
-            image("nginx:1", true),
-        ];
-        let loaded = |names: &[&str]| {
-            were_loaded(&names.iter().map(|&name| name.to_owned()).collect(), &has)
-        };
-        assert!(loaded(&["app:1", "hub.example:5000/web", "docker.io/library/app:1"]));
-        assert!(
-            !loaded(&["app:1", "nginx:1"]),
-            "it came from a registry, which may have a newer one"
-        );
-        assert!(loaded(&["sha256:nginx:1"]) && !loaded(&["sha256:other"]));
-        assert!(!loaded(&["app:2"]) && !loaded(&["app:1", "app@sha256:00"]));
-        assert!(!loaded(&[]), "the docker command did not tell");
-    }
 
     #[test]
     fn services_that_were_taken_out_of_the_file_are_named() {

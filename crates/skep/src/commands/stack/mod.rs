@@ -6,6 +6,7 @@ mod env_file;
 mod explain;
 mod interpolation;
 mod list;
+mod loaded;
 mod logs;
 mod of_file;
 mod remove;
