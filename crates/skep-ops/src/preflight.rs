@@ -387,6 +387,16 @@ fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
     checks
 }
 
+/// Judges chains that keep this host from its nodes: no engine would ever answer.
+fn judge_closed(chains: &[String]) -> Option<Check> {
+    let found = format!(
+        "{} drops what this host and its nodes send to each other, so no engine could be reached",
+        chains.join(", ")
+    );
+    let check = bad("firewall to nodes", found, "skep firewall apply");
+    (!chains.is_empty()).then_some(check)
+}
+
 async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
     const NAME: &str = "firewall";
     let rules = match needs.helper {
@@ -402,7 +412,11 @@ async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
         None => firewall::look(Docker::IfInstalled).await,
     };
     match rules {
-        Ok(rules) => judge_firewall(&rules.obstacles, filters_bridged_frames()),
+        Ok(rules) => {
+            let mut checks = judge_firewall(&rules.obstacles, filters_bridged_frames());
+            checks.extend(judge_closed(&rules.closed));
+            checks
+        }
         Err(error) => vec![bad(NAME, skep_sys::chain(&error), install("nftables"))],
     }
 }

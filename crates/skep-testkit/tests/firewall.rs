@@ -133,10 +133,12 @@ async fn a_host(firewall: &Firewall) {
     let all: BTreeSet<_> = KINDS.iter().copied().collect();
     assert_eq!(passing("machine", GATEWAY), BTreeSet::new());
     assert!(!connects("machine", PEER), "the firewall forwards everything");
+    to_nodes(firewall).await;
 
     apply(&rules, firewall.backend, Action::Apply).await;
     run(firewall.reload);
     assert_eq!(passing("machine", GATEWAY), all);
+    assert_eq!((reaches_engines(), closed().await), (true, Vec::new()));
     assert!(connects("machine", PEER), "what a machine sends is not forwarded");
     assert!(!connects("peer", "10.77.9.2"), "a machine can be reached from outside");
     if firewall.backend == Backend::Iptables {
@@ -154,6 +156,50 @@ async fn a_host(firewall: &Firewall) {
     apply(&rules, firewall.backend, Action::Remove).await;
     same(&before, "after it was removed");
     assert!(!connects("machine", PEER), "after it was removed");
+}
+
+/// What is said of chains that keep this host from its nodes is what packets say.
+async fn to_nodes(firewall: &Firewall) {
+    let (input, output) = match firewall.backend {
+        Backend::Nftables => (vec!["inet filter input".to_owned()], ""),
+        // These two know the answers to what the host sends.
+        Backend::Ufw | Backend::Firewalld => (Vec::new(), ""),
+        Backend::Iptables
+            if std::fs::read_to_string("/proc/net/ip_tables_names")
+                .is_ok_and(|it| !it.is_empty()) =>
+        {
+            (vec!["INPUT of iptables-legacy".to_owned()], "OUTPUT of iptables-legacy")
+        }
+        Backend::Iptables => (vec!["ip filter INPUT".to_owned()], "ip filter OUTPUT"),
+    };
+    assert_eq!(closed().await, input);
+    assert_eq!(reaches_engines(), input.is_empty());
+    if output.is_empty() {
+        return;
+    }
+    run("iptables -I INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT");
+    assert_eq!((reaches_engines(), closed().await), (true, Vec::new()));
+    run("iptables -P OUTPUT DROP");
+    assert_eq!((reaches_engines(), closed().await), (false, vec![output.to_owned()]));
+    run("iptables -A OUTPUT -p tcp --dport 2376 -j ACCEPT");
+    assert_eq!((reaches_engines(), closed().await), (true, Vec::new()));
+    run("iptables -D OUTPUT -p tcp --dport 2376 -j ACCEPT");
+    apply(&Ruleset::host(), firewall.backend, Action::Apply).await;
+    assert_eq!((reaches_engines(), closed().await), (true, Vec::new()), "once it was told");
+    apply(&Ruleset::host(), firewall.backend, Action::Remove).await;
+    run("iptables -P OUTPUT ACCEPT");
+    run("iptables -D INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT");
+}
+
+async fn closed() -> Vec<String> {
+    look(Docker::IfInstalled).await.unwrap().closed
+}
+
+/// Tells whether this host gets an answer of a machine: nobody listens, and a closed port says so.
+fn reaches_engines() -> bool {
+    let line = "timeout 2 bash -c ': </dev/tcp/10.77.9.2/2376'";
+    let output = command("bash -c").arg(line).output().unwrap();
+    String::from_utf8_lossy(&output.stderr).contains("refused")
 }
 
 /// Frames between nodes pass the firewall as well, as where Docker has loaded `br_netfilter`: what is said of it holds.

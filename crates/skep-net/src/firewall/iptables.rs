@@ -3,7 +3,7 @@
 use skep_sys::Cmd;
 
 use super::Error;
-use super::nft::{self, Chain};
+use super::nft::{self, Chain, Listing};
 
 /// Where rules of ours are needed: a program and a chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,16 @@ impl Place {
     pub(super) fn is_idle(&self) -> bool {
         self.idle
     }
+}
+
+/// Returns the rules of the old iptables in nft's language; none if it is not in use, or they cannot be had in that language.
+pub(super) async fn legacy_rules() -> Option<Listing> {
+    let tables = std::fs::read_to_string("/proc/net/ip_tables_names").ok()?;
+    tables.lines().find(|table| *table == "filter")?;
+    let saved = Cmd::new("iptables-legacy-save").args(["-t", "filter"]).run().await.ok()?;
+    let translate = Cmd::new("iptables-restore-translate").args(["-f", "/dev/stdin"]);
+    let translated = translate.stdin(saved.stdout).run().await.ok()?;
+    Some(Listing::of_commands(&translated.text()))
 }
 
 fn legacy_chain(listing: &str) -> &'static str {

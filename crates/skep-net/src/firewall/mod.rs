@@ -4,6 +4,7 @@
 //! accept a packet there does not keep another table from dropping it, so where iptables drops what it forwards (Docker
 //! sets it so), rules that carry the cluster's name are put where Docker leaves room for them.
 
+mod closed;
 mod iptables;
 mod nft;
 
@@ -72,6 +73,9 @@ pub struct Rules {
     accepted: Vec<String>,
     /// Firewalls and chains that drop what clusters send, and have not been told of them.
     pub obstacles: Vec<Obstacle>,
+    /// Chains that keep this host from its nodes.
+    #[serde(default)]
+    pub closed: Vec<String>,
 }
 
 /// A firewall or chain that drops what clusters send, and has not been told of them.
@@ -243,6 +247,7 @@ pub async fn look(docker: Docker) -> Result<Rules, Error> {
     Ok(Rules {
         tables: nft::tables(&chains),
         obstacles,
+        closed: closed::chains(&chains).await?,
         accepted: iptables::accepted(&listing),
         iptables: place.is_some_and(|place| !place.is_idle()),
     })

@@ -251,7 +251,7 @@ pub(super) async fn list(family: &str, table: &str) -> Result<Listing, Error> {
 pub(super) struct Listing(BTreeMap<String, Vec<String>>);
 
 impl Listing {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let mut chains = BTreeMap::<String, Vec<String>>::new();
         let mut current = None;
         for line in text.lines().map(str::trim) {
@@ -268,7 +268,26 @@ impl Listing {
         Self(chains)
     }
 
-    fn rules(&self, chain: &str) -> &[String] {
+    /// Reads rules as iptables-restore-translate(8) writes them: a command for each chain and rule.
+    pub(super) fn of_commands(text: &str) -> Self {
+        let mut chains = BTreeMap::<String, Vec<String>>::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("add chain ip filter ")
+                && let Some((name, kind)) = rest.split_once(' ')
+            {
+                let kind = kind.trim_start_matches("{ ").trim_end_matches(" }");
+                chains.entry(name.to_owned()).or_default().push(kind.to_owned());
+            }
+            if let Some(rest) = line.strip_prefix("add rule ip filter ")
+                && let Some((name, rule)) = rest.split_once(' ')
+            {
+                chains.entry(name.to_owned()).or_default().push(rule.to_owned());
+            }
+        }
+        Self(chains)
+    }
+
+    pub(super) fn rules(&self, chain: &str) -> &[String] {
         self.0.get(chain).map(Vec::as_slice).unwrap_or_default()
     }
 
@@ -320,15 +339,20 @@ fn may_match(rule: &str) -> bool {
         );
         states.split(',').all(|it| ["established", "related", "invalid"].contains(&it))
     });
-    let elsewhere = ["iifname", "iif", "oifname", "oif"].iter().any(|key| {
+    let elsewhere = leads_elsewhere(&words, &["iifname", "iif", "oifname", "oif"]);
+    !is_later && !elsewhere && of("ct", "status") != Some("dnat") && !words.contains(&"ip6")
+}
+
+/// Tells whether a rule is about an interface, by one of these keys, that is no bridge of a cluster.
+pub(super) fn leads_elsewhere(words: &[&str], keys: &[&str]) -> bool {
+    keys.iter().any(|key| {
         let name = words.windows(2).find(|pair| pair[0] == *key).map(|pair| pair[1]);
         let name = name.and_then(|it| it.strip_prefix('"')?.strip_suffix('"'));
         name.is_some_and(|name| match name.strip_suffix('*') {
             Some(start) => !start.starts_with(BRIDGES) && !BRIDGES.starts_with(start),
             None => !name.starts_with(BRIDGES),
         })
-    });
-    !is_later && !elsewhere && of("ct", "status") != Some("dnat") && !words.contains(&"ip6")
+    })
 }
 
 /// Tells whether firewalld is on and rejects what bridges of clusters send.
