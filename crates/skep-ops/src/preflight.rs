@@ -16,7 +16,7 @@ use skep_net::privileged_helper::HelperNetwork;
 use skep_net::setup;
 use skep_net::userns::UsernsNetwork;
 use skep_sys::is_root;
-use skep_sys::{Cmd, CmdError, free_space};
+use skep_sys::{Cmd, CmdError, FileError, can_write, free_space};
 
 use packages::{install, newer_qemu};
 
@@ -82,9 +82,9 @@ pub async fn check(needs: Needs<'_>) -> Vec<Check> {
     if needs.build && !is_root() {
         checks.push(owners().await);
     }
-    checks.push(room("space for state", needs.store, ROOM_MIB));
+    checks.push(room("space for state", needs.store, ROOM_MIB, "SKEP_HOME"));
     if needs.build {
-        checks.push(room("space for the image", needs.cache, 3 * ROOM_MIB));
+        checks.push(room("space for the image", needs.cache, 3 * ROOM_MIB, "XDG_CACHE_HOME"));
     }
     checks.push(kvm(program::has(Accelerator::Tcg).await.unwrap_or(true)));
     checks.extend(conditions::check(needs.store, needs.cache, needs.build).await);
@@ -284,12 +284,16 @@ async fn programs(build: bool) -> Vec<Check> {
     vec![bad(NAME, format!("{} not installed", missing.join(", ")), install(&packages.join(" ")))]
 }
 
-fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
+/// Checks that a directory can be written and has room; `variable` chooses another one.
+fn room(name: &'static str, dir: &Path, needed_mib: u64, variable: &str) -> Check {
     // What is to be made there may not be there yet.
     let Some(present) = dir.ancestors().find(|dir| dir.exists()) else {
         let remedy = format!("mkdir -p {}", dir.display());
         return bad(name, format!("{} does not exist", dir.display()), remedy);
     };
+    if let Err(error) = can_write(present) {
+        return unwritable(name, &error, variable);
+    }
     match free_space(present).map(|bytes| bytes >> 20) {
         Ok(free) if free >= needed_mib => good(name, format!("{free} MiB free")),
         Ok(free) => {
@@ -302,6 +306,11 @@ fn room(name: &'static str, dir: &Path, needed_mib: u64) -> Check {
         }
         Err(error) => bad(name, skep_sys::chain(&error), ""),
     }
+}
+
+fn unwritable(name: &'static str, error: &FileError, variable: &str) -> Check {
+    let remedy = format!("export {variable}=DIRECTORY  # one that you can write");
+    bad(name, skep_sys::chain(error), remedy)
 }
 
 /// Checks that KVM can be tried. Only a QEMU that emulates goes without.
@@ -460,5 +469,20 @@ mod tests {
         let refused = judged(&[Frames::Drop], true).remove(1);
         assert!(refused.found.contains("bridge-nf-call-iptables"), "{}", refused.found);
         assert_eq!(refused.remedy, "skep firewall apply");
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named_with_the_variable_that_chooses_another() {
+        let error = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+        let error = FileError::new("write in", Path::new("/srv/skep"), error);
+        let check = unwritable("space for state", &error, "SKEP_HOME");
+        assert_eq!(check.verdict, Verdict::Failed, "{check:?}");
+        assert_eq!(
+            check.found,
+            "cannot write in /srv/skep: read-only filesystem or storage medium"
+        );
+        assert!(check.remedy.starts_with("export SKEP_HOME="), "{check:?}");
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(room("space for state", dir.path(), 0, "SKEP_HOME").verdict, Verdict::Ok);
     }
 }

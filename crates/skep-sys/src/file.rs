@@ -285,6 +285,16 @@ pub fn ensure_link(link: &Path, target: &Path) -> Result<(), FileError> {
     std::os::unix::fs::symlink(target, link).map_err(|source| FileError::new("make", link, source))
 }
 
+/// Tests whether this process may write in a directory, as it is and on the file system that it is on (access(2)).
+///
+/// # Errors
+///
+/// Why not, such as a file system that is read-only.
+pub fn can_write(dir: &Path) -> Result<(), FileError> {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| FileError::new("write in", dir, error.into()))
+}
+
 /// Returns how many bytes the file system of a directory has free.
 ///
 /// # Errors

@@ -51,9 +51,9 @@ pub use environment::{Variable, change_environment, search_in, search_path};
 pub use exec::exec;
 pub use fd_rpc::{RpcError, answer, call_program};
 pub use file::{
-    FileError, REMOVING, UNFINISHED, create_new, ensure_link, exchange, file_system, free_space,
-    make_new_dir, make_private_dir, publish, read, read_own, remove_file, remove_tree, rename,
-    replace, set_mode, sweep, sweep_all, sync_dir, write_atomic,
+    FileError, REMOVING, UNFINISHED, can_write, create_new, ensure_link, exchange, file_system,
+    free_space, make_new_dir, make_private_dir, publish, read, read_own, remove_file, remove_tree,
+    rename, replace, set_mode, sweep, sweep_all, sync_dir, write_atomic,
 };
 pub use hex::hex;
 pub use holder::Holder;

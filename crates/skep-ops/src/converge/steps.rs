@@ -99,7 +99,11 @@ impl StepContext<'_> {
                 if let Err(error) = made {
                     // A cluster without one works as well.
                     let reason = skep_sys::chain(&error);
-                    (self.events)(Event::Warning(format!("there is no docker context: {reason}")));
+                    let told = format!(
+                        "there is no docker context: {reason}; with DOCKER_CONFIG, name a directory for it, or \
+                         write `context: false` into the cluster file"
+                    );
+                    (self.events)(Event::Warning(told));
                 }
             }
             ClusterAction::RemoveContext { config } => {

@@ -11,7 +11,7 @@ use skep_net::network::{out_of_reach, resolvers};
 use skep_sys::is_root;
 use skep_sys::{Cmd, Lasting, file_system, lasting, sync_time};
 
-use super::{Check, Verdict, good};
+use super::{Check, Verdict, bad, good};
 
 /// CAP_SYS_ADMIN, CAP_CHOWN, CAP_SETGID and CAP_SETUID of linux/capability.h: to build an image, and to start QEMU as a
 /// user of its own, takes at least these.
@@ -30,6 +30,10 @@ const POOR_FILE_SYSTEMS: [(u64, &str); 6] = [
     (0x6573_5546, "FUSE"),
     (0xf15f, "eCryptfs"),
 ];
+
+/// File systems that keep neither modes nor owners of files, by their numbers of linux/magic.h: keys there are readable by all.
+const WITHOUT_MODES: [(u64, &str); 4] =
+    [(0x4d44, "FAT"), (0x2011_bab0, "exFAT"), (0x5346_544e, "NTFS"), (0x7366_746e, "NTFS")];
 
 /// Clock sources that the kernel reads without a system call on x86 (arch/x86/entry/vdso).
 const QUICK_CLOCKS: [&str; 3] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"];
@@ -212,13 +216,21 @@ fn capabilities(own: u64, inside: u64, root: bool) -> Check {
 
 /// Judges a file system by its number; none if there is nothing to say.
 fn place(what: &str, dir: &Path, number: u64) -> Option<Check> {
+    let variable = if what == "store" { "SKEP_HOME" } else { "XDG_CACHE_HOME" };
+    let remedy = format!("export {variable}=DIRECTORY  # on a local disk, before the first up");
+    if let Some((_, kind)) = WITHOUT_MODES.iter().find(|(known, _)| *known == number) {
+        let found = format!(
+            "the {what} {} is on {kind}, which keeps no modes and owners of files: chmod has no effect there, and keys \
+             would be readable by all",
+            dir.display()
+        );
+        return Some(bad("file system", found, remedy));
+    }
     let (_, kind) = POOR_FILE_SYSTEMS.iter().find(|(known, _)| *known == number)?;
     let found = format!(
         "the {what} {} is on {kind}: node disks are slow there, and locks or file owners may not work",
         dir.display()
     );
-    let variable = if what == "store" { "SKEP_HOME" } else { "XDG_CACHE_HOME" };
-    let remedy = format!("export {variable}=DIRECTORY  # on a local disk, before the first up");
     Some(poor("file system", found, remedy))
 }
 
@@ -309,6 +321,12 @@ mod tests {
         assert_eq!(place("cache", dir, 0xef53), None, "ext4");
         let nfs = place("store", dir, 0x6969).unwrap();
         assert!(nfs.found.contains("NFS") && nfs.remedy.contains("SKEP_HOME="), "{nfs:?}");
+        for number in [0x4d44, 0x2011_bab0, 0x5346_544e, 0x7366_746e] {
+            let fat = place("cache", dir, number).unwrap();
+            assert_eq!(fat.verdict, Verdict::Failed, "{fat:?}");
+            assert!(fat.found.contains("chmod has no effect"), "{fat:?}");
+            assert!(fat.remedy.starts_with("export XDG_CACHE_HOME="), "{fat:?}");
+        }
         assert_eq!(clock("tsc\n").unwrap().verdict, Verdict::Ok);
         assert_eq!(clock("hpet\n").unwrap().verdict, Verdict::Warning);
         assert_eq!(clock(""), None);

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use skep_core::model::{ClusterName, NodeKind, NodeRecord, first_manager};
+use skep_docker::program::{about_snap, only_snap};
 use skep_net::userns::UsernsNetwork;
 use skep_store::ClusterDir;
 use skep_store::pki::KNOWN_HOSTS;
@@ -186,6 +187,10 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         Some(node) => context.node(&cluster, node)?,
         None => manager(context, &cluster)?,
     };
+    let snap = only_snap(&skep_sys::search_path());
+    for warning in in_the_way(snap.as_deref(), text_variable("DOCKER_API_VERSION")) {
+        errln!("warning: {warning}");
+    }
     if args.all {
         let nodes = cluster.nodes().context("cannot list nodes")?;
         let mut nodes: Vec<_> = nodes.into_iter().filter_map(|(_, node)| node.ok()).collect();
@@ -211,6 +216,17 @@ pub(super) fn env(context: &Context, args: Env) -> Result<(), CliError> {
         }
     }
     Ok(())
+}
+
+/// Returns what keeps the docker command of this host from the nodes, whatever the variables say.
+fn in_the_way(snap: Option<&Path>, api_version: Option<String>) -> Vec<String> {
+    let snap = snap.map(|snap| format!("{}; type: skep docker -- COMMAND", about_snap(snap)));
+    let old = api_version.map(|version| {
+        format!(
+            "DOCKER_API_VERSION is set to {version}, which the nodes' engines may refuse; type: unset DOCKER_API_VERSION"
+        )
+    });
+    snap.into_iter().chain(old).collect()
 }
 
 /// Returns where programs of this host reach the nodes of a cluster.
@@ -314,6 +330,18 @@ mod tests {
         for own in ["file", "./a:b", "/a:b", "../node1:x"] {
             assert!(remote(own).is_none(), "{own}");
         }
+    }
+
+    #[test]
+    fn what_keeps_docker_from_the_nodes_is_said_with_what_works() {
+        assert!(in_the_way(None, None).is_empty());
+        let said = in_the_way(Some(Path::new("/snap/bin/docker")), Some("1.23".to_owned()));
+        assert!(said[0].starts_with("/snap/bin/docker is a snap"), "{said:?}");
+        assert!(said[0].ends_with("type: skep docker -- COMMAND"), "{said:?}");
+        assert!(
+            said[1].contains("1.23") && said[1].ends_with("unset DOCKER_API_VERSION"),
+            "{said:?}"
+        );
     }
 
     #[test]

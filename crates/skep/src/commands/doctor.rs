@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
+use skep_docker::program::{about_snap, only_snap};
 use skep_ops::preflight::{Check, Needs, Verdict, check, measure};
 use skep_store::{ClusterDir, Exposed};
 use skep_sys::{Cmd, shell_quoted};
@@ -88,8 +89,18 @@ async fn look(context: &Context) -> Vec<Finding> {
             .map(|rest| Fix::Install(rest.split_whitespace().map(str::to_owned).collect()));
         Finding { fix: install.filter(|_| check.verdict != Verdict::Ok), check }
     });
+    let snap = only_snap(&skep_sys::search_path());
+    let of_host = of_host.chain(snap.map(|snap| docker_of_snap(&snap)));
     let of_host = of_host.chain(names(&context.session.config().hosts_file));
     of_host.chain(store(context)).chain(certificates(context)).collect()
+}
+
+/// Tells of a docker command that cannot speak to nodes.
+fn docker_of_snap(snap: &Path) -> Finding {
+    let found = format!("{}; skep uses its own", about_snap(snap));
+    let remedy = "skep docker -- COMMAND  # in the place of docker; or install Docker from packages, then: skep up";
+    let (name, verdict, remedy) = ("docker command", Verdict::Warning, remedy.to_owned());
+    Finding { check: Check { name, verdict, found, remedy }, fix: None }
 }
 
 /// Checks that all users of the host can read its file of names; who made that so is not known, so it is
@@ -212,6 +223,13 @@ fn line(check: &Check) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_docker_command_that_cannot_read_keys_is_told_of() {
+        let check = docker_of_snap(Path::new("/snap/bin/docker")).check;
+        assert!(check.found.starts_with("/snap/bin/docker is a snap"), "{check:?}");
+        assert!(check.remedy.starts_with("skep docker --"), "{check:?}");
+    }
 
     #[test]
     fn a_file_of_names_that_not_all_can_read_is_told_of() {
