@@ -13,6 +13,7 @@ use skep_docker::oci::{self, Source};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 
+use super::stack::tell_of_outdated;
 use crate::cli::{ImageBake, ImageCommand, ImageLoad};
 use crate::context::Context;
 use crate::error::CliError;
@@ -49,7 +50,9 @@ async fn load(context: &Context, args: ImageLoad) -> Result<(), CliError> {
         }
         Ok(plan)
     };
-    run.change(dir.name(), Look::All, OnFailure::GoOn, plan).await.map(|_: Observed| ())
+    let loaded = run.change(dir.name(), Look::All, OnFailure::GoOn, plan).await;
+    tell_of_outdated(&run, &dir).await;
+    loaded.map(|_: Observed| ())
 }
 
 /// Looks at a source of images.

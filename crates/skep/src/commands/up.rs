@@ -16,7 +16,7 @@ use skep_sys::shell_quoted;
 use super::dry_run::Preview;
 use super::image;
 use super::registry;
-use super::stack::{check_stacks, deploy_stacks, known_stacks, note_stacks};
+use super::stack::{check_stacks, deploy_stacks, known_stacks, note_stacks, tell_of_outdated};
 use crate::cli::{Birth, Detail, Ready, Up, Verification, Waiting, Wanted};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, failed};
@@ -146,6 +146,9 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
     result.map_err(|error| failed(error, name.as_str(), &again))?;
     noted?;
     deploy_stacks(context, &dir, &stacks, &checked, &args.waiting).await?;
+    if run.images {
+        tell_of_outdated(&run, &dir).await;
+    }
     Ok(Some(Done { name, progress }))
 }
 

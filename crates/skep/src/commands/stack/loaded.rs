@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use skep_core::model::NodeName;
+use skep_core::model::{ClusterName, NodeName};
 use skep_core::services::{Service, Task, TaskState, View};
 use skep_docker::engine::EngineImage;
 use skep_docker::oci::familiar;
 use skep_docker::stack::Swarm;
 use skep_ops::Run;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 use skep_store::ClusterDir;
 
 /// What the engines of a cluster have.
@@ -73,6 +74,27 @@ impl Loaded {
     }
 }
 
+/// Names the services that go on with the image that their nodes had before under the same name: neither docker nor the
+/// swarm sees a change in them.
+pub(in crate::commands) async fn tell_of_outdated(run: &Run<'_>, dir: &ClusterDir) {
+    let swarm = run.swarm(dir);
+    // Without a manager there are no services to speak of.
+    let Ok(manager) = swarm.manager().await else { return };
+    let Ok(view) = manager.view().await else { return };
+    let outdated = Loaded::look(run, dir).await.outdated(swarm, &view).await;
+    for service in outdated {
+        errln!("warning: {}", told(dir.name(), service));
+    }
+}
+
+fn told(cluster: &ClusterName, service: &Service) -> String {
+    let Service { name, image, .. } = service;
+    format!(
+        "{name} goes on with the {image} that was loaded before; start the new one with: \
+         skep docker --cluster {cluster} -- service update --force {name}"
+    )
+}
+
 /// Tells whether a task runs and is what its service asks for.
 fn runs(task: &Task) -> bool {
     task.current && task.state == TaskState::Running
@@ -97,7 +119,12 @@ fn were_loaded(images: &BTreeSet<String>, has: &[EngineImage]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use skep_testkit::fakes::FakeHost;
+
     use super::*;
+    use crate::commands::stack::list::tests::view;
 
     fn image(id: &str, name: &str, pulled: bool) -> EngineImage {
         let (id, names) = (format!("sha256:{id}"), [name.to_owned()].into());
@@ -149,5 +176,32 @@ mod tests {
         let loaded = Loaded { members: 1, images };
         let overruled = loaded.overruled(&view, &names(&["app:1", "nginx:1", "app@sha256:00"]));
         assert_eq!(overruled.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["web"]);
+    }
+
+    #[tokio::test]
+    async fn a_service_that_runs_what_was_loaded_before_is_named_with_what_starts_the_new_one() {
+        let host = FakeHost::formed(1, 0).await;
+        let dir = host.cluster("demo");
+        let swarm = Swarm { dir: &dir, engines: &host, patience: Duration::from_secs(1) };
+        let mut view = view();
+        view.nodes[0].hostname = "node0".to_owned();
+        view.tasks.iter_mut().for_each(|task| task.container = Some("c1".to_owned()));
+        // The fake's container was made from another image than this one.
+        let has = vec![image("new", "nginx:latest", false)];
+        let loaded = Loaded { members: 1, images: [(NodeName::numbered(0), has)].into() };
+        let outdated = loaded.outdated(swarm, &view).await;
+        assert_eq!(outdated.len(), 1);
+        let said = told(dir.name(), outdated[0]);
+        assert!(said.starts_with("shop_web goes on with the nginx:latest"), "{said}");
+        assert!(
+            said.ends_with("skep docker --cluster demo -- service update --force shop_web"),
+            "{said}"
+        );
+        // What is being replaced, and what a registry has, is as it should be.
+        view.tasks.iter_mut().for_each(|task| task.current = false);
+        assert!(loaded.outdated(swarm, &view).await.is_empty());
+        view.tasks.iter_mut().for_each(|task| task.current = true);
+        view.services[0].pinned = true;
+        assert!(loaded.outdated(swarm, &view).await.is_empty());
     }
 }

@@ -22,6 +22,7 @@ use skep_store::ClusterDir;
 use compose::Checked;
 pub(super) use explain::judge_ending;
 pub use list::{StackList, StackTasks};
+pub(super) use loaded::tell_of_outdated;
 pub use logs::StackLogs;
 pub(super) use of_file::{check_stacks, deploy_stacks, note_stacks};
 pub use services::StackServices;
