@@ -160,12 +160,7 @@ pub async fn ensure(
         ContextState::Ours { .. } => "update",
         _ => "create",
     };
-    let endpoint = format!(
-        "host=tcp://{to}:{PORT},ca={},cert={},key={}",
-        ca.display(),
-        cert.display(),
-        key.display()
-    );
+    let endpoint = endpoint(to, [("ca", ca), ("cert", cert), ("key", key)]);
     command(docker, config)
         .args(["context", verb, &name(&owner.cluster), "--description", &owner.mark()])
         .args(["--docker", &endpoint])
@@ -204,6 +199,19 @@ pub async fn remove(
         }
     }
     Ok(())
+}
+
+/// Returns a description of an endpoint, which the docker command reads as a line of CSV (RFC 4180).
+fn endpoint(to: Ipv4Addr, files: [(&str, &PathBuf); 3]) -> String {
+    let files = files.iter().map(|(key, path)| {
+        let field = format!("{key}={}", path.display());
+        match field.contains([',', '"', '\n', '\r']) {
+            true => format!("\"{}\"", field.replace('"', "\"\"")),
+            false => field,
+        }
+    });
+    let fields: Vec<_> = std::iter::once(format!("host=tcp://{to}:{PORT}")).chain(files).collect();
+    fields.join(",")
 }
 
 fn command(docker: &Path, config: &Path) -> Cmd {
@@ -261,6 +269,21 @@ mod tests {
         assert!(!is_current(config.path(), Some("default")), "the variable wins");
         write_context(config.path(), "the one of the data centre");
         assert!(!is_current(config.path(), None), "somebody else's");
+    }
+
+    #[test]
+    fn any_path_is_one_field_of_an_endpoint() {
+        let to = Ipv4Addr::new(10, 193, 0, 2);
+        let of = |path: &str| {
+            let path = PathBuf::from(path);
+            endpoint(to, ["ca", "cert", "key"].map(|key| (key, &path)))
+        };
+        let host = "host=tcp://10.193.0.2:2376";
+        assert_eq!(of("/a b"), format!("{host},ca=/a b,cert=/a b,key=/a b"));
+        assert_eq!(
+            of("/a,\"b\""),
+            format!("{host},\"ca=/a,\"\"b\"\"\",\"cert=/a,\"\"b\"\"\",\"key=/a,\"\"b\"\"\"")
+        );
     }
 
     #[tokio::test]

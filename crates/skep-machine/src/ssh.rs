@@ -58,7 +58,8 @@ fn plain_args(login: &Login) -> Result<Vec<String>, String> {
     args.push(format!("{}@{}", login.user, login.host));
     if !login.key.is_empty() {
         check_key(&login.key)?;
-        args.extend(["-o", "IdentitiesOnly=yes", "-i", &login.key].map(str::to_owned));
+        let key = token_free(&login.key);
+        args.extend(["-o", "IdentitiesOnly=yes", "-i", &key].map(str::to_owned));
     }
     args.extend(["-p".to_owned(), login.port.to_string()]);
     Ok(args)
@@ -73,9 +74,15 @@ fn check_words(user: &str, host: &str) -> Result<(), String> {
     }
 }
 
+/// Returns a path in which no percent sign begins a token of ssh(1).
+fn token_free(path: &str) -> String {
+    skep_sys::ssh_path(path).to_string_lossy().into_owned()
+}
+
 /// Lets ssh(1) trust the keys that were pinned when hosts were set up, and no others.
 fn trust_only(args: &mut [String], pinned: &[PathBuf]) {
-    let files: Vec<_> = pinned.iter().map(|file| go_quote(&file.to_string_lossy())).collect();
+    let file = |file: &PathBuf| go_quote(&token_free(&file.to_string_lossy()));
+    let files: Vec<_> = pinned.iter().map(file).collect();
     for arg in args {
         match arg.as_str() {
             "StrictHostKeyChecking=no" => *arg = "StrictHostKeyChecking=yes".to_owned(),
@@ -198,7 +205,8 @@ impl Side {
         let login = machine.login();
         let mut options = vec!["-o".to_owned(), format!("Port={}", login.port)];
         if !login.key.is_empty() {
-            let key = if quoted { go_quote(&login.key) } else { login.key };
+            let key = token_free(&login.key);
+            let key = if quoted { go_quote(&key) } else { key };
             options.extend(["-o".to_owned(), format!("IdentityFile={key}")]);
         }
         options

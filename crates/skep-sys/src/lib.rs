@@ -63,7 +63,7 @@ pub use memory::{forget_peak_memory, peak_memory_kib};
 pub use owned::{Distrust, Why, check_dir, check_owner, check_root, user_name};
 pub use process::{BootId, ProcessId, boot_id, is_root, stat_fields, value_of};
 pub use program_output::{ProgramOutput, standard_input};
-pub use quote::shell_quoted;
+pub use quote::{shell_quoted, ssh_path, ssh_word};
 pub use random::fill_random;
 pub use scope::{Lasting, lasting, leave as leave_session};
 pub use seclude::Bind;

@@ -84,7 +84,7 @@ impl Login {
         ];
         words.extend(settings.into_iter().flat_map(|setting| ["-o".to_owned(), setting]));
         if let Some(key) = &self.key {
-            let key = key.display().to_string();
+            let key = skep_sys::ssh_path(key).to_string_lossy().into_owned();
             words.extend(["-o", "IdentitiesOnly=yes", "-i", &key].map(str::to_owned));
         }
         words
@@ -121,7 +121,7 @@ struct Known {
 }
 
 impl Known {
-    /// Reads what `ssh -G` prints (ssh_config(5)). Paths with blanks cannot be told from two, and are left out.
+    /// Reads what `ssh -G` prints (ssh_config(5)), in which a percent sign stands for itself. Paths with blanks cannot be told from two, and are left out.
     fn parse(text: &str) -> Self {
         let mut known = Self::default();
         for line in text.lines() {
@@ -130,7 +130,9 @@ impl Known {
                 "hostkeyalias" => known.alias = Some(rest.to_owned()),
                 "userknownhostsfile" | "globalknownhostsfile" => {
                     let files = rest.split(' ').filter(|it| it.starts_with('/'));
-                    known.files.extend(files.filter(|it| *it != "/dev/null").map(str::to_owned));
+                    known.files.extend(
+                        files.filter(|it| *it != "/dev/null").map(|it| it.replace('%', "%%")),
+                    );
                 }
                 _ => {}
             }

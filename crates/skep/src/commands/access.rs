@@ -9,7 +9,7 @@ use skep_docker::program::{about_snap, only_snap};
 use skep_net::userns::UsernsNetwork;
 use skep_store::ClusterDir;
 use skep_store::pki::KNOWN_HOSTS;
-use skep_sys::exec;
+use skep_sys::{exec, ssh_word};
 
 use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;
@@ -138,10 +138,10 @@ fn options(ways: &[&Way]) -> Vec<OsString> {
     for way in ways {
         if let Some(key) = &way.key {
             let mut identity = OsString::from("IdentityFile=");
-            identity.push(quoted(key));
+            identity.push(ssh_word(key));
             options.push(identity);
         }
-        known_hosts.push(quoted(&way.dir.join(KNOWN_HOSTS)));
+        known_hosts.push(ssh_word(way.dir.join(KNOWN_HOSTS)));
         known_hosts.push(" ");
     }
     options.push(known_hosts);
@@ -154,14 +154,6 @@ fn options(ways: &[&Way]) -> Vec<OsString> {
         words.extend(["-o".into(), option]);
     }
     words
-}
-
-/// Returns a path as one word of a value of ssh_config(5), which takes values with blanks apart.
-fn quoted(path: &Path) -> OsString {
-    let mut word = OsString::from("\"");
-    word.push(path);
-    word.push("\"");
-    word
 }
 
 /// Becomes a program that connects to nodes by their addresses.
@@ -383,5 +375,9 @@ mod tests {
         assert_eq!(way.location("/etc/hosts"), "scp://me@192.0.2.7:2222//etc/hosts");
         let words = options(&[&way]);
         assert!(words.contains(&"IdentityFile=\"/a b/id_rsa\"".into()));
+        let way = Way { dir: "/100%".into(), key: Some("/100%/id_rsa".into()), ..way };
+        let words = options(&[&way]);
+        assert!(words.contains(&"IdentityFile=\"/100%%/id_rsa\"".into()), "{words:?}");
+        assert!(words.contains(&"UserKnownHostsFile=\"/100%%/known_hosts\" ".into()), "{words:?}");
     }
 }
