@@ -73,6 +73,7 @@ pub(super) async fn create(call: &Call) -> Result<(), Failure> {
         _ => None,
     };
     let say = &call.say;
+    call.store.prepare()?;
     bootstrap(&machine.config.host_options.auth_options, say)
         .await
         .map_err(|error| format!("Error generating certificates: {error}"))?;

@@ -91,6 +91,8 @@ impl Entries {
     ///
     /// If it cannot be made; nothing is then left that could be taken for it.
     pub async fn ensure<K: Kind>(&self, id: &str, kind: &K) -> Result<(K::Entry, Lock), K::Error> {
+        // The directory above is the cache, and those above that are not skep's alone.
+        skep_sys::make_parents(self.dir.parent().unwrap_or(&self.dir))?;
         std::fs::create_dir_all(&self.dir)
             .map_err(|source| FileError::new("make", &self.dir, source))?;
         self.check(id)?;

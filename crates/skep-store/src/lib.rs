@@ -49,7 +49,8 @@ pub use registry::Registry;
 pub use unknown::{check_known, parse_known};
 
 use skep_sys::{
-    Distrust, FileError, Holder, Lock, LockError, Why, check_dir, check_root, make_private_dir,
+    Distrust, FileError, Holder, Lock, LockError, Why, check_dir, check_root, make_parents,
+    make_private_dir,
 };
 
 /// A node's directory by its name, and what is written down in it.
@@ -185,6 +186,7 @@ impl Store {
         name: &ClusterName,
         on_wait: impl FnOnce(&Holder),
     ) -> Result<LockedCluster, Error> {
+        make_parents(&self.root)?;
         make_private_dir(&self.root)?;
         make_private_dir(&self.clusters_dir())?;
         self.cluster(name).lock(on_wait).await

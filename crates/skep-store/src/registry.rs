@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
-use skep_sys::{FileError, make_private_dir, read_own, remove_file, write_atomic};
+use skep_sys::{FileError, make_parents, make_private_dir, read_own, remove_file, write_atomic};
 
 use super::{ClusterDir, Owner};
 
@@ -36,6 +36,8 @@ impl Registry {
         if path.exists() {
             return Ok(());
         }
+        // The directory above is the cache, and those above that are not skep's alone.
+        make_parents(self.dir.parent().unwrap_or(&self.dir))?;
         make_private_dir(&self.dir)?;
         write_atomic(&path, 0o600, store.path().as_os_str().as_bytes())
     }

@@ -57,7 +57,10 @@ impl Context {
             store: absolute(&data),
             cache: absolute(&cache).join("skep"),
             hosts_file: directory("SKEP_HOSTS_FILE").unwrap_or_else(|| "/etc/hosts".into()),
-            docker_config: docker_config.filter(|_| docker.is_some()).map(|it| absolute(&it)),
+            docker_config: docker_config
+                .filter(|_| docker.is_some())
+                .map(|it| absolute(&it))
+                .filter(|it| !is_of_sudos_caller(it, text_variable("SUDO_UID"))),
             docker,
             program: std::env::current_exe().unwrap_or_else(|_| "skep".into()),
             user: text_variable("USER").unwrap_or_else(|| "unknown".to_owned()),
@@ -234,6 +237,14 @@ pub fn chmod(it: &Exposed) -> String {
     format!("chmod {:o} {path}", it.wanted)
 }
 
+/// Tells whether root would make a directory in the home of whoever called sudo(8), who could use nothing of it any more.
+fn is_of_sudos_caller(dir: &Path, caller: Option<String>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let present = dir.ancestors().find(|dir| dir.exists());
+    let owner = present.and_then(|dir| Some(std::fs::metadata(dir).ok()?.uid()));
+    owner.is_some_and(|owner| owner != 0 && caller == Some(owner.to_string()))
+}
+
 /// Returns where the docker command has its contexts.
 fn docker_config() -> Option<PathBuf> {
     directory("DOCKER_CONFIG").or_else(|| Some(directory("HOME")?.join(".docker")))
@@ -275,7 +286,23 @@ fn absolute(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::no_proxy;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::{is_of_sudos_caller, no_proxy};
+
+    #[test]
+    fn root_makes_no_context_in_the_home_of_who_called_sudo() {
+        let home = tempfile::tempdir().unwrap();
+        if skep_sys::is_root() {
+            std::os::unix::fs::chown(home.path(), Some(54321), None).unwrap();
+        }
+        let owner = std::fs::metadata(home.path()).unwrap().uid().to_string();
+        let config = home.path().join(".docker");
+        assert!(is_of_sudos_caller(&config, Some(owner)));
+        assert!(!is_of_sudos_caller(&config, None), "somebody's container");
+        assert!(!is_of_sudos_caller(&config, Some("54320".to_owned())));
+        assert!(!is_of_sudos_caller(std::path::Path::new("/"), Some("0".to_owned())));
+    }
 
     #[test]
     fn hosts_without_a_proxy_matter_where_there_is_one() {

@@ -16,7 +16,7 @@ mod migrate;
 
 use std::path::{Path, PathBuf};
 
-use skep_sys::{FileError, check_dir, check_root, make_private_dir, write_atomic};
+use skep_sys::{FileError, check_dir, check_root, make_parents, make_private_dir, write_atomic};
 use thiserror::Error;
 
 pub use config::{AuthOptions, Config, EngineOptions, HostOptions, SwarmOptions};
@@ -166,16 +166,25 @@ impl MachineStore {
         Ok(config)
     }
 
+    /// Makes the store's directory, if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made, or is a cluster's.
+    pub fn prepare(&self) -> Result<(), Error> {
+        self.check_ours()?;
+        make_parents(&self.root)?;
+        Ok(ensure_dir(&self.root)?)
+    }
+
     /// Makes a machine's directory and writes it down.
     ///
     /// # Errors
     ///
     /// If there is a machine of that name, the file cannot be written, or the store is a cluster's.
     pub fn create(&self, config: &Config) -> Result<(), Error> {
-        self.check_ours()?;
-        for dir in [&self.root, &self.machines_dir()] {
-            ensure_dir(dir)?;
-        }
+        self.prepare()?;
+        ensure_dir(&self.machines_dir())?;
         skep_sys::sweep_all(&self.machines_dir());
         let dir = self.machine_dir(&config.name);
         skep_sys::make_new_dir(&dir).map_err(|error| match error.source.kind() {
