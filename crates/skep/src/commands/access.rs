@@ -25,11 +25,29 @@ const VARIABLES: [&str; 4] =
 pub(super) async fn ssh(context: &Context, args: Ssh) -> Result<u8, CliError> {
     let (cluster, node) = find_running(context, args.cluster.cluster, &args.node).await?;
     let way = Way::to(&cluster, &node);
-    let mut words = options(&[&way]);
+    Ok(handed_over(context, "ssh", ssh_words(&way, args.command)))
+}
+
+/// Settings of a user's for a login that keep a command from being run, or from its standard input (ssh_config(5)). Some
+/// are unknown to ssh(1) before 8.7. Whether there is a terminal stays the user's choice.
+const FOR_A_COMMAND: [&str; 5] = [
+    "IgnoreUnknown=*",
+    "RemoteCommand=none",
+    "SessionType=default",
+    "StdinNull=no",
+    "ForkAfterAuthentication=no",
+];
+
+/// Returns the arguments of ssh(1) for a node.
+fn ssh_words(way: &Way, command: Vec<String>) -> Vec<OsString> {
+    let mut words = options(&[way]);
+    if !command.is_empty() {
+        words.extend(FOR_A_COMMAND.iter().flat_map(|option| ["-o".into(), (*option).into()]));
+    }
     words.extend(["-p".into(), way.port.to_string().into()]);
-    words.extend(["--".into(), format!("{}@{}", way.user, node.address).into()]);
-    words.extend(args.command.into_iter().map(OsString::from));
-    Ok(handed_over(context, "ssh", words))
+    words.extend(["--".into(), format!("{}@{}", way.user, way.address).into()]);
+    words.extend(command.into_iter().map(OsString::from));
+    words
 }
 
 pub(super) async fn scp(context: &Context, args: Scp) -> Result<u8, CliError> {
@@ -361,6 +379,29 @@ mod tests {
         let script = format!("{}; printf %s \"$A\"", set_line("sh", "A", path));
         let said = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), path);
+    }
+
+    #[test]
+    fn settings_for_a_login_do_not_keep_a_command_from_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, address) = (dir.path().join("config"), Ipv4Addr::LOCALHOST);
+        let text =
+            "RemoteCommand tmux\nSessionType none\nStdinNull yes\nForkAfterAuthentication yes\n";
+        std::fs::write(&config, text).unwrap();
+        let way = Way { dir: dir.path().into(), address, user: "me".into(), port: 22, key: None };
+        // What ssh(1) makes of the settings and our words; the first of two values counts.
+        let settings = |command: &[&str]| {
+            let command = command.iter().map(|&word| word.to_owned()).collect();
+            let mut ssh = std::process::Command::new("ssh");
+            ssh.arg("-F").arg(&config).arg("-G").args(ssh_words(&way, command));
+            String::from_utf8(ssh.output().unwrap().stdout).unwrap()
+        };
+        let said = settings(&["uptime"]);
+        assert!(said.contains("\nsessiontype default\n"), "{said}");
+        for kept_from in ["remotecommand tmux", "stdinnull yes", "forkafterauthentication yes"] {
+            assert!(!said.contains(kept_from), "{kept_from}: {said}");
+        }
+        assert!(settings(&[]).contains("remotecommand tmux"), "a login is the user's own");
     }
 
     #[test]
