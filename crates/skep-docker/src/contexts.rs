@@ -92,10 +92,9 @@ pub fn look(config: &Path, owner: &Owner, credentials: &Credentials) -> ContextS
     }
 }
 
-/// Tells whether the docker command would speak to one of skep's clusters, by its current context; `chosen` is
-/// `DOCKER_CONTEXT`.
+/// Returns the docker command's current context; none for the default. `chosen` is `DOCKER_CONTEXT`.
 #[must_use]
-pub fn is_current(config: &Path, chosen: Option<&str>) -> bool {
+pub fn current(config: &Path, chosen: Option<&str>) -> Option<String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Chosen {
@@ -105,7 +104,14 @@ pub fn is_current(config: &Path, chosen: Option<&str>) -> bool {
         let text = std::fs::read(config.join("config.json")).ok()?;
         serde_json::from_slice::<Chosen>(&text).ok()?.current_context
     };
-    let Some(name) = chosen.map(str::to_owned).or_else(written) else { return false };
+    let name = chosen.map(str::to_owned).or_else(written);
+    name.filter(|name| !name.is_empty() && name != "default")
+}
+
+/// Tells whether the docker command would speak to one of skep's clusters, by its current context; see [`current`].
+#[must_use]
+pub fn is_current(config: &Path, chosen: Option<&str>) -> bool {
+    let Some(name) = current(config, chosen) else { return false };
     let meta = std::fs::read(meta_dir(config, &name).join("meta.json")).ok();
     let meta = meta.and_then(|text| parse(&text));
     meta.is_some_and(|meta| Owner::is_mark(&meta.metadata.description))

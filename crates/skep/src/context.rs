@@ -254,7 +254,20 @@ fn docker_config() -> Option<PathBuf> {
 /// to whom skep wants: the host's own engine, or a node that skep names in variables of that one call.
 #[must_use]
 pub fn program_environment() -> Vec<skep_sys::Variable> {
-    let leads_to_machine = match variable("DOCKER_HOST") {
+    // An engine's version of the API is asked for, whatever fitted another one.
+    let mut changes = vec![("DOCKER_API_VERSION".into(), None)];
+    if leads_to_machine() {
+        let host = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"];
+        changes.extend(host.map(|name| (name.into(), None)));
+        changes.push(("DOCKER_CONTEXT".into(), Some("default".into())));
+    }
+    changes
+}
+
+/// Tells whether the docker command that a user types speaks to a machine.
+#[must_use]
+pub fn leads_to_machine() -> bool {
+    match variable("DOCKER_HOST") {
         // As `skep env` and `docker-machine env` set it; a machine has its keys beside its record.
         Some(_) => {
             directory("DOCKER_CERT_PATH").is_some_and(|dir| skep_store::dm::is_machine(&dir))
@@ -263,15 +276,24 @@ pub fn program_environment() -> Vec<skep_sys::Variable> {
             let chosen = text_variable("DOCKER_CONTEXT");
             docker_config().is_some_and(|dir| contexts::is_current(&dir, chosen.as_deref()))
         }
-    };
-    // An engine's version of the API is asked for, whatever fitted another one.
-    let mut changes = vec![("DOCKER_API_VERSION".into(), None)];
-    if leads_to_machine {
-        let host = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_MACHINE_NAME"];
-        changes.extend(host.map(|name| (name.into(), None)));
-        changes.push(("DOCKER_CONTEXT".into(), Some("default".into())));
     }
-    changes
+}
+
+/// Returns the setting by which the docker command asks an engine that is neither the usual one of this host nor a
+/// machine's, and so is left as it is.
+#[must_use]
+pub fn other_engine() -> Option<String> {
+    if leads_to_machine() {
+        return None;
+    }
+    match text_variable("DOCKER_HOST") {
+        Some(host) => Some(format!("DOCKER_HOST={host}")),
+        None => {
+            let chosen = text_variable("DOCKER_CONTEXT");
+            let name = contexts::current(&docker_config()?, chosen.as_deref())?;
+            Some(format!("the docker context {name}"))
+        }
+    }
 }
 
 /// Returns a directory from the environment.

@@ -82,6 +82,33 @@ fn a_node_that_the_settings_lead_to_is_not_asked_for_this_hosts_images() {
 }
 
 #[test]
+fn an_image_that_is_missing_is_told_with_the_engine_that_was_asked() {
+    let settings = Settings::new();
+    let missing = |set: &[(&str, &str)]| {
+        let said = settings.dry_run(&["bin"], "nobody has it", set);
+        assert_eq!(said.code, 2, "{said:?}");
+        said.stderr
+    };
+    let said = missing(&[]);
+    assert!(
+        !said.contains("docker was asked") && said.contains("try: docker pull web:9"),
+        "{said}"
+    );
+    let said = missing(&[("DOCKER_HOST", "tcp://192.0.2.9:2375")]);
+    assert!(said.contains("docker was asked as DOCKER_HOST=tcp://192.0.2.9:2375 has it"), "{said}");
+    let said = missing(&[("DOCKER_CONTEXT", "far")]);
+    assert!(said.contains("docker was asked as the docker context far has it"), "{said}");
+
+    let keys = settings.home.path().join("machines/node0");
+    fs::create_dir_all(&keys).unwrap();
+    fs::write(keys.join("config.json"), r#"{"DriverName": "kvm"}"#).unwrap();
+    let keys = keys.to_str().unwrap();
+    let said = missing(&[("DOCKER_HOST", "tcp://10.193.0.2:2376"), ("DOCKER_CERT_PATH", keys)]);
+    // What is typed next must not get the image on the node.
+    assert!(said.contains("skep env --unset") && !said.contains("docker was asked"), "{said}");
+}
+
+#[test]
 fn podman_under_dockers_name_is_no_docker() {
     let settings = Settings::new();
     program(

@@ -15,7 +15,7 @@ use skep_ops::converge::OnFailure;
 
 use super::stack::tell_of_outdated;
 use crate::cli::{ImageBake, ImageCommand, ImageLoad};
-use crate::context::Context;
+use crate::context::{Context, leads_to_machine, other_engine};
 use crate::error::CliError;
 use skep_print::errln;
 
@@ -71,12 +71,25 @@ async fn look(source: &str) -> Result<ImageSet, CliError> {
         )));
     }
     parsed.set().await.map_err(|error| {
-        let hint = match &error {
-            oci::Error::NoSuchImage { reference, .. } => Some(format!("docker pull {reference}")),
-            _ => None,
-        };
-        let error = CliError::usage(skep_sys::chain(&error));
-        hint.into_iter().fold(error, CliError::hint)
+        let told = CliError::usage(skep_sys::chain(&error));
+        match &error {
+            oci::Error::NoSuchImage { reference, .. } => missing(told, reference),
+            _ => told,
+        }
+    })
+}
+
+/// Says which engine lacks an image, where that is not clear, and how it gets it.
+fn missing(mut error: CliError, reference: &str) -> CliError {
+    if let Some(engine) = other_engine() {
+        error.message.push_str(&format!("; docker was asked as {engine} has it"));
+    }
+    // The docker command that is typed next would speak to a node.
+    error.hint(match leads_to_machine() {
+        true => format!(
+            "(eval \"$(skep env --unset --shell sh)\"; docker --context default pull {reference})"
+        ),
+        false => format!("docker pull {reference}"),
     })
 }
 
