@@ -28,7 +28,9 @@ echo "here $NODE"
 /bin/busybox nslookup -type=a "tasks.$NAME" 127.0.0.11 |
     /bin/busybox sed -n '/^Name/,$ s/^Address[ 0-9]*:[ \t]*\([0-9.]*\).*/\1/p' |
     while read -r address; do
-        echo "$address $(/bin/busybox wget -q -T 5 -O - "http://$address/" 2>/dev/null)"
+        # Not wget: that of a static busybox may crash when it looks up which port http has.
+        echo "$address $(/bin/busybox printf 'GET / HTTP/1.0\r\n\r\n' |
+            /bin/busybox nc -w 5 "$address" 80 2>/dev/null | /bin/busybox sed '1,/^.$/d')"
     done
 END
 /bin/busybox chmod 755 /www/cgi-bin/peers

@@ -32,7 +32,8 @@ until outside info 2>/dev/null; do usleep 200000; done
 docker swarm init --advertise-addr $address >/dev/null
 outside node ls
 docker service create -q -d --no-resolve-image --name warm --publish 8080:80 skep/probe:latest >/dev/null
-until wget -q -O /dev/null -T 2 http://$address:8080/; do usleep 200000; done
+# Not the wget of busybox: that of bookworm, which is linked statically, crashes when it looks addresses up.
+until curl -s -o /dev/null -m 2 http://$address:8080/; do usleep 200000; done
 # To leave also removes the containers of the swarm's tasks.
 docker swarm leave --force >/dev/null
 until [ -z "$(docker ps -aq)" ]; do usleep 200000; done
