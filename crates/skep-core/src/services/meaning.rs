@@ -248,6 +248,7 @@ pub(super) static ERRORS: &[Row] = &[
             "duplicate mount point",
             "volume name is too short",
             "gelf: endpoint",
+            "gelf-address is a required",
             "includes invalid characters for a local volume name",
             "quota size requested but no quota support",
             "invalid option:",
@@ -527,8 +528,18 @@ mod tests {
     #[test]
     fn each_answer_of_a_real_swarm_has_its_row() {
         // What a swarm of two nodes with engine 26.1 said of services that were made to fail.
+        insta::assert_snapshot!(judged(include_str!("answers-26.1.txt")));
+    }
+
+    #[test]
+    fn each_answer_of_an_older_swarm_has_its_row() {
+        // What a swarm of one node with engine 20.10 said.
+        insta::assert_snapshot!(judged(include_str!("answers-20.10.txt")));
+    }
+
+    fn judged(answers: &str) -> String {
         let mut text = String::new();
-        for line in include_str!("answers-26.1.txt").lines() {
+        for line in answers.lines() {
             let (state, error) = line.split_once(": ").unwrap();
             let row = match error.starts_with("no suitable node") {
                 true => of_explanation(error).unwrap(),
@@ -536,7 +547,7 @@ mod tests {
             };
             writeln!(text, "{}: {:?}\n    {line}", row.prospect.as_str(), row.cause).unwrap();
         }
-        insta::assert_snapshot!(text);
+        text
     }
 
     #[test]
