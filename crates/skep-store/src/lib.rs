@@ -243,31 +243,23 @@ impl ClusterDir {
     /// If it cannot be had at all.
     pub async fn lock(&self, on_wait: impl FnOnce(&Holder)) -> Result<LockedCluster, Error> {
         self.check()?;
-        let path = match self.form {
-            Form::Cluster => self.path.with_file_name(format!("{}.lock", self.name)),
-            Form::Machines => self.path.join("skep.lock"),
-        };
-        let lock = Lock::take(&path, on_wait).await?;
+        let lock = Lock::take(&self.lock_file(), on_wait).await?;
         self.sweep();
         Ok(LockedCluster { dir: self.clone(), lock })
     }
 
-    /// Takes the lock of a stack in the cluster: who has it deploys or removes it, and nothing else of the cluster is held
-    /// up. `on_wait` learns which other process has it.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be had at all, as when the cluster is gone.
-    pub async fn lock_stack(
-        &self,
-        name: &str,
-        on_wait: impl FnOnce(&Holder),
-    ) -> Result<Lock, Error> {
-        self.check()?;
-        // A stack may have any name; that of a file is bounded.
-        let mut file = skep_sys::hex(name.as_bytes());
-        file.truncate(200);
-        Ok(Lock::take(&self.path.join(format!("stack-{file}.lock")), on_wait).await?)
+    /// Tells whether another process has the lock right now.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        let file = self.lock_file();
+        file.exists() && matches!(Lock::try_take(&file), Err(LockError::Held { .. }))
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        match self.form {
+            Form::Cluster => self.path.with_file_name(format!("{}.lock", self.name)),
+            Form::Machines => self.path.join("skep.lock"),
+        }
     }
 
     /// Removes what was left by a skep that was cut off; the lock is held.

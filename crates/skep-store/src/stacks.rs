@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use skep_sys::{read_own, write_atomic};
+use skep_sys::{Holder, Lock, read_own, write_atomic};
 
 use super::{ClusterDir, Error, LockedCluster};
 
@@ -19,6 +19,24 @@ struct Note {
 }
 
 impl ClusterDir {
+    /// Takes the lock of a stack in the cluster: who has it deploys or removes it, and nothing else of the cluster is held
+    /// up. `on_wait` learns which other process has it.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be had at all, as when the cluster is gone.
+    pub async fn lock_stack(
+        &self,
+        name: &str,
+        on_wait: impl FnOnce(&Holder),
+    ) -> Result<Lock, Error> {
+        self.check()?;
+        // A stack may have any name; that of a file is bounded.
+        let mut file = skep_sys::hex(name.as_bytes());
+        file.truncate(200);
+        Ok(Lock::take(&self.path.join(format!("stack-{file}.lock")), on_wait).await?)
+    }
+
     /// Returns the stacks that came from the cluster's file and may still be there.
     ///
     /// # Errors

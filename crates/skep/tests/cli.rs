@@ -2,12 +2,13 @@
 //! exit code. No machine is started here.
 
 use std::fmt::Write as _;
-use std::process::Command;
+use std::io::{BufRead as _, Read as _};
+use std::process::{Command, Stdio};
 
 use clap::CommandFactory;
 use skep_testkit::home::{Home, finish, record};
 use skep_testkit::host::is_root;
-use skep_testkit::records::put_cluster;
+use skep_testkit::records::{put_cluster, put_cluster_with};
 
 const SKEP: &str = env!("CARGO_BIN_EXE_skep");
 
@@ -152,6 +153,47 @@ fn a_host_that_is_not_ready_is_told_what_is_missing() {
     assert!(said.stderr.contains("qemu-system-x86_64"), "{}", said.stderr);
     assert!(said.stderr.contains("apt-get install"), "{}", said.stderr);
     assert!(!home.cluster("demo").exists());
+}
+
+#[test]
+fn what_another_process_is_about_to_change_is_no_reason_to_refuse() {
+    if !skep_testkit::host::can_run_machines() {
+        return;
+    }
+    let home = Home::new(SKEP);
+    put_cluster(&home);
+    // As when two clusters are created at the same moment, and choose the same subnet at first.
+    put_cluster_with(&home, |record| {
+        record.name = "other".parse().unwrap();
+        record.network.bridge = "skep-other".into();
+    });
+    let refused = |said: &skep_testkit::home::Said| {
+        said.code == 2 && said.stderr.contains("overlaps 10.5.0.0/24, which cluster other uses")
+    };
+    let said = home.try_run("up demo --no-verify");
+    assert!(refused(&said) && !said.stderr.contains("waiting for"), "{said:?}");
+
+    let file = home.path().join("clusters/demo.lock");
+    let mut holder = Command::new("flock");
+    holder.arg(&file).args(["sh", "-c", "echo held; read line"]);
+    let mut holder = holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "held\n");
+    let up = home.command(["up", "demo", "--no-verify"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut up = up;
+    let mut told = std::io::BufReader::new(up.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("waiting for") {
+        assert!(told.read_line(&mut said).unwrap() > 0, "it does not wait: {said}");
+    }
+    // The other one ends, and now it counts.
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    told.read_to_string(&mut said).unwrap();
+    let code = up.wait().unwrap().code().unwrap();
+    let said = skep_testkit::home::Said { code, stdout: String::new(), stderr: said };
+    assert!(refused(&said), "{said:?}");
 }
 
 #[test]

@@ -122,14 +122,28 @@ async fn bring_up_in(context: &Context, args: Up) -> Result<Option<Done>, CliErr
         return Ok(None);
     }
 
-    // Whatever can be said before anything is touched is said now, the lock included.
-    let seen = run.observe(&dir, Damage::Refuse).await?;
-    let spec = wanted_spec(file.clone(), &seen)?;
-    plan_up(&spec, &seen, options(args.waiting.ready, args.waiting.birth))?;
-    run.check_ports(&spec, &seen)?;
-    run.check_userns(&spec, &seen)?;
+    let check = async || {
+        let seen = run.observe(&dir, Damage::Refuse).await?;
+        let spec = wanted_spec(file.clone(), &seen)?;
+        plan_up(&spec, &seen, options(args.waiting.ready, args.waiting.birth))?;
+        run.check_ports(&spec, &seen)?;
+        Ok::<_, CliError>(run.check_userns(&spec, &seen)?)
+    };
+    // Whatever can be said before anything is touched is said now, the lock included. What another process is about to
+    // change is no reason: its cluster may have a subnet that it is about to give up.
+    let busy = dir.is_locked();
+    let early = check().await;
+    if early.is_err() && !busy && !dir.is_locked() {
+        return early.map(|()| None);
+    }
 
     let cluster = run.lock(&name).await?;
+    if early.is_err()
+        && let Err(error) = check().await
+    {
+        cluster.release();
+        return Err(error);
+    }
     let seen = run.observe(&dir, Damage::Refuse).await?;
     let spec = wanted_spec(file, &seen)?;
     let again = match args.file.as_deref().filter(|path| *path != Path::new("-")) {
