@@ -2,8 +2,9 @@
 
 use std::ffi::OsStr;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use skep_sys::find_programs;
 
 /// What a program called `docker` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +22,7 @@ pub enum Kind {
 /// Returns the first program called `docker` on a search path that is of one of these kinds.
 #[must_use]
 pub fn find(search_path: &OsStr, kinds: &[Kind]) -> Option<PathBuf> {
-    let programs = std::env::split_paths(search_path).map(|dir| dir.join("docker"));
-    programs.filter(|program| is_program(program)).find(|program| kinds.contains(&kind_of(program)))
-}
-
-fn is_program(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+    find_programs("docker", search_path).find(|program| kinds.contains(&kind_of(program)))
 }
 
 /// Returns a snap's docker command on a search path, if it is the only docker command there.
@@ -70,7 +66,7 @@ fn kind_of(program: &Path) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 

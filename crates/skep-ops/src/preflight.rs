@@ -10,13 +10,13 @@ use futures_util::future::join_all;
 use serde::Serialize;
 
 use skep_driver::qemu::{Accelerator, QemuVersion, program};
-use skep_net::firewall::{self, Docker, Frames, Obstacle};
+use skep_net::firewall::{self, Docker, Frames, Obstacle, Rules, closed_chains};
 use skep_net::network::{self, Network};
 use skep_net::privileged_helper::HelperNetwork;
 use skep_net::setup;
 use skep_net::userns::UsernsNetwork;
 use skep_sys::is_root;
-use skep_sys::{Cmd, CmdError, FileError, can_write, free_space};
+use skep_sys::{Cmd, CmdError, FileError, can_write, free_space, present};
 
 use packages::{install, newer_qemu};
 
@@ -113,7 +113,7 @@ const RIGHTS: &str = "rights";
 
 /// Returns who owns what there is of a path, and which directory that is.
 fn home_of(path: &Path) -> (u32, PathBuf) {
-    let present = path.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let present = present(path).unwrap_or(Path::new("/"));
     let owner = std::fs::metadata(present).map_or(0, |found| found.uid());
     (owner, present.to_owned())
 }
@@ -287,7 +287,7 @@ async fn programs(build: bool) -> Vec<Check> {
 /// Checks that a directory can be written and has room; `variable` chooses another one.
 fn room(name: &'static str, dir: &Path, needed_mib: u64, variable: &str) -> Check {
     // What is to be made there may not be there yet.
-    let Some(present) = dir.ancestors().find(|dir| dir.exists()) else {
+    let Some(present) = present(dir) else {
         let remedy = format!("mkdir -p {}", dir.display());
         return bad(name, format!("{} does not exist", dir.display()), remedy);
     };
@@ -396,6 +396,13 @@ fn judge_firewall(obstacles: &[Obstacle], bridged: bool) -> Vec<Check> {
     checks
 }
 
+async fn look_closely() -> Result<Rules, firewall::Error> {
+    let (rules, closed) = tokio::join!(firewall::look(Docker::IfInstalled), closed_chains());
+    let mut rules = rules?;
+    rules.closed = closed?;
+    Ok(rules)
+}
+
 /// Judges chains that keep this host from its nodes: no engine would ever answer.
 fn judge_closed(chains: &[String]) -> Option<Check> {
     let found = format!(
@@ -418,7 +425,7 @@ async fn obstacles(needs: &Needs<'_>) -> Vec<Check> {
         },
         // Without root nothing of it is to be seen.
         None if !is_root() => return Vec::new(),
-        None => firewall::look(Docker::IfInstalled).await,
+        None => look_closely().await,
     };
     match rules {
         Ok(rules) => {

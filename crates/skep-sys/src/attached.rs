@@ -47,7 +47,12 @@ pub fn find_program(name: &str, path: &OsStr) -> Option<PathBuf> {
     if name.contains('/') {
         return is_program(Path::new(name)).then(|| name.into());
     }
-    std::env::split_paths(path).map(|dir| dir.join(name)).find(|file| is_program(file))
+    find_programs(name, path).next()
+}
+
+/// Returns all files of a program in the directories of `path`, in their order.
+pub fn find_programs(name: &str, path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    std::env::split_paths(path).map(move |dir| dir.join(name)).filter(|file| is_program(file))
 }
 
 fn is_program(file: &Path) -> bool {

@@ -106,7 +106,8 @@ impl Daemon {
     }
 
     /// Moves the program to a scope of that title, where systemd runs: what ends or kills all that is in our own control
-    /// group leaves it alone. It stays the same process. Returned is why it could not, if so; it goes on all the same.
+    /// group leaves it alone. It stays the same process. If that fails, the program keeps running where it is, and the
+    /// reason is returned.
     pub async fn leave_session(&self, title: &str) -> Option<String> {
         super::scope::leave(self.process?, title).await
     }

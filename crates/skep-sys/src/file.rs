@@ -306,6 +306,12 @@ pub fn free_space(dir: &Path) -> Result<u64, FileError> {
     Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
+/// Returns what there is of a path: itself, or the nearest directory above it.
+#[must_use]
+pub fn present(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|it| it.exists())
+}
+
 /// Returns the number of the file system that a directory is on (linux/magic.h).
 ///
 /// # Errors

@@ -39,7 +39,7 @@ mod sync_time;
 #[cfg(any(test, feature = "test-support"))]
 pub mod umasks;
 
-pub use attached::{find_program, run_attached, run_with_our_input};
+pub use attached::{find_program, find_programs, run_attached, run_with_our_input};
 pub use bounded_log::BoundedLog;
 pub use chain::chain;
 pub use checksum::{Checksum, checksum};
@@ -53,8 +53,8 @@ pub use exec::exec;
 pub use fd_rpc::{RpcError, answer, call_program};
 pub use file::{
     FileError, REMOVING, UNFINISHED, can_write, create_new, ensure_link, exchange, file_system,
-    free_space, make_new_dir, make_private_dir, publish, read, read_own, remove_file, remove_tree,
-    rename, replace, set_mode, sweep, sweep_all, sync_dir, write_atomic,
+    free_space, make_new_dir, make_private_dir, present, publish, read, read_own, remove_file,
+    remove_tree, rename, replace, set_mode, sweep, sweep_all, sync_dir, write_atomic,
 };
 pub use hex::hex;
 pub use holder::Holder;

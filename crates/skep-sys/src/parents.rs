@@ -45,8 +45,8 @@ pub fn make_parents(path: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
-/// Gives a directory of root's to the owner of the one above it, if root has just made it: whoever owns that one could
-/// have put another one in its place, but gains nothing by one that is empty.
+/// Gives a directory that root has just made to the owner of its parent. That owner could have put another directory in its
+/// place, so only an empty one is given away.
 fn give_away(above: &OwnedFd, below: &OwnedFd) -> rustix::io::Result<()> {
     let (owner, made) = (rustix::fs::fstat(above)?, rustix::fs::fstat(below)?);
     if !crate::is_root() || owner.st_uid == 0 || made.st_uid != 0 || !is_empty(below)? {

@@ -122,8 +122,8 @@ pub async fn lasting() -> Lasting {
     Place::look().await.lasting()
 }
 
-/// Moves a process to a scope of its own, if systemd runs here. Without one it goes on all the same; returned is what went
-/// wrong.
+/// Moves a process to a scope of its own, if systemd runs here. Without one it keeps running where it is, and the
+/// reason is returned.
 pub async fn leave(process: ProcessId, title: &str) -> Option<String> {
     let manager = Place::look().await.manager()?;
     let asked = Cmd::new("busctl").args(request(manager, process, title)).timeout(LIMIT);

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use skep_core::model::{Admits, NetworkRecord};
-use skep_net::firewall::{Docker, Frames, look};
+use skep_net::firewall::{Docker, Frames, closed_chains, look};
 use skep_net::host_firewall::{Action, Backend, DETECT, Detected, Ruleset, Scope, run_here};
 use skep_net::network::{LinuxNetwork, Network};
 use skep_store::Owner;
@@ -192,7 +192,7 @@ async fn to_nodes(firewall: &Firewall) {
 }
 
 async fn closed() -> Vec<String> {
-    look(Docker::IfInstalled).await.unwrap().closed
+    closed_chains().await.unwrap()
 }
 
 /// Tells whether this host gets an answer of a machine: nobody listens, and a closed port says so.

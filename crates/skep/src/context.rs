@@ -237,11 +237,10 @@ pub fn chmod(it: &Exposed) -> String {
     format!("chmod {:o} {path}", it.wanted)
 }
 
-/// Tells whether root would make a directory in the home of whoever called sudo(8), who could use nothing of it any more.
+/// Tells whether root would create a directory in the home of the user who called sudo(8), who could then not use it.
 fn is_of_sudos_caller(dir: &Path, caller: Option<String>) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let present = dir.ancestors().find(|dir| dir.exists());
-    let owner = present.and_then(|dir| Some(std::fs::metadata(dir).ok()?.uid()));
+    let owner = skep_sys::present(dir).and_then(|dir| Some(std::fs::metadata(dir).ok()?.uid()));
     owner.is_some_and(|owner| owner != 0 && caller == Some(owner.to_string()))
 }
 

@@ -3,9 +3,11 @@
 //! A chain is called closed only where none of its rules can accept what skep sends to an engine, or the engine's answer. What a
 //! rule depends on that is not understood here may be so, so the chain then counts as open.
 
+use std::collections::BTreeMap;
+
 use skep_core::model::ENGINE_PORT;
 
-use super::nft::{self, Chain, Listing};
+use super::nft::{self, BRIDGES, Chain, Listing};
 use super::{Error, iptables};
 
 /// What has to pass a chain.
@@ -139,14 +141,28 @@ fn is_unconditional(words: &[&str]) -> bool {
     rest.first().is_some_and(|it| ["drop", "reject", "jump", "goto", "return"].contains(it))
 }
 
-/// Returns the names of this host's chains that keep it from its nodes.
-pub(super) async fn chains(all: &[Chain]) -> Result<Vec<String>, Error> {
-    let mut closed = Vec::new();
+/// Returns the names of this host's chains that keep it from its nodes; none if nft cannot be asked. It reads the rules of all
+/// tables that have such chains, so it is for checks, not for each look.
+///
+/// # Errors
+///
+/// If nft says what cannot be understood.
+pub async fn closed_chains() -> Result<Vec<String>, Error> {
+    let all = match nft::chains().await {
+        Err(Error::Cmd(_)) => return Ok(Vec::new()),
+        chains => chains?,
+    };
+    let mut tables = BTreeMap::<_, Vec<(&Chain, Way)>>::new();
     for chain in all.iter().filter(|it| matches!(it.family.as_str(), "ip" | "inet")) {
-        let Some(way) = Way::of(chain) else { continue };
-        if nft::list(&chain.family, &chain.table).await?.is_closed(&chain.name, way) {
-            closed.push(chain.to_string());
+        if let Some(way) = Way::of(chain).filter(|_| !chain.table.starts_with(BRIDGES)) {
+            tables.entry((&chain.family, &chain.table)).or_default().push((chain, way));
         }
+    }
+    let mut closed = Vec::new();
+    for ((family, table), chains) in tables {
+        let listing = nft::list(family, table).await?;
+        let shut = chains.iter().filter(|(chain, way)| listing.is_closed(&chain.name, *way));
+        closed.extend(shut.map(|(chain, _)| chain.to_string()));
     }
     // nft does not list what the old iptables has.
     if let Some(listing) = iptables::legacy_rules().await {

@@ -31,7 +31,7 @@ const FAMILIES: [&str; 2] = ["inet", "ip"];
 const CLUSTERS: &str = "skep-*";
 
 /// What their names begin with.
-const BRIDGES: &str = "skep-";
+pub(super) const BRIDGES: &str = "skep-";
 
 /// The table of firewalld, and its chain that everything forwarded passes.
 pub(super) const FIREWALLD: &str = "firewalld";

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::judge::{Refusal, Seen, judge, place_of};
 use super::queue::Queue;
 use super::{MOST, blocks};
+use crate::firewall::closed_chains;
 use crate::hosts;
 use crate::network::claims::{self, Claim, Claims};
 use crate::network::{self, HostNetwork, LinuxNetwork, Network};
@@ -150,6 +151,7 @@ async fn reply(
             let host = look(state).await?;
             let claims = host.claims().clone();
             let mut rules = host.rules().clone();
+            rules.closed = closed_chains().await.map_err(network::Error::from)?;
             rules.retain(|table| claims.get(table).is_some_and(|claim| claim.user == user));
             let subnets = Grants::read(state)?.subnets;
             Ok((Answer::Seen { rules, claims, subnets }, None))

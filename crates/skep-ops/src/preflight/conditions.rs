@@ -9,7 +9,7 @@ use std::time::Duration;
 use skep_driver::qemu::{MACHINE_USERS, has_users};
 use skep_net::network::{out_of_reach, resolvers};
 use skep_sys::is_root;
-use skep_sys::{Cmd, Lasting, file_system, lasting, sync_time};
+use skep_sys::{Cmd, Lasting, file_system, lasting, present, sync_time};
 
 use super::{Check, Verdict, bad, good};
 
@@ -57,8 +57,7 @@ pub(super) async fn check(store: &Path, cache: &Path, build: bool) -> Vec<Check>
     }
     for (what, dir) in [("store", store), ("cache", cache)] {
         // What is to be made there may not be there yet.
-        let present = dir.ancestors().find(|dir| dir.exists());
-        let number = present.and_then(|dir| file_system(dir).ok());
+        let number = present(dir).and_then(|dir| file_system(dir).ok());
         checks.extend(number.and_then(|number| place(what, dir, number)));
     }
     checks.extend(clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource")));
