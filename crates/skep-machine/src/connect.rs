@@ -1,12 +1,12 @@
 //! Connections to engines: their URLs, whether TLS works, which version answers; and `config`.
 
+use gotemplate::go_quote;
 use skep_docker::engine::remote::{self, RemoteError};
+use skep_print::out;
 
 use super::call::Call;
 use super::driver::Machine;
 use super::failure::Failure;
-use gotemplate::go_quote;
-use skep_print::out;
 
 /// Returns the host and port of a URL; empty if it has none.
 #[must_use]

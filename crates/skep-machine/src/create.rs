@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use skep_print::out;
 use skep_store::dm::{AuthOptions, Config, EngineOptions, SwarmOptions, reason};
 use skep_store::pki::machine::{self as certificates, Step};
 
@@ -15,7 +16,6 @@ use super::say::Say;
 use super::table::CREATE_OPTIONS;
 use super::vm::VmSpec;
 use super::{options, share, support};
-use skep_print::out;
 
 /// Returns the driver that the whole line asks for: its options are known only when it is.
 #[must_use]

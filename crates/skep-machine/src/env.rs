@@ -1,10 +1,10 @@
 //! `env`: lines that let a shell's docker speak to a machine.
 
+use skep_print::{outln, write_exact};
+
 use super::call::{Call, variable};
 use super::connect::check;
 use super::failure::Failure;
-use skep_print::outln;
-use skep_print::write_exact;
 
 /// The words of a shell.
 struct Words {

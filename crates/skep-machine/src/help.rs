@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
+use skep_print::tabwriter::{self, align};
+
 use super::argparse::Opt;
 use super::table::{COMMANDS, CommandSpec};
-use skep_print::tabwriter::{self, align};
 
 /// The version that is told: scripts cut it out and compare it.
 pub const VERSION: &str = "0.16.2, build bd45ab13";

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use gotemplate::{Template, Value};
+use skep_print::{
+    out, outln,
+    tabwriter::{TABLE, align},
+};
+
 use super::call::Call;
 use super::driver::Machine;
 use super::failure::Failure;
 use super::filter::Filters;
 use super::row::{Row, look};
-use gotemplate::{Template, Value};
-use skep_print::tabwriter::{TABLE, align};
-use skep_print::{out, outln};
 
 const DEFAULT_FORMAT: &str = "table {{ .Name }}\t{{ .Active }}\t{{ .DriverName}}\t{{ .State }}\
     \t{{ .URL }}\t{{ .Swarm }}\t{{ .DockerVersion }}\t{{ .Error}}";

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use gotemplate::go_quote;
 use skep_sys::Cmd;
 use skep_sys::shell::NodeShell as _;
 
@@ -14,7 +15,6 @@ use super::hosts;
 use super::say::Say;
 use super::show::finish;
 use super::ssh::base_args;
-use gotemplate::go_quote;
 
 /// How often it is looked whether what is waited for is there.
 const TRIES: u32 = 60;

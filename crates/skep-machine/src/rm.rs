@@ -1,12 +1,12 @@
 //! `rm`.
 
+use gotemplate::go_quote;
+use skep_print::out;
 use skep_store::dm::Error::Missing;
 
 use super::call::Call;
 use super::confirm::confirm;
 use super::failure::Failure;
-use gotemplate::go_quote;
-use skep_print::out;
 
 /// Removes machines.
 pub(super) async fn rm(call: &Call) -> Result<(), Failure> {

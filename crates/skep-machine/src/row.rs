@@ -4,13 +4,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use gotemplate::{Struct, Value};
 use skep_store::dm::{EngineOptions, HostOptions, SwarmOptions};
 use tokio::task::JoinSet;
 
 use super::call::variable;
 use super::connect::{engine_version, swarm_url};
 use super::driver::{Machine, NOT_RUNNING, State};
-use gotemplate::{Struct, Value};
 
 /// A machine as it is listed.
 #[derive(Debug, Clone)]

@@ -1,6 +1,8 @@
 //! What tells of one machine: `inspect`, `ip`, `status`, `url`, `version`.
 
+use gotemplate::{Function, Template, Value};
 use serde_json::Value as Json;
+use skep_print::{out, outln, shown::document, write_exact};
 use skep_store::dm::{compact, indented};
 
 use super::call::Call;
@@ -8,10 +10,6 @@ use super::connect::engine_version;
 use super::driver::{Kind, Machine, NOT_RUNNING, State};
 use super::failure::Failure;
 use super::help::VERSION;
-use gotemplate::{Function, Template, Value};
-use skep_print::shown::document;
-use skep_print::write_exact;
-use skep_print::{out, outln};
 
 /// The functions that a template of `inspect` has beside the built-in ones.
 const FUNCTIONS: [(&str, Function); 2] = [

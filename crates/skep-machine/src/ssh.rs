@@ -6,6 +6,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use gotemplate::go_quote;
+use skep_print::out;
 use skep_store::dm::reason;
 use skep_sys::{find_program, run_attached};
 
@@ -13,8 +15,6 @@ use super::call::Call;
 use super::driver::{Kind, Login, Machine, State};
 use super::failure::Failure;
 use super::hosts;
-use gotemplate::go_quote;
-use skep_print::out;
 
 /// The options that lead to a new machine every time.
 const TRUSTING: [&str; 6] = [

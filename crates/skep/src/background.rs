@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use skep_net::forwarder::{FORWARD_PORTS, forward};
 use skep_net::userns::{FORWARD, SERVE_USERNS, UsernsNetwork, serve_userns};
+use skep_print::errln;
 use skep_sys::{Dialer, HostDialer};
 
 use crate::error::code;
-use skep_print::errln;
 
 /// Plays the part that the command line names, if it names one.
 #[must_use]

@@ -12,10 +12,10 @@ use std::process::ExitCode;
 
 use skep_net::network::claims::STATE;
 use skep_net::privileged_helper::{NAME, PATH, ignore_terminals, leave_caller, serve};
+use skep_print::errln;
 use skep_sys::run_with_our_input;
 
 use crate::error::code;
-use skep_print::errln;
 
 /// The argument of the process that left its caller behind. sudo lets nobody give one.
 const DETACHED: &str = "--detached";

@@ -32,7 +32,7 @@ until outside info 2>/dev/null; do usleep 200000; done
 docker swarm init --advertise-addr $address >/dev/null
 outside node ls
 docker service create -q -d --no-resolve-image --name warm --publish 8080:80 skep/probe:latest >/dev/null
-# Not the wget of busybox: that of bookworm, which is linked statically, crashes when it looks addresses up.
+# Not the wget of busybox: that of bookworm, which is linked statically, may crash when it looks up which port http has.
 until curl -s -o /dev/null -m 2 http://$address:8080/; do usleep 200000; done
 # To leave also removes the containers of the swarm's tasks.
 docker swarm leave --force >/dev/null

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use skep_core::model::{ClusterName, NodeKind, NodeRecord, first_manager};
 use skep_docker::program::{about_snap, only_snap};
 use skep_net::userns::UsernsNetwork;
+use skep_print::{errln, write_exact};
 use skep_store::ClusterDir;
 use skep_store::pki::KNOWN_HOSTS;
 use skep_sys::{exec, ssh_word};
@@ -15,8 +16,6 @@ use crate::cli::{Docker, Env, NodeRef, Scp, Ssh};
 use crate::context::Context;
 use crate::environment::text_variable;
 use crate::error::{CliError, Context as _, code};
-use skep_print::errln;
-use skep_print::write_exact;
 
 /// The words that take the environment's variables and their values apart, by shell.
 const VARIABLES: [&str; 4] =

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use skep_machine::NAME;
+use skep_print::outln;
 use skep_sys::ensure_link;
 
 use crate::error::{CliError, Context as _};
-use skep_machine::NAME;
-use skep_print::outln;
 
 /// `skep install-alias`.
 #[derive(Debug, Args)]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use skep_core::model::ClusterName;
 use skep_driver::qemu::{Qemu, Usage, template_of, usage};
+use skep_print::{errln, out};
 use skep_sys::{make_private_dir, value_of};
 
 use self::report::{Idle, Report, Series, Step};
@@ -23,7 +24,6 @@ use crate::cli::{
 };
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use skep_print::{errln, out};
 
 /// The name of the clusters that are measured; `skep down` takes away what an interrupted run left.
 const CLUSTER: &str = "bench";

@@ -4,12 +4,12 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use skep_driver::image::image_id;
 use skep_driver::qemu::{Manifest, Qemu, base, template_of};
+use skep_print::{errln, outln};
 use skep_store::ClusterDir;
 
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::listing::{Column, Listing, Row};
-use skep_print::{errln, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

@@ -7,6 +7,7 @@ use skep_core::plan::{Plan, plan_renew, plan_rotate};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_print::{errln, outln};
 use skep_store::ClusterDir;
 use skep_store::pki::{Certificate, rotation, survey, time_text};
 use time::OffsetDateTime;
@@ -17,7 +18,6 @@ use crate::cli::{CertsChange, CertsCommand, ClusterArg};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, IS_CLOCK_RIGHT};
 use crate::listing::{Column, Listing, Row};
-use skep_print::{errln, outln};
 
 /// `skep certs show`.
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use skep_core::model::ClusterSpec;
+use skep_print::errln;
 use skep_store::ClusterDir;
 
 use crate::cli::{ClusterArg, Output, Wanted};
@@ -11,7 +12,6 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, document};
 use crate::render::write_document;
-use skep_print::errln;
 
 /// `skep config`.
 #[derive(Debug, Args)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use skep_core::model::ImageSpec;
 use skep_docker::program::{about_snap, only_snap};
 use skep_ops::preflight::{Check, Needs, Verdict, check, measure};
+use skep_print::{errln, outln};
 use skep_store::{ClusterDir, Exposed};
 use skep_sys::{Cmd, shell_quoted};
 
@@ -16,7 +17,6 @@ use crate::cli::{Doctor, Output};
 use crate::context::{Context, chmod};
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
-use skep_print::{errln, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

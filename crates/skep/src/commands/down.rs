@@ -6,6 +6,7 @@ use skep_core::plan::{Parting, plan_down_parting};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 
 use super::confirm;
 use super::dry_run::Preview;
@@ -13,7 +14,6 @@ use crate::cli::{ClusterArg, DryRun};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::logging;
-use skep_print::errln;
 
 /// `skep down`.
 #[derive(Debug, Args)]

@@ -4,11 +4,11 @@ use serde_json::{Value, json};
 use skep_core::model::ClusterName;
 use skep_core::observed::Observed;
 use skep_core::plan::{Change, Mark, Plan, diff};
+use skep_print::{errln, out, outln};
 
 use crate::cli::{Detail, DryRun, Output, WorkFormat};
 use crate::context::Context;
 use crate::render::{write_changes, write_document};
-use skep_print::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

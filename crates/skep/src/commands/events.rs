@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::Args;
 use serde_json::{Value, json};
 use skep_ops::cluster_events::{ClusterEvent, EventKind, EventOptions};
+use skep_print::{outln, shown};
 use time::OffsetDateTime;
 
 use crate::cli::{ClusterArg, WorkFormat, moment};
@@ -13,8 +14,6 @@ use crate::error::CliError;
 use crate::render::events::stamp;
 use crate::render::log::until_nobody_reads;
 use crate::render::write_line;
-use skep_print::outln;
-use skep_print::shown;
 
 /// The number of the format.
 const FORMAT: u32 = 1;

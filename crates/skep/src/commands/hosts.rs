@@ -10,12 +10,12 @@ use skep_core::plan::{Plan, plan_follow, plan_hostnames};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 
 use crate::cli::{ClusterOption, ClusterWord};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::listing::{Column, Listing, Row};
-use skep_print::errln;
 
 /// `skep hosts`.
 #[expect(missing_docs, reason = "what is flattened is documented where it is defined")]

@@ -12,12 +12,12 @@ use skep_core::plan::{plan_bake, plan_load};
 use skep_docker::oci::{self, Source};
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
+use skep_print::errln;
 
 use super::stack::tell_of_outdated;
 use crate::cli::{ImageBake, ImageCommand, ImageLoad};
 use crate::context::{Context, leads_to_machine, other_engine};
 use crate::error::CliError;
-use skep_print::errln;
 
 pub(super) async fn run(context: &Context, command: ImageCommand) -> Result<(), CliError> {
     match command {

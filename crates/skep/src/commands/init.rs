@@ -4,13 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use skep_print::{errln, write_exact};
 use skep_sys::{create_new, shell_quoted};
 
 use crate::context::Context;
 use crate::error::CliError;
 use crate::file::STARTER;
-use skep_print::errln;
-use skep_print::write_exact;
 
 /// `skep init`.
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use skep_core::model::{ClusterName, NodeRecord};
 use skep_ops::logs::{LogEvent, LogOf, LogOptions};
+use skep_print::errln;
 use skep_store::{ClusterDir, Machine};
 use time::OffsetDateTime;
 
@@ -10,7 +11,6 @@ use crate::cli::{ClusterOption, NodeRef, moment};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::log::{LogWriter, until_nobody_reads};
-use skep_print::errln;
 
 /// `skep logs`.
 #[derive(Debug, Args)]

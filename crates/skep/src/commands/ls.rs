@@ -10,13 +10,13 @@ use skep_core::model::Role;
 use skep_core::observed::MachineState;
 use skep_driver::AnyDriver;
 use skep_driver::Driver as _;
+use skep_machine::vm::Vms;
 use skep_store::{ClusterDir, Machine};
 
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::listing::{Column, Listing, Row};
 use crate::machine::{self, Listed, Machines};
-use skep_machine::vm::Vms;
 
 /// How long a machine may take to tell its state.
 const LIMIT: Duration = Duration::from_secs(1);

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
+use skep_print::{outln, write_exact};
 use skep_sys::shell_quoted;
 
 use crate::cli::Cli;
 use crate::error::{CliError, Context as _};
-use skep_print::outln;
-use skep_print::write_exact;
 
 /// `skep man`.
 #[derive(Debug, Args)]

@@ -34,6 +34,7 @@ mod version;
 use std::time::{Instant, SystemTime};
 
 use clap::{Args, CommandFactory};
+use skep_print::err;
 
 pub use alias::InstallAlias;
 pub use bench::Bench;
@@ -57,7 +58,6 @@ use crate::cli::{CertsCommand, Cli, Command, StackCommand, WorkFormat};
 use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::render::events as event_lines;
-use skep_print::err;
 
 /// `skep completions`.
 #[derive(Debug, Args)]

@@ -18,6 +18,7 @@ use skep_core::plan::{
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_ops::{Look, Run};
+use skep_print::outln;
 use skep_store::ClusterDir;
 
 use super::confirm;
@@ -29,7 +30,6 @@ use crate::cli::{
 use crate::context::Context;
 use crate::error::{CliError, failed};
 use crate::file::{DEFAULT_CPUS, DEFAULT_DISK, DEFAULT_MEMORY, host_node};
-use skep_print::outln;
 
 pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), CliError> {
     match command {

@@ -4,6 +4,7 @@ use skep_core::plan::{StopMode, plan_stop};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_ops::{Look, Up};
+use skep_print::errln;
 use skep_store::ClusterDir;
 
 use super::image;
@@ -11,7 +12,6 @@ use super::up::options;
 use crate::cli::{Birth, Start, Stop};
 use crate::context::Context;
 use crate::error::{CliError, failed};
-use skep_print::errln;
 
 /// Returns the cluster; a name that is a node's is answered with the command for nodes.
 fn cluster(context: &Context, args: &Stop, verb: &str) -> Result<ClusterDir, CliError> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use skep_core::event::Event;
 use skep_core::services::{Spread, View, plan_rebalance};
 use skep_ops::DockerCommand;
+use skep_print::{errln, outln};
 
 use super::stack::{converging_limit, judge_ending};
 use crate::cli::Rebalance;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use skep_print::{errln, outln};
 
 /// How long the docker command may take for one service.
 const UPDATING: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use skep_core::plan::{plan_registry_change, plan_trust};
 use skep_docker::engine::repositories;
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
+use skep_print::{errln, out, outln};
 use skep_store::ClusterDir;
 use skep_store::pki::Credentials;
 
@@ -21,7 +22,6 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::{ClusterFile, TrustedEntry};
 use crate::render::write_document;
-use skep_print::{errln, out, outln};
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

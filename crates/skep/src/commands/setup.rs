@@ -7,11 +7,11 @@ use skep_core::plan::subnet_pool;
 use skep_net::network::claims::STATE;
 use skep_net::privileged_helper::Grants;
 use skep_net::setup::{self, Error, GROUP, Part, Seen, Wanted};
+use skep_print::outln;
 
 use crate::cli::{Output, Setup};
 use crate::error::{CliError, Context as _};
 use crate::render::write_document;
-use skep_print::outln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

@@ -13,6 +13,7 @@ use skep_store::ClusterDir;
 
 use nodes::is_well;
 pub(super) use nodes::{NodeRow, node_document, node_rows};
+use skep_print::out;
 pub(super) use watch::watch;
 
 use crate::cli::{Output, Status};
@@ -21,7 +22,6 @@ use crate::error::{CliError, code};
 use crate::listing::text_table;
 use crate::render::table::table;
 use crate::render::write_document;
-use skep_print::out;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 2;

@@ -7,12 +7,12 @@ use skep_core::observed::{MachineState, Observed};
 use skep_core::plan::{plan_forget_lost, plan_recover};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 
 use super::confirm;
 use crate::cli::{SwarmCommand, SwarmRecover};
 use crate::context::Context;
 use crate::error::CliError;
-use skep_print::errln;
 
 /// How long a leader may take to notice that it has lost the others: ten of raft's ticks of a second each,
 /// and as long again where all is slow.

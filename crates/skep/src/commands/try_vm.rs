@@ -18,6 +18,7 @@ use skep_core::readiness::{Subject, Verdict};
 use skep_driver::Driver as _;
 use skep_driver::qemu::{accel, program, template_of};
 use skep_ops::observe::Damage;
+use skep_print::{errln, out};
 use skep_store::Machine;
 use skep_sys::write_atomic;
 
@@ -30,7 +31,6 @@ use crate::cli::{
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
-use skep_print::{errln, out};
 
 /// The name of the cluster that is made.
 const CLUSTER: &str = "try-vm";

@@ -11,6 +11,7 @@ use skep_core::plan::{self, Change, UpOptions, Verify, plan_up};
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
 use skep_ops::{Up as UpWanted, refuse_peers};
+use skep_print::errln;
 use skep_sys::shell_quoted;
 
 use super::dry_run::Preview;
@@ -22,7 +23,6 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _, failed};
 use crate::file::{ClusterFile, peers};
 use crate::render::progress::Progress;
-use skep_print::errln;
 
 /// A cluster that was brought up.
 pub(super) struct Done {

@@ -2,11 +2,11 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
+use skep_print::outln;
 
 use crate::cli::Output;
 use crate::file::VERSION;
 use crate::render::write_document;
-use skep_print::outln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

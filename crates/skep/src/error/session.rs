@@ -3,10 +3,10 @@
 use skep_core::plan::{PlanError, Standing};
 use skep_ops::observe;
 use skep_ops::{Error, Failed, Fate, Refusal};
+use skep_print::errln;
 
 use super::{CliError, Context as _, stack_refusal};
 use crate::context::chmod;
-use skep_print::errln;
 
 impl From<PlanError> for CliError {
     fn from(error: PlanError) -> Self {

@@ -2,11 +2,14 @@
 
 use std::rc::Rc;
 
+use gotemplate::{Function, Struct, Template, Value};
+use skep_print::{
+    shown::one_line,
+    tabwriter::{COLUMNS, align},
+};
+
 use super::{Row, field_names, fields};
 use crate::error::CliError;
-use gotemplate::{Function, Struct, Template, Value};
-use skep_print::shown::one_line;
-use skep_print::tabwriter::{COLUMNS, align};
 
 /// The functions beside those of Go's text/template; docker has them too.
 const FUNCTIONS: [(&str, Function); 3] = [

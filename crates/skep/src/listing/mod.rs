@@ -12,13 +12,15 @@ use std::marker::PhantomData;
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
+use skep_print::{
+    shown::{document, shown},
+    write_exact,
+};
 
 use self::format::Format;
 use crate::cli::Output;
 use crate::error::CliError;
 use crate::render::{document_text, table::table};
-use skep_print::shown::{document, shown};
-use skep_print::write_exact;
 
 /// What a list has rows of.
 pub trait Row: Sized + 'static {

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use skep_core::model::{NodeFilter, NodeName};
-use skep_store::dm::MachineStore;
-
-use crate::cli::{Cli, Command, NodeCommand, Start};
-use crate::context::Context;
-use crate::listing::{Column, Row};
 use skep_machine::call::{load_each, store_path};
 use skep_machine::driver::Machine;
 use skep_machine::row::{Row as MachineRow, look};
 use skep_machine::say::Say;
 use skep_machine::vm::Vms;
+use skep_store::dm::MachineStore;
+
+use crate::cli::{Cli, Command, NodeCommand, Start};
+use crate::context::Context;
+use crate::listing::{Column, Row};
 
 /// How long a machine may take to answer.
 const LIMIT: Duration = Duration::from_secs(10);

@@ -13,6 +13,12 @@ use skep_core::plan::{
     plan_machine_removal, plan_machine_upgrade, plan_machines_up, plan_stop, reservation,
 };
 use skep_driver::Driver as _;
+use skep_machine::call::variable;
+use skep_machine::clusters::{self, BELONGS};
+use skep_machine::driver::State;
+use skep_machine::say::aside;
+use skep_machine::vm::{Look, Tell, VmSpec, Vms};
+use skep_machine::wanted::{node_spec, usual_addresses};
 use skep_ops::Run;
 use skep_ops::converge::{EngineSetup, Failure, OnFailure, Unsettled, execute, reserve, settle};
 use skep_ops::observe::Damage;
@@ -23,12 +29,6 @@ use skep_sys::{Holder, chain};
 use crate::cli::{Accel, Limits};
 use crate::context::Context;
 use crate::error::CliError;
-use skep_machine::call::variable;
-use skep_machine::clusters::{self, BELONGS};
-use skep_machine::driver::State;
-use skep_machine::say::aside;
-use skep_machine::vm::{Look, Tell, VmSpec, Vms};
-use skep_machine::wanted::{node_spec, usual_addresses};
 
 /// Virtual machines in docker-machine stores.
 pub struct Machines {

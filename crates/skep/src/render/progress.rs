@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use skep_core::event::Event;
 use skep_core::plan::Phase;
+use skep_print::errln;
 
 use super::board::{Board, Change, Finished, Marks, bytes, seconds};
 use super::events::{self, EventLines};
 use super::shown::{one_line, shown};
 use super::timings::{Timing, Timings};
 use crate::cli::Detail;
-use skep_print::errln;
 
 /// The columns of a live line before the phase: the sign that turns, and the time.
 const MARGIN: usize = 12;

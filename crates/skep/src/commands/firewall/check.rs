@@ -7,6 +7,7 @@ use skep_core::observed::MachineState;
 use skep_docker::engine::{PORT, remote};
 use skep_driver::Driver as _;
 use skep_net::netcheck::{self, Path, Peer, Report, Verdict};
+use skep_print::outln;
 use skep_store::Machine;
 use tokio::task::JoinHandle;
 
@@ -14,7 +15,6 @@ use crate::cli::{FirewallCheck, Output};
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
 use crate::render::write_document;
-use skep_print::outln;
 
 /// What this host is called among nodes.
 const HERE: &str = "this host";

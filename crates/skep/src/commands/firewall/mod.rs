@@ -13,6 +13,7 @@ use skep_net::host_firewall::{
     run_here,
 };
 use skep_net::network;
+use skep_print::{errln, out, outln, write_exact};
 use skep_store::{ClusterDir, Machine};
 use skep_sys::is_root;
 use skep_sys::shell::NodeShell;
@@ -25,8 +26,6 @@ use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::table::table;
 use crate::render::write_document;
-use skep_print::write_exact;
-use skep_print::{errln, out, outln};
 
 pub(super) async fn run(context: &Context, command: FirewallCommand) -> Result<u8, CliError> {
     match command {

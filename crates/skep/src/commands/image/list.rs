@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use skep_core::model::NodeName;
 use skep_docker::engine::EngineImage;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 
 use crate::cli::ClusterWord;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::listing::{Column, Listing, Row};
-use skep_print::errln;
 
 /// The number of the JSON output's format.
 const FORMAT: u32 = 1;

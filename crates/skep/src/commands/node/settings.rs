@@ -12,13 +12,13 @@ use skep_docker::stack::glance;
 use skep_ops::Look;
 use skep_ops::converge::OnFailure;
 use skep_ops::observe::Damage;
+use skep_print::errln;
 use skep_store::ClusterDir;
 
 use super::select;
 use crate::cli::{NodeChange, NodeLabel, NodeStart};
 use crate::context::Context;
 use crate::error::CliError;
-use skep_print::errln;
 
 /// How long services may take to find another node before it is told which do not.
 const SETTLING: Duration = Duration::from_secs(15);

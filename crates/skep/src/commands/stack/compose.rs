@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use skep_ops::DockerCommand;
+use skep_print::errln;
 
 use super::{env_file, variables};
 use crate::cli::StackOptions;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::{Reference, file_references, format_version, service_images};
-use skep_print::errln;
 
 /// The most that is read from the standard input.
 const INPUT: u64 = 4 << 20;

@@ -9,6 +9,7 @@ use skep_core::event::Event;
 use skep_core::services::{Service, View, given_up};
 use skep_docker::stack::Swarm;
 use skep_ops::{DockerCommand, Run};
+use skep_print::{err, errln};
 use skep_store::ClusterDir;
 
 use super::compose::Wrong;
@@ -18,7 +19,6 @@ use super::{Checked, converging_limit, judge_ending};
 use crate::cli::{Converging, ResolveImage, StackDeploy, StackOptions};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
-use skep_print::{err, errln};
 
 pub(super) async fn run(context: &Context, args: StackDeploy) -> Result<u8, CliError> {
     let dir = context.existing(args.cluster.cluster.as_ref())?;

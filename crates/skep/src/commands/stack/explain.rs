@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use skep_core::services::{Cause, Outcome, Standing};
 use skep_docker::stack::{Ending, Report, Swarm, report};
+use skep_print::errln;
 
 use crate::error::{CliError, code};
-use skep_print::errln;
 
 const LONGER: &str = "run the same command with a longer --timeout";
 const BRING_BACK: &str = "skep status  # skep up starts what is down";

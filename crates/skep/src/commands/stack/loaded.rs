@@ -22,7 +22,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    /// Asks all engines; whoever does not answer has nothing.
+    /// Asks all engines; one that does not answer counts as having no images.
     pub(super) async fn look(run: &Run<'_>, dir: &ClusterDir) -> Self {
         let Ok(seen) = run.observe(dir, Damage::List).await else { return Self::default() };
         let members = seen.swarm.as_ref().map_or(0, |swarm| swarm.members.len());

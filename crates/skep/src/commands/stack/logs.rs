@@ -3,6 +3,7 @@
 use clap::Args;
 use skep_core::services::{Service, View};
 use skep_ops::logs::{ServiceLogEvent, ServiceLogOptions, TaskLine, read_services};
+use skep_print::errln;
 use time::OffsetDateTime;
 
 use super::super::logs::{Tail, tail};
@@ -11,7 +12,6 @@ use crate::cli::{ClusterOption, moment};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::render::log::{LogWriter, until_nobody_reads};
-use skep_print::errln;
 
 /// How much of a task's ID is printed, as docker does.
 const ID: usize = 12;

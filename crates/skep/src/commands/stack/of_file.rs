@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use skep_docker::stack::Swarm;
+use skep_print::errln;
 use skep_store::{ClusterDir, LockedCluster};
 
 use super::compose::Wrong;
@@ -11,7 +12,6 @@ use crate::cli::{Converging, Waiting};
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::file::StackEntry;
-use skep_print::errln;
 
 /// Checks stacks, before anything is touched.
 ///

@@ -8,6 +8,7 @@ use skep_core::plan::{Change, Plan};
 use skep_docker::stack::{Swarm, await_gone};
 use skep_ops::DockerCommand;
 use skep_ops::Run;
+use skep_print::errln;
 use skep_store::ClusterDir;
 
 use super::{converging_limit, list};
@@ -15,7 +16,6 @@ use crate::cli::StackRemove;
 use crate::commands::dry_run::Preview;
 use crate::context::Context;
 use crate::error::{CliError, Context as _, code};
-use skep_print::errln;
 
 /// How long the docker command may take.
 const REMOVING: Duration = Duration::from_secs(120);

@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use skep_ops::observe::Damage;
+use skep_print::{shown::document, streams, write_exact};
 use time::OffsetDateTime;
 
 use super::{is_whole, json, text};
@@ -12,8 +13,6 @@ use crate::commands::interrupted;
 use crate::context::Context;
 use crate::error::{CliError, code};
 use crate::render::{document_text, write_screen};
-use skep_print::shown::document;
-use skep_print::{streams, write_exact};
 
 /// How long nothing is looked at between two looks.
 const EVERY: Duration = Duration::from_secs(2);

@@ -8,6 +8,7 @@ use skep_driver::Driver as _;
 use skep_driver::qemu::console;
 use skep_ops::Run;
 use skep_ops::observe::Damage;
+use skep_print::{errln, outln};
 use skep_store::{ClusterDir, Machine};
 use skep_sys::{BoundedLog, Cmd, chain};
 use time::OffsetDateTime;
@@ -16,7 +17,6 @@ use crate::cli::SupportBundle;
 use crate::context::Context;
 use crate::error::{CliError, Context as _};
 use crate::redact::Redactor;
-use skep_print::{errln, outln};
 
 /// How much of the end of each log is taken, in bytes.
 const LOG: usize = 256 << 10;
